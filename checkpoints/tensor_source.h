@@ -1,0 +1,43 @@
+// Memory-mapped, bounds-checked tensors of a file or of a sharded directory. Nothing is copied until it is asked for.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/quantized/tensor_type.h"
+
+namespace graft {
+
+struct StoredTensor {
+  std::string name;
+  TensorType type = TensorType::kF32;
+  std::vector<int64_t> shape;              // outermost first, as torch: [out, in]; GGUF's ne[] reversed
+  std::span<const std::byte> bytes;        // inside the mapping, which lives as long as the TensorSource
+  std::filesystem::path file;              // which file holds it, for messages
+  int64_t num_elements() const;
+};
+
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  // In the file's order. Names are unique; every span was checked against its file when the source was opened.
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }
+  const StoredTensor* find(std::string_view name) const;   // null when absent
+  // The files behind it, in order (for hashes and `inspect`).
+  const std::vector<std::filesystem::path>& files() const { return files_; }
+
+ protected:
+  std::vector<StoredTensor> tensors_;
+  std::vector<std::filesystem::path> files_;
+};
+
+// A .gguf file (first shard of several is enough), a .safetensors file, or a directory that holds model.safetensors or
+// model.safetensors.index.json. Errors: [graft.checkpoints] with file and tensor; .bin/.pt/.pth name the conversion.
+std::unique_ptr<TensorSource> open_tensors(const std::filesystem::path& path);
+
+}  // namespace graft

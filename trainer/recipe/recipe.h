@@ -1,0 +1,114 @@
+// A recipe, resolved: plain structs that mirror the YAML keys of DESIGN section 8. The schema in recipe_schema.cpp reads them, checks them,
+// prints them and documents them.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace graft {
+
+struct ModelOptions {
+  std::string base;                      // path of a directory, a .gguf file or a run folder
+  std::string compute = "bfloat16";      // bfloat16 | float32
+  std::string quantize_base = "none";    // none
+};
+
+struct AdapterOptions {
+  std::string kind = "lora";             // lora | none
+  std::optional<std::string> from;       // a PEFT adapter folder to start from
+  int64_t rank = 32;
+  double alpha = 64;
+  std::string scaling = "standard";      // standard: alpha/rank | rslora: alpha/sqrt(rank)
+  double dropout = 0;
+  std::vector<std::string> targets = {"all-linear"};   // or module globs: "q_proj", "*.mlp.*"
+};
+
+struct DataSource {
+  std::string path;                      // file (.jsonl .csv .tsv .parquet) or, for text, a folder or glob of .md/.txt
+  std::string format;                    // messages | completion | text | labelled
+  std::optional<std::string> text;       // column that holds the text (text, labelled)
+  std::optional<std::string> label;      // column that holds the label (labelled)
+  std::optional<std::string> prompt;     // the prompt; {column} is replaced by that column (labelled, CSV, Parquet)
+  std::optional<std::string> completion; // the answer, {column} likewise; labelled: defaults to the label
+  std::optional<std::string> system;     // a system message before the prompt (labelled, completion)
+  double weight = 1;                     // scales the loss of these rows
+};
+
+struct DataOptions {
+  std::vector<DataSource> train, validation, test;
+  double validation_fraction = 0;        // of train, split by label and by hash of the normalised text
+  std::string template_source = "base";  // key: template. base | path of a .jinja file
+  nlohmann::ordered_json template_arguments = nlohmann::ordered_json::object();
+  std::string template_date = "auto";    // auto | YYYY-MM-DD
+  int64_t max_tokens = 1024;             // of one row
+  std::string over_long = "error";       // error | truncate | drop
+  int64_t pack_tokens = 2048;            // of one micro-batch
+};
+
+struct ObjectiveOptions { std::string kind = "sft"; };
+
+struct OptimizerOptions {
+  std::string kind = "adamw";
+  std::optional<double> learning_rate;   // nullopt: auto
+  double weight_decay = 0;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double clip = 1.0;                     // global gradient norm; 0: none
+  int64_t batch_rows = 16;               // rows of one optimizer step
+};
+
+struct ScheduleOptions {
+  double epochs = 1;
+  std::optional<int64_t> steps;          // wins over epochs
+  std::string shape = "cosine";          // cosine | linear | constant
+  double warmup = 0.03;                  // below 1: share of the steps; else steps
+};
+
+struct RunOptions {
+  int64_t seed = 0;
+  std::string out;                       // run folder
+  std::optional<std::string> cache;      // token stores; default: beside the run
+  std::string device = "auto";           // auto | cpu | cuda:N
+  int64_t threads = 0;                   // 0: auto
+  std::string recompute = "auto";        // auto | none | layer
+  bool deterministic = true;
+  int64_t checkpoint_every = 50, evaluate_every = 100;
+  int64_t keep_last = 2, keep_best = 1;  // keys: keep: {last, best}
+  std::string early_stopping_metric = "loss";       // key: early_stopping: {metric, patience}
+  std::optional<int64_t> early_stopping_patience;   // evaluations without improvement
+};
+
+struct ExportOptions {
+  std::string format;                    // peft | safetensors | gguf:F16 | gguf-lora | ...
+  double max_mean_kl = 0.002;            // key: verify: {max_mean_kl}
+  bool verify = true;                    // key: verify: none switches the certificate off (said in the plan)
+};
+
+struct ReportOptions { bool examples = false; };
+
+struct Recipe {
+  ModelOptions model;
+  AdapterOptions adapter;
+  DataOptions data;
+  ObjectiveOptions objective;
+  OptimizerOptions optimizer;
+  ScheduleOptions schedule;
+  RunOptions run;
+  std::vector<ExportOptions> exports;    // key: export
+  ReportOptions report;
+};
+
+// Reads a recipe; `overrides` are "a.b=value" (the command line's --set), applied before the check. Relative paths are relative to the
+// recipe's folder, except run.out and run.cache, which are relative to the working directory. Errors: file, line, column, nearest known key.
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+// From a resolved recipe.yaml's text (as a run folder holds it).
+std::string resolved_yaml(const Recipe& recipe);
+nlohmann::ordered_json resolved_json(const Recipe& recipe);
+// The reference documentation of every key: Markdown.
+std::string recipe_documentation();
+
+}  // namespace graft
