@@ -13,6 +13,7 @@ pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 if(GRAFT_WITH_TESTS)
   find_package(GTest REQUIRED)
   include(GoogleTest)
+  set(GRAFT_PYTHON "${PROJECT_SOURCE_DIR}/.deps/python/bin/python")   # with the wheels of tools/setup --tests
 endif()
 
 # graft_object_library(NAME FOLDER... [LINK target...]): every .cpp below the folders. Object libraries, because static

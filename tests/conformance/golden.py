@@ -1,0 +1,135 @@
+"""Tiny random models in hub naming, random LoRA adapters, and the goldens that `graft conform` reads (DESIGN section 5).
+
+The reference is transformers + PEFT in float32 on the CPU, always with the model as it lies on disk, so that a golden
+never depends on how it was made. Everything is seeded by the case's name.
+"""
+import json
+import pathlib
+import shutil
+import zlib
+from dataclasses import dataclass, field
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+
+@dataclass
+class Case:
+    name: str
+    config: dict                                # config.json, word for word as a hub repository has it
+    lora: dict = field(default_factory=dict)    # overrides of LoraConfig
+    sharded: bool = False
+    length: int = 23                            # odd: no kernel may rely on round sizes
+    document_lengths: tuple = (7, 1, 12, 2, 19)
+
+
+def generator_of(case_name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(zlib.crc32(case_name.encode()))
+
+
+def randomise(model: torch.nn.Module, random: torch.Generator) -> None:
+    """Weights at which every part matters: norms away from 1, biases away from 0, outputs of order 1."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() == 1:
+                centre, spread = (0.0, 0.5) if name.endswith("bias") else (1.0, 0.3)
+                weight.copy_(centre + spread * torch.randn(weight.shape, generator=random))
+            else:
+                weight.copy_(torch.randn(weight.shape, generator=random) * 1.5 / weight.shape[-1] ** 0.5)
+
+
+def load_model(folder: pathlib.Path) -> torch.nn.Module:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return model.eval()
+
+
+def write_model(case: Case, folder: pathlib.Path) -> torch.nn.Module:
+    """A hub-style directory: safetensors, single or sharded, and the case's config.json. Returns what it loads as."""
+    config = AutoConfig.for_model(**case.config)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    randomise(model, generator_of(case.name))
+    model.tie_weights()
+    model.save_pretrained(folder, max_shard_size="40KB" if case.sharded else "1GB")
+    shards = len(list(folder.glob("*.safetensors")))
+    assert (shards > 1) == case.sharded, f"{case.name}: {shards} file(s)"
+    (folder / "config.json").write_text(json.dumps(case.config, indent=2) + "\n")
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    reloaded = load_model(folder)
+    for (name, ours), (_, theirs) in zip(model.state_dict().items(), reloaded.state_dict().items()):
+        assert torch.equal(ours, theirs), f"{case.name}: {name} changed on its way through the disk"
+    return reloaded
+
+
+def attach_adapter(model: torch.nn.Module, case: Case, folder: pathlib.Path) -> PeftModel:
+    """A PEFT adapter with random, non-zero A and B, saved and loaded again."""
+    options = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "task_type": "CAUSAL_LM"} | case.lora
+    adapted = get_peft_model(model, LoraConfig(**options))
+    random = generator_of(case.name + "/adapter")
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=random) * 0.3)
+    adapted.save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    saved = json.loads(path.read_text()) | {"base_model_name_or_path": "tiny-random"}   # no path of this machine
+    path.write_text(json.dumps(saved, indent=2) + "\n")
+    loaded = PeftModel.from_pretrained(adapted.unload(), folder, is_trainable=True)
+    return loaded.eval()
+
+
+def loss_sum(logits_TV: torch.Tensor, labels_T: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Sum of next-token losses of one document, and how many there are."""
+    targets = labels_T[1:]
+    total = torch.nn.functional.cross_entropy(logits_TV[:-1], targets, ignore_index=-100, reduction="sum")
+    return total, int((targets != -100).sum())
+
+
+def make_golden(adapted: PeftModel, ids_BT: torch.Tensor, labels_BT: torch.Tensor, documents: list[int] | None) -> dict:
+    """The tensors of a golden file. With `documents` (offsets, B=1) each is computed alone and laid side by side."""
+    adapted.zero_grad()
+    if documents is None:
+        rows = [(ids_BT[b], labels_BT[b]) for b in range(ids_BT.shape[0])]
+    else:
+        rows = [(ids_BT[0, a:b], labels_BT[0, a:b]) for a, b in zip(documents, documents[1:])]
+    logits = [adapted(input_ids=ids[None], use_cache=False).logits[0] for ids, _ in rows]
+    sums, counts = zip(*(loss_sum(one, labels) for one, (_, labels) in zip(logits, rows)))
+    loss = torch.stack(sums).sum() / sum(counts)
+    loss.backward()
+    golden = {"input_ids": ids_BT, "labels": labels_BT, "loss": loss.detach()}
+    golden["logits"] = (torch.stack(logits) if documents is None else torch.cat(logits)[None]).detach()
+    if documents is not None:
+        golden["documents"] = torch.tensor(documents, dtype=torch.int64)
+    for name, weight in adapted.named_parameters():
+        if "lora_" in name:
+            assert weight.grad is not None and weight.grad.abs().sum() > 0, f"{name} has no gradient"
+            golden["grad." + name.replace(".default.", ".")] = weight.grad.clone()
+    return {name: tensor.contiguous() for name, tensor in golden.items()}
+
+
+def random_tokens(case: Case, vocabulary: int, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    random = generator_of(f"{case.name}/tokens/{shape}")
+    ids = torch.randint(0, vocabulary, shape, generator=random)
+    unsupervised = torch.rand(shape, generator=random) < 0.4
+    return ids, ids.masked_fill(unsupervised, -100)
+
+
+def write_goldens(adapted: PeftModel, case: Case, folder: pathlib.Path) -> None:
+    vocabulary = adapted.config.vocab_size
+    ids, labels = random_tokens(case, vocabulary, (3, case.length))
+    save_file(make_golden(adapted, ids, labels, None), folder / "golden.safetensors")
+    offsets = [0]
+    for length in case.document_lengths:
+        offsets.append(offsets[-1] + length)
+    ids, labels = random_tokens(case, vocabulary, (1, offsets[-1]))
+    save_file(make_golden(adapted, ids, labels, offsets), folder / "documents.safetensors")
+
+
+def make_case(case: Case, out: pathlib.Path) -> None:
+    """out/<case>/: model/, adapter/, golden.safetensors (a batch), documents.safetensors (packed documents)."""
+    folder = out / case.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model = write_model(case, folder / "model")
+    write_goldens(attach_adapter(model, case, folder / "adapter"), case, folder)
