@@ -1,0 +1,41 @@
+// llama: Llama 2 and 3, SmolLM2 and what shares their layout. Biases on all four attention projections by attention_bias.
+#include "trainer/models/families/llama.h"
+
+#include "kernels/common/error.h"
+#include "trainer/models/families/llama_like.h"
+
+namespace graft {
+namespace {
+
+DecoderSpec from_config(const nlohmann::ordered_json& config) {
+  ConfigReader reader(config, "llama");
+  auto spec = llama_like_spec(reader, "llama");
+  const bool attention_bias = reader.bool_or("attention_bias", false), mlp_bias = reader.bool_or("mlp_bias", false);
+  for (auto& layer : spec.layers) {
+    layer.attention.input_bias = layer.attention.output_bias = attention_bias;
+    layer.mlp.bias = mlp_bias;
+  }
+  reader.finish();
+  return spec;
+}
+
+DecoderSpec from_gguf(const GgufFile& file) {
+  if (file.get_int("llama.expert_count").value_or(0) > 0) {
+    fail("models", "expected a dense llama, got llama.expert_count above 0: Mixtral layouts are not supported ({})", file.path().filename().string());
+  }
+  auto spec = llama_like_spec(file, "llama");
+  for (auto& layer : spec.layers) {
+    layer.attention.input_bias = file.find("blk.0.attn_q.bias") != nullptr;
+    layer.attention.output_bias = file.find("blk.0.attn_output.bias") != nullptr;
+    layer.mlp.bias = file.find("blk.0.ffn_gate.bias") != nullptr;
+  }
+  return spec;
+}
+
+WeightMap weights(const DecoderSpec& spec) { return llama_like_weight_map(spec, /*gguf_interleaved=*/true); }
+
+}  // namespace
+
+Family llama_family() { return {"llama", "LlamaForCausalLM", "llama", from_config, from_gguf, weights}; }
+
+}  // namespace graft
