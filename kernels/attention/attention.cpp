@@ -1,0 +1,38 @@
+#include "kernels/attention/attention.h"
+
+#include <ATen/ATen.h>
+
+namespace graft {
+
+at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
+                                      std::span<const int32_t> document_offsets) {
+  const int64_t num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
+  const auto type = qkv.scalar_type();
+  const auto parts = qkv.split_with_sizes({num_heads * size, num_kv * size, num_kv * size}, -1);
+  auto position_N = at::empty({static_cast<int64_t>(positions.size())}, at::kLong);
+  std::copy(positions.begin(), positions.end(), position_N.data_ptr<int64_t>());
+  const auto cosine = options.cosine_PE.index_select(0, position_N).to(type).unsqueeze(1);
+  const auto sine = options.sine_PE.index_select(0, position_N).to(type).unsqueeze(1);
+  const auto turned = [&](const at::Tensor& x, int64_t heads, const at::Tensor& norm) {
+    auto x_NHD = x.view({-1, heads, size});
+    if (norm.defined()) x_NHD = x_NHD * at::rsqrt(x_NHD.square().mean(-1, true) + options.head_norm_epsilon) * norm.to(type);
+    const auto halves = x_NHD.chunk(2, -1);
+    return at::cat({halves[0] * cosine - halves[1] * sine, halves[1] * cosine + halves[0] * sine}, -1);
+  };
+  const auto q_NHD = turned(parts[0], num_heads, options.query_norm_D), k_NKD = turned(parts[1], num_kv, options.key_norm_D);
+  const auto v_NKD = parts[2].view({-1, num_kv, size});
+  std::vector<at::Tensor> outputs;
+  for (size_t d = 0; d + 1 < document_offsets.size(); ++d) {
+    const int64_t begin = document_offsets[d], length = document_offsets[d + 1] - begin;
+    if (length == 0) continue;
+    const auto q_HTD = q_NHD.narrow(0, begin, length).transpose(0, 1);
+    const auto k_HTD = k_NKD.narrow(0, begin, length).transpose(0, 1).repeat_interleave(num_heads / num_kv, 0);
+    const auto v_HTD = v_NKD.narrow(0, begin, length).transpose(0, 1).repeat_interleave(num_heads / num_kv, 0);
+    const auto future = at::ones({length, length}, at::kBool).triu(1);
+    const auto scores = (at::matmul(q_HTD, k_HTD.transpose(1, 2)) * options.scale).masked_fill(future, -INFINITY);
+    outputs.push_back(at::matmul(at::softmax(scores, -1), v_HTD).transpose(0, 1).reshape({length, num_heads * size}));
+  }
+  return outputs.empty() ? qkv.narrow(1, 0, num_heads * size).clone() : at::cat(outputs, 0);
+}
+
+}  // namespace graft

@@ -1,0 +1,44 @@
+// Causal softmax attention over packed documents, with rotary embedding and optional per-head RMS norm of queries and keys inside.
+//
+//   q, k <- rotate(head_norm(q, k)); out = softmax(scale * q k^T, causal within a document) v
+//
+// Letters: N tokens, H query heads, K key-value heads (H a multiple of K: GQA), D head size. qkv [N, (H + 2K) * D] = [q | k | v], bfloat16
+// or float32; out [N, H * D] of the same type; scores and softmax in float32. Online softmax over key blocks, backward recomputes the scores
+// (Dao et al. 2022, arXiv 2205.14135); saved: qkv, out and one log-sum-exp per row. Deterministic.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace graft {
+
+struct AttentionOptions {
+  int64_t num_heads = 0, num_kv_heads = 0, head_size = 0;
+  double scale = 0;
+  at::Tensor query_norm_D, key_norm_D;   // float32; undefined: no head norm
+  double head_norm_epsilon = 0;
+  at::Tensor cosine_PE, sine_PE;         // float32 [positions, D/2]
+};
+
+// Keys and values of earlier tokens, one per sequence (already rotated, float32, [K, capacity, D]).
+struct KeyValueCache {
+  std::vector<float> keys, values;
+  int64_t length = 0, capacity = 0;
+  void reserve(int64_t tokens, int64_t num_kv_heads, int64_t head_size);
+};
+
+// document_offsets: D+1 rising values from 0 to N. positions: of each token, below the tables' length.
+at::Tensor packed_attention(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
+                            std::span<const int32_t> document_offsets);
+
+// The tokens between two offsets continue the sequence of caches[d], which grows by them. No gradient.
+at::Tensor cached_attention(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
+                            std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches);
+
+// The same in plain ATen, any floating type, gradients by autograd: the specification of packed_attention.
+at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
+                                      std::span<const int32_t> document_offsets);
+
+}  // namespace graft

@@ -1,0 +1,362 @@
+// The CPU path: heads are unpacked to float32 (norm and rotation on the way), then blocks of queries walk over blocks of keys.
+#include <cmath>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+
+#include "kernels/attention/attention.h"
+#include "kernels/common/error.h"
+#include "kernels/elementwise/typed_rows.h"
+#include "kernels/matrix_product/matrix_product.h"
+
+namespace graft {
+namespace {
+
+using at::Tensor;
+
+constexpr int64_t kQueryBlock = 128, kKeyBlock = 256;
+
+// Where one document's queries, keys and values lie. Queries are the last `num_queries` of `num_keys` tokens.
+struct DocumentView {
+  int64_t query_begin = 0, num_queries = 0, num_keys = 0;
+  const float* keys = nullptr;     // of head 0; heads are key_head_stride apart, tokens D apart
+  const float* values = nullptr;
+  int64_t key_head_stride = 0;
+};
+
+struct Heads {   // float32, [heads, N, D]
+  Tensor queries, keys, values;
+};
+
+void check(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions, std::span<const int32_t> offsets) {
+  const int64_t width = (options.num_heads + 2 * options.num_kv_heads) * options.head_size;
+  if (qkv.dim() != 2 || qkv.size(1) != width) fail("kernels", "attention: expected qkv [N, {}], got {} columns", width, qkv.size(-1));
+  if (static_cast<int64_t>(positions.size()) != qkv.size(0)) {
+    fail("kernels", "attention: expected one position a token ({}), got {}", qkv.size(0), positions.size());
+  }
+  if (offsets.empty() || offsets.front() != 0 || offsets.back() != qkv.size(0) || !std::is_sorted(offsets.begin(), offsets.end())) {
+    fail("kernels", "attention: expected document offsets that rise from 0 to {}, got others", qkv.size(0));
+  }
+  for (const auto position : positions) {
+    if (position < 0 || position >= options.cosine_PE.size(0)) {
+      fail("kernels", "attention: expected positions below {}, got {}", options.cosine_PE.size(0), position);
+    }
+  }
+}
+
+// Runs f(token, pointer to its rotary cosines, sines) over all tokens in parallel.
+template <typename Function>
+void for_each_token(int64_t num_tokens, const AttentionOptions& options, std::span<const int32_t> positions, const Function& function) {
+  const int64_t half = options.head_size / 2;
+  const float* cosine = options.cosine_PE.const_data_ptr<float>();
+  const float* sine = options.sine_PE.const_data_ptr<float>();
+  at::parallel_for(0, num_tokens, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) function(n, cosine + positions[n] * half, sine + positions[n] * half);
+  });
+}
+
+Heads unpack_heads(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions) {
+  const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
+  Heads heads{at::empty({num_heads, num_tokens, size}, at::kFloat), at::empty({num_kv, num_tokens, size}, at::kFloat),
+              at::empty({num_kv, num_tokens, size}, at::kFloat)};
+  const auto unpack = [&](const auto* source, int64_t count, Tensor& target, const Tensor& norm, const float* cosine, const float* sine,
+                          int64_t n) {
+    for (int64_t h = 0; h < count; ++h) {
+      float* head = target.data_ptr<float>() + (h * num_tokens + n) * size;
+      rows::to_float(source + h * size, size, head);
+      if (norm.defined()) {
+        rows::rms_norm(head, norm.const_data_ptr<float>(), size, static_cast<float>(options.head_norm_epsilon), head);
+      }
+      if (cosine) rows::rotate(head, cosine, sine, size, false);
+    }
+  };
+  visit_elements(qkv, [&](const auto* data) {
+    for_each_token(num_tokens, options, positions, [&](int64_t n, const float* cosine, const float* sine) {
+      const auto* row = data + n * qkv.size(1);
+      unpack(row, num_heads, heads.queries, options.query_norm_D, cosine, sine, n);
+      unpack(row + num_heads * size, num_kv, heads.keys, options.key_norm_D, cosine, sine, n);
+      unpack(row + (num_heads + num_kv) * size, num_kv, heads.values, Tensor(), nullptr, nullptr, n);
+    });
+  });
+  return heads;
+}
+
+struct Task {
+  const DocumentView* document;
+  int64_t head, first_query, num_queries;
+};
+
+std::vector<Task> tasks_of(const std::vector<DocumentView>& documents, int64_t num_heads, int64_t query_block) {
+  std::vector<Task> tasks;
+  for (const auto& document : documents) {
+    for (int64_t head = 0; head < num_heads; ++head) {
+      for (int64_t first = 0; first < document.num_queries; first += query_block) {
+        tasks.push_back({&document, head, first, std::min(query_block, document.num_queries - first)});
+      }
+    }
+  }
+  return tasks;
+}
+
+// Masks the future and gives the number of leading key columns a row may see.
+int64_t visible_keys(const DocumentView& document, int64_t query, int64_t key_begin, int64_t num_keys) {
+  const int64_t last = document.num_keys - document.num_queries + query;
+  return std::clamp<int64_t>(last + 1 - key_begin, 0, num_keys);
+}
+
+// One block of queries of one head: out and log-sum-exp.
+void forward_block(const Task& task, const AttentionOptions& options, const float* queries, int64_t num_tokens, float* out_rows,
+                   int64_t out_stride, float* log_sums) {
+  const auto& document = *task.document;
+  const int64_t size = options.head_size, group = options.num_heads / options.num_kv_heads;
+  const float scale = static_cast<float>(options.scale);
+  const float* q = queries + (task.head * num_tokens + document.query_begin + task.first_query) * size;
+  const float* k = document.keys + task.head / group * document.key_head_stride;
+  const float* v = document.values + task.head / group * document.key_head_stride;
+  const int64_t end_key = document.num_keys - document.num_queries + task.first_query + task.num_queries;
+  std::vector<float> scores(task.num_queries * std::min(end_key, kKeyBlock)), maxima(task.num_queries, -INFINITY), sums(task.num_queries, 0);
+  for (int64_t r = 0; r < task.num_queries; ++r) std::fill_n(out_rows + r * out_stride, size, 0.0f);
+  for (int64_t begin = 0; begin < end_key; begin += kKeyBlock) {
+    const int64_t keys = std::min(kKeyBlock, end_key - begin);
+    matrix_product(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);
+    for (int64_t r = 0; r < task.num_queries; ++r) {
+      float* row = scores.data() + r * keys;
+      const int64_t visible = visible_keys(document, task.first_query + r, begin, keys);
+      std::fill(row + visible, row + keys, 0.0f);
+      if (visible == 0) continue;
+      const float maximum = std::max(maxima[r], rows::maximum(row, visible) * scale);
+      const float correction = maxima[r] == -INFINITY ? 0.0f : std::exp(maxima[r] - maximum);
+      maxima[r] = maximum;
+      sums[r] = sums[r] * correction + rows::exp_and_sum(row, visible, scale, maximum);
+      if (begin > 0) rows::scale(out_rows + r * out_stride, size, correction);
+    }
+    matrix_product(task.num_queries, size, keys, {scores.data(), keys}, {v + begin * size, size}, out_rows, out_stride, 1, 1);
+  }
+  for (int64_t r = 0; r < task.num_queries; ++r) {
+    rows::scale(out_rows + r * out_stride, size, 1 / sums[r]);
+    if (log_sums) log_sums[r] = maxima[r] + std::log(sums[r]);
+  }
+}
+
+// out [N, H*D] float32 and, when wanted, log-sum-exp [H, N].
+Tensor forward_all(const std::vector<DocumentView>& documents, const AttentionOptions& options, const Tensor& queries, Tensor* log_sum_HN) {
+  const int64_t num_tokens = queries.size(1), size = options.head_size;
+  auto out32 = at::empty({num_tokens, options.num_heads * size}, at::kFloat);
+  const auto tasks = tasks_of(documents, options.num_heads, kQueryBlock);
+  at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const auto& task = tasks[t];
+      const int64_t row = task.document->query_begin + task.first_query;
+      forward_block(task, options, queries.const_data_ptr<float>(), num_tokens,
+                    out32.data_ptr<float>() + row * options.num_heads * size + task.head * size, options.num_heads * size,
+                    log_sum_HN ? log_sum_HN->data_ptr<float>() + task.head * num_tokens + row : nullptr);
+    }
+  });
+  return out32;
+}
+
+Tensor as_type_of(const Tensor& out32, const Tensor& like) {
+  if (like.scalar_type() == at::kFloat) return out32;
+  auto out = at::empty(out32.sizes(), like.options().requires_grad(false));
+  const float* source = out32.const_data_ptr<float>();
+  auto* target = static_cast<uint16_t*>(out.data_ptr());
+  at::parallel_for(0, out.numel(), 16384, [&](int64_t begin, int64_t end) { rows::from_float(source + begin, end - begin, target + begin); });
+  return out;
+}
+
+std::vector<DocumentView> packed_documents(const Heads& heads, std::span<const int32_t> offsets, const AttentionOptions& options) {
+  std::vector<DocumentView> documents;
+  const int64_t num_tokens = heads.keys.size(1), size = options.head_size;
+  for (size_t d = 0; d + 1 < offsets.size(); ++d) {
+    const int64_t begin = offsets[d], length = offsets[d + 1] - begin;
+    if (length == 0) continue;
+    documents.push_back({begin, length, length, heads.keys.const_data_ptr<float>() + begin * size,
+                         heads.values.const_data_ptr<float>() + begin * size, num_tokens * size});
+  }
+  return documents;
+}
+
+// dq, dk, dv of one (document, query head): dk and dv per query head, summed over the group afterwards.
+struct HeadGradients {
+  float *dq, *dk, *dv;   // each [length, D]
+};
+
+void backward_head(const DocumentView& document, int64_t head, const AttentionOptions& options, const float* queries, const float* dout,
+                   const float* out, const float* log_sums, const HeadGradients& gradients) {
+  const int64_t size = options.head_size, length = document.num_queries, group = options.num_heads / options.num_kv_heads;
+  const float scale = static_cast<float>(options.scale);
+  const float* k = document.keys + head / group * document.key_head_stride;
+  const float* v = document.values + head / group * document.key_head_stride;
+  std::vector<float> deltas(length), scores(kQueryBlock * kKeyBlock), dscores(kQueryBlock * kKeyBlock);
+  for (int64_t r = 0; r < length; ++r) deltas[r] = rows::dot(dout + r * size, out + r * size, size);
+  for (int64_t key_begin = 0; key_begin < length; key_begin += kKeyBlock) {
+    const int64_t keys = std::min(kKeyBlock, length - key_begin);
+    for (int64_t query_begin = key_begin / kQueryBlock * kQueryBlock; query_begin < length; query_begin += kQueryBlock) {
+      const int64_t count = std::min(kQueryBlock, length - query_begin);
+      matrix_product(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
+      matrix_product(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
+      for (int64_t r = 0; r < count; ++r) {
+        float* p = scores.data() + r * keys;
+        float* dp = dscores.data() + r * keys;
+        const int64_t visible = visible_keys(document, query_begin + r, key_begin, keys);
+        rows::exp_and_sum(p, visible, scale, log_sums[query_begin + r]);
+        rows::softmax_backward(p, dp, visible, deltas[query_begin + r], scale);
+        std::fill(p + visible, p + keys, 0.0f);
+        std::fill(dp + visible, dp + keys, 0.0f);
+      }
+      matrix_product(keys, size, count, {scores.data(), keys, true}, {dout + query_begin * size, size}, gradients.dv + key_begin * size, size, 1, 1);
+      matrix_product(keys, size, count, {dscores.data(), keys, true}, {queries + query_begin * size, size}, gradients.dk + key_begin * size, size, 1, 1);
+      matrix_product(count, size, keys, {dscores.data(), keys}, {k + key_begin * size, size}, gradients.dq + query_begin * size, size, 1, 1);
+    }
+  }
+}
+
+struct PackedAttentionBackward : torch::autograd::Node {
+  Tensor qkv, out, log_sum_HN;   // out shares storage with the result but not its history: no cycle
+  AttentionOptions options;
+  std::vector<int32_t> positions, offsets;
+
+  std::string name() const override { return "PackedAttentionBackward"; }
+  void release_variables() override { qkv = out = log_sum_HN = Tensor(); }
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
+    if (!gradients[0].defined()) return {Tensor()};
+    const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, size = options.head_size;
+    const auto heads = unpack_heads(qkv, options, positions);
+    const auto documents = packed_documents(heads, offsets, options);
+    const auto dout_HND = by_head(gradients[0].contiguous()), out_HND = by_head(out);
+    auto dq_HND = at::zeros({num_heads, num_tokens, size}, at::kFloat), dk_HND = at::zeros_like(dq_HND), dv_HND = at::zeros_like(dq_HND);
+    const auto tasks = tasks_of(documents, num_heads, num_tokens + 1);
+    at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t first = tasks[t].head * num_tokens + tasks[t].document->query_begin, offset = first * size;
+        backward_head(*tasks[t].document, tasks[t].head, options, heads.queries.const_data_ptr<float>() + offset,
+                      dout_HND.const_data_ptr<float>() + offset, out_HND.const_data_ptr<float>() + offset,
+                      log_sum_HN.const_data_ptr<float>() + first,
+                      {dq_HND.data_ptr<float>() + offset, dk_HND.data_ptr<float>() + offset, dv_HND.data_ptr<float>() + offset});
+      }
+    });
+    return {pack_gradients(dq_HND, dk_HND, dv_HND)};
+  }
+
+  Tensor by_head(const Tensor& x) const {   // [N, H*D] of any type to float32 [H, N, D]
+    const int64_t num_tokens = x.size(0), num_heads = options.num_heads, size = options.head_size;
+    auto result = at::empty({num_heads, num_tokens, size}, at::kFloat);
+    visit_elements(x, [&](const auto* source) {
+      at::parallel_for(0, num_tokens, 16, [&](int64_t begin, int64_t end) {
+        for (int64_t n = begin; n < end; ++n) {
+          for (int64_t h = 0; h < num_heads; ++h) {
+            rows::to_float(source + (n * num_heads + h) * size, size, result.data_ptr<float>() + (h * num_tokens + n) * size);
+          }
+        }
+      });
+    });
+    return result;
+  }
+
+  // Sums dk and dv over each group of query heads, turns back, undoes the head norms.
+  Tensor pack_gradients(const Tensor& dq_HND, const Tensor& dk_HND, const Tensor& dv_HND) const {
+    const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
+    const int64_t group = num_heads / num_kv;
+    auto result = at::empty_like(qkv);
+    visit_elements(qkv, [&](auto* data) {
+      auto* target = static_cast<decltype(data)>(result.data_ptr());
+      for_each_token(num_tokens, options, positions, [&](int64_t n, const float* cosine, const float* sine) {
+        std::vector<float> head(size), source(size), turned(size);
+        const auto write = [&](int64_t column, const Tensor& norm, bool rotated) {
+          if (rotated) rows::rotate(head.data(), cosine, sine, size, true);
+          if (norm.defined()) {
+            rows::to_float(data + n * qkv.size(1) + column, size, source.data());
+            const float* weight = norm.const_data_ptr<float>();
+            const float inverse_rms = rows::rms_norm(source.data(), weight, size, static_cast<float>(options.head_norm_epsilon), turned.data());
+            turned = head;
+            rows::rms_norm_backward(turned.data(), source.data(), weight, size, inverse_rms, head.data());
+          }
+          rows::from_float(head.data(), size, target + n * qkv.size(1) + column);
+        };
+        for (int64_t h = 0; h < num_heads; ++h) {
+          const float* dq = dq_HND.const_data_ptr<float>() + (h * num_tokens + n) * size;
+          std::copy(dq, dq + size, head.begin());
+          write(h * size, options.query_norm_D, true);
+        }
+        const auto sum_group = [&](const Tensor& gradient, int64_t kv) {
+          std::fill(head.begin(), head.end(), 0.0f);
+          for (int64_t g = 0; g < group; ++g) {
+            rows::add(head.data(), gradient.const_data_ptr<float>() + ((kv * group + g) * num_tokens + n) * size, size);
+          }
+        };
+        for (int64_t kv = 0; kv < num_kv; ++kv) {
+          sum_group(dk_HND, kv);
+          write((num_heads + kv) * size, options.key_norm_D, true);
+          sum_group(dv_HND, kv);
+          write((num_heads + num_kv + kv) * size, Tensor(), false);
+        }
+      });
+    });
+    return result;
+  }
+};
+
+}  // namespace
+
+Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
+                        std::span<const int32_t> document_offsets) {
+  check(qkv, options, positions, document_offsets);
+  const auto heads = unpack_heads(qkv, options, positions);
+  const bool needs_gradient = torch::autograd::compute_requires_grad(qkv);
+  auto log_sum_HN = needs_gradient ? at::empty({options.num_heads, qkv.size(0)}, at::kFloat) : Tensor();
+  auto out = as_type_of(forward_all(packed_documents(heads, document_offsets, options), options, heads.queries,
+                                    needs_gradient ? &log_sum_HN : nullptr), qkv);
+  if (needs_gradient) {
+    auto node = std::make_shared<PackedAttentionBackward>();
+    node->set_next_edges(torch::autograd::collect_next_edges(qkv));
+    node->qkv = qkv.detach();
+    node->out = out.detach();
+    node->log_sum_HN = log_sum_HN;
+    node->options = options;
+    node->positions.assign(positions.begin(), positions.end());
+    node->offsets.assign(document_offsets.begin(), document_offsets.end());
+    torch::autograd::create_gradient_edge(out, node);
+  }
+  return out;
+}
+
+void KeyValueCache::reserve(int64_t tokens, int64_t num_kv_heads, int64_t head_size) {
+  if (tokens <= capacity) return;
+  const int64_t grown = std::max(tokens, capacity * 2);
+  for (auto* buffer : {&keys, &values}) {
+    std::vector<float> larger(grown * num_kv_heads * head_size);
+    for (int64_t kv = 0; kv < num_kv_heads; ++kv) {
+      std::copy_n(buffer->data() + kv * capacity * head_size, length * head_size, larger.data() + kv * grown * head_size);
+    }
+    *buffer = std::move(larger);
+  }
+  capacity = grown;
+}
+
+Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
+                        std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches) {
+  check(qkv, options, positions, document_offsets);
+  const int64_t num_tokens = qkv.size(0), num_kv = options.num_kv_heads, size = options.head_size;
+  const auto heads = unpack_heads(qkv, options, positions);
+  std::vector<DocumentView> documents;
+  for (size_t d = 0; d + 1 < document_offsets.size(); ++d) {
+    auto& cache = *caches[d];
+    const int64_t begin = document_offsets[d], count = document_offsets[d + 1] - begin;
+    if (count == 0) continue;
+    cache.reserve(cache.length + count, num_kv, size);
+    for (int64_t kv = 0; kv < num_kv; ++kv) {
+      const int64_t source = (kv * num_tokens + begin) * size, target = (kv * cache.capacity + cache.length) * size;
+      std::copy_n(heads.keys.const_data_ptr<float>() + source, count * size, cache.keys.data() + target);
+      std::copy_n(heads.values.const_data_ptr<float>() + source, count * size, cache.values.data() + target);
+    }
+    cache.length += count;
+    documents.push_back({begin, count, cache.length, cache.keys.data(), cache.values.data(), cache.capacity * size});
+  }
+  return as_type_of(forward_all(documents, options, heads.queries, nullptr), qkv);
+}
+
+}  // namespace graft

@@ -1,0 +1,34 @@
+// Row kernels of the CPU path: each reads bfloat16 or float32 (Element), computes in float32. Vectorised by the compiler, one clone per
+// instruction set. Pointers are to one row; sizes in elements.
+#pragma once
+#include <cstdint>
+
+namespace graft::rows {
+
+void to_float(const float* source, int64_t size, float* destination);
+void to_float(const uint16_t* source, int64_t size, float* destination);      // bfloat16
+void from_float(const float* source, int64_t size, float* destination);
+void from_float(const float* source, int64_t size, uint16_t* destination);    // round to nearest even
+
+// y = x * inverse_rms * weight, inverse_rms = 1/sqrt(mean(x^2) + epsilon), which is returned.
+float rms_norm(const float* x, const float* weight, int64_t size, float epsilon, float* y);
+// dx = inverse_rms * (g*w - x * inverse_rms^2 * mean(g*w*x)); weight is frozen: it has no gradient here.
+void rms_norm_backward(const float* gradient, const float* x, const float* weight, int64_t size, float inverse_rms, float* dx);
+
+// y = silu(gate) * up
+void swiglu(const float* gate, const float* up, int64_t size, float* y);
+void swiglu_backward(const float* gradient, const float* gate, const float* up, int64_t size, float* dgate, float* dup);
+
+// Rotation of half-split pairs: (x0, x1) -> (x0 c - x1 s, x1 c + x0 s); cos and sin have size/2 entries. inverse turns the other way.
+void rotate(float* x, const float* cosine, const float* sine, int64_t size, bool inverse);
+
+float maximum(const float* x, int64_t size);
+float dot(const float* x, const float* y, int64_t size);
+void scale(float* x, int64_t size, float factor);
+void add(float* x, const float* y, int64_t size);                              // x += y
+// x = exp(scale * x - offset); returns the sum.
+float exp_and_sum(float* x, int64_t size, float scale, float offset);
+// ds = p * (dp - delta) * scale, written over dp.
+void softmax_backward(const float* p, float* dp, int64_t size, float delta, float scale);
+
+}  // namespace graft::rows

@@ -1,0 +1,34 @@
+// A frozen matrix in the form it came in (plain or quantised blocks): one resident copy, decoded to float32 row by row when it is used.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "kernels/quantized/tensor_type.h"
+
+namespace graft {
+
+class FrozenWeight {
+ public:
+  FrozenWeight() = default;
+  // data: rows x columns in `type`, kept alive by `owner`. columns is a whole number of blocks.
+  FrozenWeight(TensorType type, int64_t rows, int64_t columns, const std::byte* data, std::shared_ptr<const void> owner);
+
+  int64_t rows() const { return rows_; }
+  int64_t columns() const { return columns_; }
+  TensorType type() const { return type_; }
+  int64_t row_bytes() const { return row_bytes_; }
+  int64_t num_bytes() const { return rows_ * row_bytes_; }
+  const std::byte* row(int64_t index) const { return data_ + index * row_bytes_; }
+
+  // destination[r * row_stride ..] = row first + r, exactly the stored values. In parallel over rows, on the caller's threads.
+  void decode_rows(int64_t first, int64_t count, float* destination, int64_t row_stride) const;
+
+ private:
+  TensorType type_ = TensorType::kF32;
+  int64_t rows_ = 0, columns_ = 0, row_bytes_ = 0;
+  const std::byte* data_ = nullptr;
+  std::shared_ptr<const void> owner_;
+};
+
+}  // namespace graft

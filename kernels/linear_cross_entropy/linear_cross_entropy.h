@@ -1,0 +1,39 @@
+// Cross-entropy of a linear head over blocks of rows: no [N, V] logits anywhere.
+//
+//   logits_MV = h W^T;  loss = sum_i weight_i * (logsumexp(logits_i) - logits_i[label_i])
+//   dh_i = gradient_scale * weight_i * (softmax(logits_i) - onehot(label_i)) W
+//
+// As many rows as fit buffer_bytes at full vocabulary in float32; softmax and gradient overwrite the logits (4MHV FLOPs). The head's rows are
+// decoded tile by tile, so memory does not grow with the vocabulary beyond the buffer. Products, softmax and loss in float32, sums in double.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "kernels/frozen_weight/frozen_weight.h"
+
+namespace graft {
+
+struct CrossEntropyOptions {
+  bool want_gradient = true;
+  double gradient_scale = 1;                        // 1 / the step's count of supervised tokens
+  int64_t buffer_bytes = int64_t{64} << 20;
+};
+
+struct CrossEntropyResult {
+  double weighted_loss = 0;                         // sum of weight * negative log-likelihood
+  std::vector<float> losses_M;                      // negative log-likelihood of each row
+  std::vector<uint8_t> correct_M;                   // the label has the highest logit
+  at::Tensor gradient_MC;                           // of hidden, its type; undefined when not wanted
+};
+
+// hidden_MC: supervised rows only, bfloat16 or float32. labels: 0..V-1. weights: empty means 1.
+CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const FrozenWeight& head_VC, std::span<const int32_t> labels_M,
+                                        std::span<const float> weights_M, const CrossEntropyOptions& options = {});
+
+// Logits of rows: float32 [M, V].
+at::Tensor head_logits(const at::Tensor& hidden_MC, const FrozenWeight& head_VC);
+
+}  // namespace graft

@@ -1,0 +1,51 @@
+// Linear layers with a frozen weight and a LoRA adapter, several on one input, behind a cheap prologue that backward repeats instead of saving it.
+//
+//   p = prologue(x)                         none | RMS norm | silu(gate) * up of the two halves of x
+//   y_part = p W^T + bias + scale * (dropout(p) A^T) B^T         for each part; y = [y_1 | y_2 | ...]
+//
+// Shapes: x [N, C] (gated: [N, 2C]), W [O, C], A [R, C], B [O, R], y [N, sum of O]. x and y share one type, bfloat16 or float32; products
+// run in float32. Gradients: x, A, B. W, bias and norm weights are frozen: 4 FLOPs per parameter and token, not 6.
+// LoRA: Hu et al. 2021 (arXiv 2106.09685). The low-rank product rides in the inner dimension: [p | scale*z] [W | B]^T is one product, and so
+// is its transpose in backward.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "kernels/frozen_weight/frozen_weight.h"
+
+namespace graft {
+
+struct LinearPrologue {
+  enum class Kind { kNone, kRmsNorm, kSwiGlu };
+  Kind kind = Kind::kNone;
+  at::Tensor norm_weight_C;   // float32
+  double epsilon = 0;
+};
+
+struct LinearPart {
+  const FrozenWeight* weight = nullptr;   // outlives the backward pass
+  at::Tensor bias_O;                      // float32 or undefined
+  at::Tensor lora_a_RC, lora_b_OR;        // float32 or undefined
+  double scale = 0;
+};
+
+// Dropout on the input of the adapter: an element is kept when a counter-based random of (key, row key, column) is at least `probability`.
+struct LoraDropout {
+  double probability = 0;
+  uint64_t key = 0;                       // of (seed, step, module)
+  at::Tensor row_keys_N;                  // int64: of (row id, position), so that packing does not change the mask
+};
+
+at::Tensor lora_linear(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
+                       const LoraDropout& dropout = {});
+
+// The same in plain ATen operations, any floating type, gradients by autograd: the specification.
+at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
+                                 const LoraDropout& dropout = {});
+
+// The mask's value for one element: 0 or 1/(1-probability).
+float dropout_factor(const LoraDropout& dropout, int64_t row_key, int64_t column);
+
+}  // namespace graft

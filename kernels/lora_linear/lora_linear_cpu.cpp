@@ -1,0 +1,288 @@
+// The CPU path. Letters: N tokens, C inputs, O outputs (of all parts), R ranks (of all parts), E = C + R the extended inner dimension.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+
+#include "kernels/common/error.h"
+#include "kernels/elementwise/typed_rows.h"
+#include "kernels/lora_linear/lora_linear.h"
+#include "kernels/matrix_product/matrix_product.h"
+
+namespace graft {
+namespace {
+
+using at::Tensor;
+
+struct Sizes {
+  int64_t num_rows = 0, inputs = 0, outputs = 0, ranks = 0;
+  int64_t extended() const { return inputs + ranks; }
+};
+
+Sizes sizes_of(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts) {
+  Sizes sizes;
+  sizes.num_rows = x_NC.size(0);
+  sizes.inputs = prologue.kind == LinearPrologue::Kind::kSwiGlu ? x_NC.size(1) / 2 : x_NC.size(1);
+  for (const auto& part : parts) {
+    if (part.weight->columns() != sizes.inputs) {
+      fail("kernels", "lora_linear: expected a weight of {} columns, got {}", sizes.inputs, part.weight->columns());
+    }
+    sizes.outputs += part.weight->rows();
+    if (part.lora_a_RC.defined()) sizes.ranks += part.lora_a_RC.size(0);
+  }
+  return sizes;
+}
+
+// p into the first C columns of p_NE; returns each row's inverse RMS (RMS norm only).
+Tensor run_prologue(const Tensor& x_NC, const LinearPrologue& prologue, const Sizes& sizes, float* p_NE) {
+  const int64_t inputs = sizes.inputs, stride = sizes.extended(), width = x_NC.size(1);
+  const bool norm = prologue.kind == LinearPrologue::Kind::kRmsNorm, gated = prologue.kind == LinearPrologue::Kind::kSwiGlu;
+  auto inverse_rms_N = norm ? at::empty({sizes.num_rows}, at::kFloat) : Tensor();
+  float* inverse_rms = norm ? inverse_rms_N.data_ptr<float>() : nullptr;
+  const float* weight = norm ? prologue.norm_weight_C.const_data_ptr<float>() : nullptr;
+  visit_elements(x_NC, [&](const auto* x) {
+    at::parallel_for(0, sizes.num_rows, 16, [&](int64_t begin, int64_t end) {
+      std::vector<float> row(width);
+      for (int64_t n = begin; n < end; ++n) {
+        float* p = p_NE + n * stride;
+        if (!norm && !gated) {
+          rows::to_float(x + n * width, width, p);
+          continue;
+        }
+        rows::to_float(x + n * width, width, row.data());
+        if (norm) {
+          inverse_rms[n] = rows::rms_norm(row.data(), weight, inputs, static_cast<float>(prologue.epsilon), p);
+        } else {
+          rows::swiglu(row.data(), row.data() + inputs, inputs, p);
+        }
+      }
+    });
+  });
+  return inverse_rms_N;
+}
+
+Tensor prologue_backward(const Tensor& x_NC, const LinearPrologue& prologue, const Sizes& sizes, const Tensor& inverse_rms_N,
+                         const float* dp_NE) {
+  auto dx_NC = at::empty_like(x_NC);
+  const int64_t inputs = sizes.inputs, stride = sizes.extended(), width = x_NC.size(1);
+  visit_elements(x_NC, [&](auto* x) {
+    auto* dx = static_cast<decltype(x)>(dx_NC.data_ptr());
+    at::parallel_for(0, sizes.num_rows, 16, [&](int64_t begin, int64_t end) {
+      std::vector<float> row(width), drow(width);
+      for (int64_t n = begin; n < end; ++n) {
+        const float* dp = dp_NE + n * stride;
+        if (prologue.kind == LinearPrologue::Kind::kNone) {
+          rows::from_float(dp, width, dx + n * width);
+          continue;
+        }
+        rows::to_float(x + n * width, width, row.data());
+        if (prologue.kind == LinearPrologue::Kind::kRmsNorm) {
+          rows::rms_norm_backward(dp, row.data(), prologue.norm_weight_C.const_data_ptr<float>(), inputs,
+                                  inverse_rms_N.const_data_ptr<float>()[n], drow.data());
+        } else {
+          rows::swiglu_backward(dp, row.data(), row.data() + inputs, inputs, drow.data(), drow.data() + inputs);
+        }
+        rows::from_float(drow.data(), width, dx + n * width);
+      }
+    });
+  });
+  return dx_NC;
+}
+
+// [W | B] with each part's B in its own rank columns.
+Tensor extended_weight(const std::vector<LinearPart>& parts, const Sizes& sizes) {
+  auto weight_OE = at::empty({sizes.outputs, sizes.extended()}, at::kFloat);
+  float* data = weight_OE.data_ptr<float>();
+  const int64_t stride = sizes.extended();
+  int64_t row = 0, rank = sizes.inputs;
+  for (const auto& part : parts) {
+    const int64_t part_rows = part.weight->rows(), part_rank = part.lora_a_RC.defined() ? part.lora_a_RC.size(0) : 0;
+    part.weight->decode_rows(0, part_rows, data + row * stride, stride);
+    if (sizes.ranks > 0) {
+      const float* b = part_rank > 0 ? part.lora_b_OR.const_data_ptr<float>() : nullptr;
+      for (int64_t r = 0; r < part_rows; ++r) {
+        float* tail = data + (row + r) * stride;
+        std::fill(tail + sizes.inputs, tail + stride, 0.0f);
+        std::copy(b + r * part_rank, b + (r + 1) * part_rank, tail + rank);
+      }
+    }
+    row += part_rows;
+    rank += part_rank;
+  }
+  return weight_OE;
+}
+
+void apply_dropout(const LoraDropout& dropout, const Sizes& sizes, const float* source, int64_t source_stride, float* destination,
+                   int64_t destination_stride, bool accumulate) {
+  const auto* keys = dropout.row_keys_N.const_data_ptr<int64_t>();
+  at::parallel_for(0, sizes.num_rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      for (int64_t c = 0; c < sizes.inputs; ++c) {
+        const float value = source[n * source_stride + c] * dropout_factor(dropout, keys[n], c);
+        float& target = destination[n * destination_stride + c];
+        target = accumulate ? target + value : value;
+      }
+    }
+  });
+}
+
+struct LoraLinearBackward : torch::autograd::Node {
+  Tensor x_NC, inverse_rms_N, z_NR;
+  LinearPrologue prologue;
+  std::vector<LinearPart> parts;
+  LoraDropout dropout;
+  Sizes sizes;
+
+  std::string name() const override { return "LoraLinearBackward"; }
+  void release_variables() override { x_NC = inverse_rms_N = z_NR = Tensor(); }
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
+    torch::autograd::variable_list results(num_outputs());
+    const auto& gradient_NO = gradients[0];
+    if (!gradient_NO.defined()) return results;
+    const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
+    auto dy_NO = at::empty({num_rows, sizes.outputs}, at::kFloat);
+    visit_elements(gradient_NO.contiguous(), [&](const auto* source) {
+      at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
+        rows::to_float(source + begin * sizes.outputs, (end - begin) * sizes.outputs, dy_NO.data_ptr<float>() + begin * sizes.outputs);
+      });
+    });
+    const float* dy = dy_NO.const_data_ptr<float>();
+    auto dp_NE = at::empty({num_rows, extended}, at::kFloat);   // [dp without the adapters | dz / scale]
+    float* dp = dp_NE.data_ptr<float>();
+    {
+      const auto weight_OE = extended_weight(parts, sizes);
+      matrix_product(num_rows, extended, sizes.outputs, {dy, sizes.outputs}, {weight_OE.const_data_ptr<float>(), extended}, dp, extended);
+    }
+    Tensor dropped_NC;
+    if (sizes.ranks > 0) {
+      auto p_NE = at::empty({num_rows, extended}, at::kFloat);
+      run_prologue(x_NC, prologue, sizes, p_NE.data_ptr<float>());
+      Matrix p{p_NE.const_data_ptr<float>(), extended};
+      if (dropout.probability > 0) {
+        dropped_NC = at::empty({num_rows, inputs}, at::kFloat);
+        apply_dropout(dropout, sizes, p.data, extended, dropped_NC.data_ptr<float>(), inputs, false);
+        p = {dropped_NC.const_data_ptr<float>(), inputs};
+      }
+      adapter_gradients(results, dy, dp, p);
+    }
+    if (task_should_compute_output(0)) results[0] = prologue_backward(x_NC, prologue, sizes, inverse_rms_N, dp);
+    return results;
+  }
+
+  void adapter_gradients(torch::autograd::variable_list& results, const float* dy, float* dp, const Matrix& p) {
+    const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
+    const float* z = z_NR.const_data_ptr<float>();
+    int64_t output = 0, rank = 0;
+    size_t slot = 1;
+    for (const auto& part : parts) {
+      const int64_t part_rows = part.weight->rows();
+      if (part.lora_a_RC.defined()) {
+        const int64_t part_rank = part.lora_a_RC.size(0);
+        const float scale = static_cast<float>(part.scale);
+        const Matrix dz{dp + inputs + rank, extended, /*transposed=*/true};
+        auto da_RC = at::empty({part_rank, inputs}, at::kFloat), db_OR = at::empty({part_rows, part_rank}, at::kFloat);
+        matrix_product(part_rank, inputs, num_rows, dz, p, da_RC.data_ptr<float>(), inputs, scale);
+        // z already carries the scale.
+        matrix_product(part_rows, part_rank, num_rows, {dy + output, sizes.outputs, true}, {z + rank, sizes.ranks},
+                       db_OR.data_ptr<float>(), part_rank);
+        results[slot] = da_RC;
+        results[slot + 1] = db_OR;
+        slot += 2;
+        rank += part_rank;
+      }
+      output += part_rows;
+    }
+    if (!task_should_compute_output(0)) return;
+    // dp += scale * dz A, part by part (through the mask when there is dropout).
+    auto through_adapter_NC = dropout.probability > 0 ? at::zeros({num_rows, inputs}, at::kFloat) : Tensor();
+    rank = 0;
+    for (const auto& part : parts) {
+      if (!part.lora_a_RC.defined()) continue;
+      const int64_t part_rank = part.lora_a_RC.size(0);
+      float* target = dropout.probability > 0 ? through_adapter_NC.data_ptr<float>() : dp;
+      matrix_product(num_rows, inputs, part_rank, {dp + inputs + rank, extended}, {part.lora_a_RC.const_data_ptr<float>(), inputs}, target,
+                     dropout.probability > 0 ? inputs : extended, static_cast<float>(part.scale), 1);
+      rank += part_rank;
+    }
+    if (dropout.probability > 0) apply_dropout(dropout, sizes, through_adapter_NC.const_data_ptr<float>(), inputs, dp, extended, true);
+  }
+};
+
+}  // namespace
+
+Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout) {
+  const auto sizes = sizes_of(x_NC, prologue, parts);
+  const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
+  auto p_NE = at::empty({num_rows, extended}, at::kFloat);
+  float* p = p_NE.data_ptr<float>();
+  auto inverse_rms_N = run_prologue(x_NC, prologue, sizes, p);
+  Tensor z_NR;
+  if (sizes.ranks > 0) {
+    z_NR = at::empty({num_rows, sizes.ranks}, at::kFloat);
+    Tensor dropped_NC;
+    Matrix input{p, extended};
+    if (dropout.probability > 0) {
+      dropped_NC = at::empty({num_rows, inputs}, at::kFloat);
+      apply_dropout(dropout, sizes, p, extended, dropped_NC.data_ptr<float>(), inputs, false);
+      input = {dropped_NC.const_data_ptr<float>(), inputs};
+    }
+    int64_t rank = 0;
+    for (const auto& part : parts) {
+      if (!part.lora_a_RC.defined()) continue;
+      const int64_t part_rank = part.lora_a_RC.size(0);
+      matrix_product(num_rows, part_rank, inputs, input, {part.lora_a_RC.const_data_ptr<float>(), inputs, true},
+                     z_NR.data_ptr<float>() + rank, sizes.ranks, static_cast<float>(part.scale));
+      rank += part_rank;
+    }
+    const float* z = z_NR.const_data_ptr<float>();
+    for (int64_t n = 0; n < num_rows; ++n) std::copy(z + n * sizes.ranks, z + (n + 1) * sizes.ranks, p + n * extended + inputs);
+  }
+  auto y_NO = at::empty({num_rows, sizes.outputs}, x_NC.options().requires_grad(false));
+  auto y32_NO = x_NC.scalar_type() == at::kFloat ? y_NO : at::empty({num_rows, sizes.outputs}, at::kFloat);
+  {
+    const auto weight_OE = extended_weight(parts, sizes);
+    matrix_product(num_rows, sizes.outputs, extended, {p, extended}, {weight_OE.const_data_ptr<float>(), extended, true},
+                   y32_NO.data_ptr<float>(), sizes.outputs);
+  }
+  int64_t output = 0;
+  for (const auto& part : parts) {
+    if (part.bias_O.defined()) {
+      const float* bias = part.bias_O.const_data_ptr<float>();
+      for (int64_t n = 0; n < num_rows; ++n) rows::add(y32_NO.data_ptr<float>() + n * sizes.outputs + output, bias, part.weight->rows());
+    }
+    output += part.weight->rows();
+  }
+  if (!y32_NO.is_same(y_NO)) {
+    const float* source = y32_NO.const_data_ptr<float>();
+    auto* target = static_cast<uint16_t*>(y_NO.data_ptr());
+    at::parallel_for(0, num_rows * sizes.outputs, 16384,
+                     [&](int64_t begin, int64_t end) { rows::from_float(source + begin, end - begin, target + begin); });
+  }
+  std::vector<Tensor> inputs_with_gradient = {x_NC};
+  for (const auto& part : parts) {
+    if (part.lora_a_RC.defined()) inputs_with_gradient.insert(inputs_with_gradient.end(), {part.lora_a_RC, part.lora_b_OR});
+  }
+  if (torch::autograd::compute_requires_grad(at::TensorList(inputs_with_gradient))) {
+    auto node = std::make_shared<LoraLinearBackward>();
+    node->set_next_edges(torch::autograd::collect_next_edges(at::TensorList(inputs_with_gradient)));
+    node->x_NC = x_NC.detach();
+    node->inverse_rms_N = inverse_rms_N;
+    node->z_NR = z_NR;
+    node->prologue = prologue;
+    node->parts = parts;
+    for (auto& part : node->parts) {   // detached: a node must not hold leaves of its own graph
+      if (part.lora_a_RC.defined()) {
+        part.lora_a_RC = part.lora_a_RC.detach();
+        part.lora_b_OR = part.lora_b_OR.detach();
+      }
+    }
+    node->dropout = dropout;
+    node->sizes = sizes;
+    torch::autograd::create_gradient_edge(y_NO, node);
+  }
+  return y_NO;
+}
+
+}  // namespace graft
