@@ -77,25 +77,38 @@ void dispatch(TensorType type, const std::byte* source, int64_t num_elements, Ou
     case TensorType::kF16:
     case TensorType::kBF16:
     case TensorType::kF8E4M3:
-    case TensorType::kF8E5M2: return decode_plain(type, source, num_elements, out);
-    case TensorType::kQ4_0: return decode_q4_0(static_cast<const BlockQ4_0*>(blocks), num_blocks, out);
-    case TensorType::kQ4_1: return decode_q4_1(static_cast<const BlockQ4_1*>(blocks), num_blocks, out);
-    case TensorType::kQ5_0: return decode_q5_0(static_cast<const BlockQ5_0*>(blocks), num_blocks, out);
-    case TensorType::kQ5_1: return decode_q5_1(static_cast<const BlockQ5_1*>(blocks), num_blocks, out);
-    case TensorType::kQ8_0: return decode_q8_0(static_cast<const BlockQ8_0*>(blocks), num_blocks, out);
-    case TensorType::kQ2_K: return decode_q2_k(static_cast<const BlockQ2_K*>(blocks), num_blocks, out);
-    case TensorType::kQ3_K: return decode_q3_k(static_cast<const BlockQ3_K*>(blocks), num_blocks, out);
-    case TensorType::kQ4_K: return decode_q4_k(static_cast<const BlockQ4_K*>(blocks), num_blocks, out);
-    case TensorType::kQ5_K: return decode_q5_k(static_cast<const BlockQ5_K*>(blocks), num_blocks, out);
-    case TensorType::kQ6_K: return decode_q6_k(static_cast<const BlockQ6_K*>(blocks), num_blocks, out);
+    case TensorType::kF8E5M2:
+      return decode_plain(type, source, num_elements, out);
+    case TensorType::kQ4_0:
+      return decode_q4_0(static_cast<const BlockQ4_0*>(blocks), num_blocks, out);
+    case TensorType::kQ4_1:
+      return decode_q4_1(static_cast<const BlockQ4_1*>(blocks), num_blocks, out);
+    case TensorType::kQ5_0:
+      return decode_q5_0(static_cast<const BlockQ5_0*>(blocks), num_blocks, out);
+    case TensorType::kQ5_1:
+      return decode_q5_1(static_cast<const BlockQ5_1*>(blocks), num_blocks, out);
+    case TensorType::kQ8_0:
+      return decode_q8_0(static_cast<const BlockQ8_0*>(blocks), num_blocks, out);
+    case TensorType::kQ2_K:
+      return decode_q2_k(static_cast<const BlockQ2_K*>(blocks), num_blocks, out);
+    case TensorType::kQ3_K:
+      return decode_q3_k(static_cast<const BlockQ3_K*>(blocks), num_blocks, out);
+    case TensorType::kQ4_K:
+      return decode_q4_k(static_cast<const BlockQ4_K*>(blocks), num_blocks, out);
+    case TensorType::kQ5_K:
+      return decode_q5_k(static_cast<const BlockQ5_K*>(blocks), num_blocks, out);
+    case TensorType::kQ6_K:
+      return decode_q6_k(static_cast<const BlockQ6_K*>(blocks), num_blocks, out);
     case TensorType::kI64:
     case TensorType::kI32:
     case TensorType::kI16:
     case TensorType::kI8:
     case TensorType::kU8:
-    case TensorType::kBool: break;
+    case TensorType::kBool:
+      break;
   }
-  fail("quantized", "expected a tensor of real numbers (F32, BF16, Q4_K, ...), got {} — this tensor cannot be a weight", layout.name);
+  fail("quantized", "expected a tensor of real numbers (F32, BF16, Q4_K, ...), got {} — this tensor cannot be a weight",
+       layout.name);
 }
 
 }  // namespace

@@ -145,12 +145,12 @@ GRAFT_INLINE_IN_CLONES void decode_all(const Block* blocks, int64_t num_blocks, 
 }  // namespace
 
 // target_clones needs plain functions, hence one line for each type and output.
-#define GRAFT_DECODER(name, Block)                                                                      \
-  GRAFT_SIMD_CLONES void name(const Block* blocks, int64_t num_blocks, float* destination) {             \
-    decode_all(blocks, num_blocks, destination);                                                         \
-  }                                                                                                      \
-  GRAFT_SIMD_CLONES void name(const Block* blocks, int64_t num_blocks, uint16_t* destination) {          \
-    decode_all(blocks, num_blocks, destination);                                                         \
+#define GRAFT_DECODER(name, Block)                                                              \
+  GRAFT_SIMD_CLONES void name(const Block* blocks, int64_t num_blocks, float* destination) {    \
+    decode_all(blocks, num_blocks, destination);                                                \
+  }                                                                                             \
+  GRAFT_SIMD_CLONES void name(const Block* blocks, int64_t num_blocks, uint16_t* destination) { \
+    decode_all(blocks, num_blocks, destination);                                                \
   }
 GRAFT_DECODER(decode_q4_0, BlockQ4_0)
 GRAFT_DECODER(decode_q4_1, BlockQ4_1)

@@ -8,8 +8,28 @@
 namespace graft {
 
 enum class TensorType : uint8_t {
-  kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool, kF8E4M3, kF8E5M2,
-  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K,
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  kF8E4M3,
+  kF8E5M2,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
 };
 
 struct TensorTypeInfo {
@@ -20,8 +40,8 @@ struct TensorTypeInfo {
 };
 
 const TensorTypeInfo& info(TensorType type);
-std::optional<TensorType> tensor_type_from_name(std::string_view name);     // "Q4_1", "F16", ...
-std::optional<TensorType> tensor_type_from_ggml(int32_t ggml_type);          // numbers of ggml_type
-int32_t ggml_number(TensorType type);                                        // -1 where ggml has none
+std::optional<TensorType> tensor_type_from_name(std::string_view name);  // "Q4_1", "F16", ...
+std::optional<TensorType> tensor_type_from_ggml(int32_t ggml_type);      // numbers of ggml_type
+int32_t ggml_number(TensorType type);                                    // -1 where ggml has none
 
 }  // namespace graft

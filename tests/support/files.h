@@ -74,8 +74,8 @@ inline void write_file(const std::filesystem::path& path, std::string_view bytes
 
 // Runs `script` (relative to the repository) in the pinned environment, offline; throws with its output when it fails.
 inline std::string run_python(const std::string& script, const std::vector<std::string>& arguments) {
-  std::string command = "HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES= '" + (source_dir() / ".deps/python/bin/python").string() + "' '" +
-                        (source_dir() / script).string() + "'";
+  std::string command = "HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES= '" + (source_dir() / ".deps/python/bin/python").string() +
+                        "' '" + (source_dir() / script).string() + "'";
   for (const std::string& argument : arguments) command += " '" + argument + "'";
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   if (pipe == nullptr) throw std::runtime_error("cannot start " + command);
