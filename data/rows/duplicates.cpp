@@ -122,7 +122,7 @@ class NearDuplicateSearch {
 
  private:
   bool sizes_allow(const Text& a, const Text& b) const {
-    const auto [small, large] = std::minmax(a.shingles.size(), b.shingles.size());
+    const auto [small, large] = std::minmax({a.shingles.size(), b.shingles.size()});
     return static_cast<double>(small) > threshold_ * static_cast<double>(large);
   }
 

@@ -56,9 +56,12 @@ class JsonBuilder : public nlohmann::json_sax<Json> {
     key_ = std::move(key);
     return true;
   }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    const size_t before = std::min(position > 0 ? position - 1 : 0, line_.size());
-    throw JsonProblem(count_code_points(line_.substr(0, before)) + 1, "not JSON: " + reason_of(error.what()));
+  // position: bytes read. A token in the wrong place is shown where it begins, a broken one where it breaks.
+  bool parse_error(size_t position, const std::string& last_token, const nlohmann::detail::exception& error) override {
+    const std::string reason = reason_of(error.what());
+    const size_t back = reason.starts_with("unexpected") && !reason.starts_with("unexpected end") ? last_token.size() : 1;
+    const size_t before = std::min(position > back ? position - back : 0, line_.size());
+    throw JsonProblem(count_code_points(line_.substr(0, before)) + 1, "not JSON: " + reason);
   }
 
  private:
