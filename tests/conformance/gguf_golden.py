@@ -3,6 +3,7 @@
 gguf-py quantises the legacy types; for K-quants, which it can only read, random blocks are as good: they decode to
 known numbers. The writer here is written from the format's description and shares nothing with graft's.
 """
+import copy
 import pathlib
 import shutil
 from dataclasses import dataclass, field
@@ -108,7 +109,7 @@ def write_metadata(writer: gguf.GGUFWriter, case: GgufCase) -> None:
 
 def write_gguf(case: GgufCase, path: pathlib.Path) -> torch.nn.Module:
     """Writes the file; returns the transformers model that holds exactly the stored weights."""
-    config = AutoConfig.for_model(**case.config)
+    config = AutoConfig.for_model(**copy.deepcopy(case.config))   # it writes into nested dicts
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     randomise(model, generator_of(case.name))
     random = np.random.default_rng(len(case.name))

@@ -3,6 +3,7 @@
 The reference is transformers + PEFT in float32 on the CPU, always with the model as it lies on disk, so that a golden
 never depends on how it was made. Everything is seeded by the case's name.
 """
+import copy
 import json
 import pathlib
 import shutil
@@ -47,7 +48,7 @@ def load_model(folder: pathlib.Path) -> torch.nn.Module:
 
 def write_model(case: Case, folder: pathlib.Path) -> torch.nn.Module:
     """A hub-style directory: safetensors, single or sharded, and the case's config.json. Returns what it loads as."""
-    config = AutoConfig.for_model(**case.config)
+    config = AutoConfig.for_model(**copy.deepcopy(case.config))   # it writes into nested dicts
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     randomise(model, generator_of(case.name))
     model.tie_weights()
