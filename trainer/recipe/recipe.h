@@ -29,10 +29,10 @@ struct AdapterOptions {
 };
 
 struct DataSource {
-  std::string path;                      // file (.jsonl .csv .tsv .parquet) or, for text, a folder or glob of .md/.txt
+  std::string path;                      // file (.jsonl .csv .tsv .parquet) or, for text, .md/.txt files, a folder or a glob
   std::string format;                    // messages | completion | text | labelled
-  std::optional<std::string> text;       // column that holds the text (text, labelled)
-  std::optional<std::string> label;      // column that holds the label (labelled)
+  std::optional<std::string> text;       // column that holds the text (text, labelled); default "text"
+  std::optional<std::string> label;      // column that holds the label (labelled); default "label"
   std::optional<std::string> prompt;     // the prompt; {column} is replaced by that column (labelled, CSV, Parquet)
   std::optional<std::string> completion; // the answer, {column} likewise; labelled: defaults to the label
   std::optional<std::string> system;     // a system message before the prompt (labelled, completion)
@@ -102,13 +102,20 @@ struct Recipe {
   ReportOptions report;
 };
 
-// Reads a recipe; `overrides` are "a.b=value" (the command line's --set), applied before the check. Relative paths are relative to the
-// recipe's folder, except run.out and run.cache, which are relative to the working directory. Errors: file, line, column, nearest known key.
+// Reads a recipe; `overrides` are "a.b.0.c=value" (the command line's --set), applied before the check. Relative paths are relative to the
+// recipe's folder, except run.out and run.cache, which are relative to the working directory, as are all paths of an override; `~/` is the
+// home folder. Afterwards a path is relative to the working directory when it lies below it, else absolute.
+// Throws UserError with file:line:column, what was expected and got, and the nearest known key; all problems of the file (20 are shown).
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides);
-// From a resolved recipe.yaml's text (as a run folder holds it).
-std::string resolved_yaml(const Recipe& recipe);
-nlohmann::ordered_json resolved_json(const Recipe& recipe);
-// The reference documentation of every key: Markdown.
+// The same from text; `name` is shown in errors, `folder` is what its relative paths are relative to.
+Recipe parse_recipe(const std::string& text, const std::string& name, const std::filesystem::path& folder,
+                    const std::vector<std::string>& overrides = {});
+
+// Every key, defaults included. Paths are written relative to `folder`, the folder that will hold the text (empty: the working directory), or
+// as ~/...; never absolute. load_recipe(folder / "recipe.yaml", {}) gives the same recipe.
+std::string resolved_yaml(const Recipe& recipe, const std::filesystem::path& folder = {});
+nlohmann::ordered_json resolved_json(const Recipe& recipe, const std::filesystem::path& folder = {});
+// The reference documentation of every key: Markdown (docs/recipes.md).
 std::string recipe_documentation();
 
 }  // namespace graft

@@ -1,0 +1,90 @@
+// Keys of a recipe that need or exclude each other.
+#include <algorithm>
+#include <cctype>
+#include <set>
+
+#include "trainer/recipe/recipe_schema.h"
+
+namespace graft {
+namespace {
+
+// The deepest written value on the way to `path`: where an error about it points.
+const YamlValue& written(const YamlValue& root, std::string_view path) {
+  const YamlValue* value = &root;
+  for (size_t begin = 0; begin < path.size();) {
+    const size_t end = std::min(path.find('.', begin), path.size());
+    const std::string_view key = path.substr(begin, end - begin);
+    const YamlValue* next = nullptr;
+    if (value->kind == YamlValue::Kind::kMap) next = value->find(key);
+    if (value->kind == YamlValue::Kind::kList) next = &value->items[std::stoul(std::string(key))];
+    if (next == nullptr) break;
+    value = next;
+    begin = end + 1;
+  }
+  return *value;
+}
+
+std::string extension_of(const std::string& path) {
+  std::string extension = std::filesystem::path(path).extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  return extension;
+}
+
+void check_source(Reader& reader, const YamlValue& root, const std::string& path, const DataSource& source) {
+  const auto problem = [&](const std::string& key, const std::string& text) {
+    reader.problem(written(root, path + "." + key).place, text);
+  };
+  if (source.format.empty() || source.path.empty()) return;   // already a problem
+  const auto refuses = [&](const char* key, bool given) {
+    if (given) problem(key, fmt::format("expected no key '{}.{}' for format {}, got one — it would have no effect", path, key, source.format));
+  };
+  const bool labelled = source.format == "labelled", text = source.format == "text", messages = source.format == "messages";
+  const std::string extension = extension_of(source.path);
+  const bool columns = extension == ".csv" || extension == ".tsv" || extension == ".parquet";
+  if (!labelled) refuses("label", source.label.has_value());
+  if (!labelled && !text) refuses("text", source.text.has_value());
+  if (text || messages) {
+    refuses("prompt", source.prompt.has_value());
+    refuses("completion", source.completion.has_value());
+    refuses("system", source.system.has_value());
+  }
+  if (messages && columns) {
+    problem("path", fmt::format("expected a .jsonl file for format messages, got '{}' — a table has no conversations; use completion", source.path));
+  }
+  const std::string column = "{" + source.text.value_or("text") + "}";
+  if (labelled && source.prompt && source.prompt->find(column) == std::string::npos) {
+    problem("prompt", fmt::format("expected {}.prompt to hold {}, got a prompt without the text — every row would look alike", path, column));
+  }
+}
+
+}  // namespace
+
+void check_together(Reader& reader, const YamlValue& root, const Recipe& recipe) {
+  const DataOptions& data = recipe.data;
+  const auto problem = [&](const std::string& key, const std::string& text) { reader.problem(written(root, key).place, text); };
+  const std::pair<const char*, const std::vector<DataSource>*> splits[] = {
+      {"data.train", &data.train}, {"data.validation", &data.validation}, {"data.test", &data.test}};
+  for (const auto& [key, sources] : splits) {
+    for (size_t i = 0; i < sources->size(); ++i) check_source(reader, root, fmt::format("{}.{}", key, i), (*sources)[i]);
+  }
+  const YamlValue& train = written(root, "data.train");
+  if (data.train.empty() && train.kind == YamlValue::Kind::kList) problem("data.train", "expected data.train to name at least one source, got an empty list");
+  if (!data.validation.empty() && data.validation_fraction > 0) {
+    problem("data.validation_fraction", "expected data.validation or data.validation_fraction, got both — remove one");
+  }
+  if (recipe.run.early_stopping_patience && data.validation.empty() && data.validation_fraction == 0) {
+    problem("run.early_stopping.patience", "expected validation rows for early stopping, got none — add data.validation or data.validation_fraction");
+  }
+  if (recipe.schedule.warmup >= 1 && recipe.schedule.warmup != static_cast<double>(static_cast<int64_t>(std::min(recipe.schedule.warmup, 9e15)))) {
+    problem("schedule.warmup", fmt::format("expected schedule.warmup below 1 (a share) or a whole number of steps, got {}", recipe.schedule.warmup));
+  }
+  std::set<std::string> formats;
+  for (size_t i = 0; i < recipe.exports.size(); ++i) {
+    const std::string& format = recipe.exports[i].format;
+    if (!format.empty() && !formats.insert(format).second) {
+      problem(fmt::format("export.{}", i), fmt::format("expected each export format once, got '{}' again", format));
+    }
+  }
+}
+
+}  // namespace graft

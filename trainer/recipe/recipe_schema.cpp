@@ -1,0 +1,253 @@
+#include "trainer/recipe/recipe_schema.h"
+
+#include <charconv>
+#include <set>
+
+namespace graft {
+namespace {
+
+bool is_digits(const std::string& text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos; }
+
+bool is_device(const std::string& text) {
+  return text == "auto" || text == "cpu" || (text.starts_with("cuda:") && is_digits(text.substr(5)) && text.size() <= 8);
+}
+
+bool is_template_date(const std::string& text) {
+  if (text == "auto") return true;
+  if (text.size() != 10 || text[4] != '-' || text[7] != '-') return false;
+  const std::string year = text.substr(0, 4), month = text.substr(5, 2), day = text.substr(8);
+  if (!is_digits(year) || !is_digits(month) || !is_digits(day)) return false;
+  const int y = std::stoi(year), m = std::stoi(month), d = std::stoi(day);
+  const bool leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+  const int days[] = {31, leap ? 29 : 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+  return y >= 1 && m >= 1 && m <= 12 && d >= 1 && d <= days[m - 1];
+}
+
+const std::vector<std::string> kExportFormats = {"peft",     "safetensors", "gguf-lora", "gguf:F32",  "gguf:F16",
+                                                 "gguf:BF16", "gguf:Q8_0",   "gguf:Q4_1", "gguf:Q4_K_M"};
+
+Table<ModelOptions> model_table() {
+  using T = ModelOptions;
+  return {
+      required(path("base", &T::base, "The model to fine-tune: a directory in Hugging Face layout, a .gguf file, or a run folder.")),
+      choice("compute", &T::compute, {"bfloat16", "float32"},
+             "Type of matmul operands and of the residual stream. Sums, norm statistics, softmax, logits and loss are float32 in both; "
+             "float32 is for comparisons and tests."),
+      choice("quantize_base", &T::quantize_base, {"none"},
+             "Quantises the frozen base when it is loaded. A base that comes quantised (GGUF) stays in its own blocks in any case."),
+  };
+}
+
+Field<AdapterOptions> targets_field() {
+  return {"targets", "text or list of texts",
+          "Which linear layers get an adapter: all-linear (every one but head and embeddings, as PEFT), or globs of module names such as "
+          "q_proj or *.mlp.*. A target that matches nothing is an error.",
+          false,
+          [](Reader& reader, const YamlValue& value, AdapterOptions& adapter) {
+            if (value.kind == YamlValue::Kind::kScalar) {
+              if (const auto target = reader.text(value)) adapter.targets = {*target};
+              return;
+            }
+            if (value.kind != YamlValue::Kind::kList || value.items.empty()) {
+              reader.expected(value, "all-linear, a module glob or a list of globs");
+              return;
+            }
+            adapter.targets.clear();
+            for (size_t i = 0; i < value.items.size(); ++i) {
+              Reader::Inside inside(reader, std::to_string(i));
+              if (const auto target = reader.text(value.items[i])) adapter.targets.push_back(*target);
+            }
+          },
+          [](const AdapterOptions& adapter, const PathWriter&) {
+            return adapter.targets.size() == 1 ? Json(adapter.targets[0]) : Json(adapter.targets);
+          }};
+}
+
+Table<AdapterOptions> adapter_table() {
+  using T = AdapterOptions;
+  return {
+      choice("kind", &T::kind, {"lora", "none"}, "lora trains low-rank adapters on a frozen base."),
+      optional_path("from", &T::from, "A PEFT adapter folder to start from instead of B = 0."),
+      integer("rank", &T::rank, {.low = 1, .high = 65536}, "Rank r of A and B: 16 to 64 for a task, 256 beyond 100,000 rows."),
+      number("alpha", &T::alpha, above(0), "Numerator of the scale; 2 x rank is the usual choice."),
+      choice("scaling", &T::scaling, {"standard", "rslora"}, "Scale of the adapter: alpha/rank, or alpha/sqrt(rank) (rsLoRA)."),
+      number("dropout", &T::dropout, from_to_below(0, 1), "Share of the adapter's inputs set to zero in training."),
+      targets_field(),
+  };
+}
+
+Table<DataSource> source_table() {
+  using T = DataSource;
+  return {
+      required(path("path", &T::path, "A .jsonl, .csv, .tsv or .parquet file; for format text also .md and .txt files, a folder of them or a glob.")),
+      required(choice("format", &T::format, {"messages", "completion", "text", "labelled"},
+                      "messages: conversations; completion: prompt and answer; text: documents, every token supervised (continued "
+                      "pretraining); labelled: a text and its label, answered with the label.")),
+      optional_text("text", "column", &T::text, "Column that holds the text (labelled, text). Default: text."),
+      optional_text("label", "column", &T::label, "Column that holds the label (labelled). Default: label."),
+      optional_text("prompt", "text with {column}", &T::prompt,
+                    "The user's turn; {column} is replaced by that column, {{ and }} are braces. labelled: default is the text alone; "
+                    "completion: default is the column prompt."),
+      optional_text("completion", "text with {column}", &T::completion, "The answer, likewise. Default: the label, or the column completion."),
+      optional_text("system", "text", &T::system, "A system message before the prompt (labelled, completion)."),
+      number("weight", &T::weight, above(0), "Scales the loss of these rows; does not repeat them."),
+  };
+}
+
+Field<DataOptions> template_arguments_field() {
+  return {"template_arguments", "mapping", "Variables given to the chat template, for example enable_thinking: false.", false,
+          [](Reader& reader, const YamlValue& value, DataOptions& data) {
+            if (reader.expect_map(value)) data.template_arguments = yaml_to_json(value);
+          },
+          [](const DataOptions& data, const PathWriter&) { return data.template_arguments; }};
+}
+
+Table<DataOptions> data_table() {
+  using T = DataOptions;
+  return {
+      required(list("train", &T::train, source_table(), true, "Sources to train on.")),
+      list("validation", &T::validation, source_table(), false, "Sources of the validation loss, in the form of data.train."),
+      list("test", &T::test, source_table(), false,
+           "Scored once after the last step, in the form of data.train; never used to choose a checkpoint."),
+      number("validation_fraction", &T::validation_fraction, from_to_below(0, 1),
+             "Share of train kept for validation, split by label and by hash of the normalised text (so that equal texts stay together)."),
+      path("template", &T::template_source, "The chat template: the base's own, or a .jinja file.", false, "base"),
+      template_arguments_field(),
+      text("template_date", "auto or YYYY-MM-DD", &T::template_date, is_template_date,
+           "The date that a template's strftime_now sees; auto is the day of the plan and is stored in the run."),
+      integer("max_tokens", &T::max_tokens, {.low = 2, .high = 1 << 24}, "Longest row, in tokens."),
+      choice("over_long", &T::over_long, {"error", "truncate", "drop"}, "What to do with a longer row; each is listed in the plan."),
+      integer("pack_tokens", &T::pack_tokens, {.low = 1, .high = 1 << 26},
+              "Tokens of one packed micro-batch (a longer row stands alone). Bounds memory; changes nothing else but rounding."),
+  };
+}
+
+Table<OptimizerOptions> optimizer_table() {
+  using T = OptimizerOptions;
+  return {
+      choice("kind", &T::kind, {"adamw"}, "AdamW (Loshchilov and Hutter 2019), float32 moments."),
+      number_or("learning_rate", "auto", &T::learning_rate, above(0),
+                "Peak learning rate. auto: 5e-5 x 10 x (2000/hidden)^e with e = 0.781 for Llama and 0.0775 for Qwen (LoRA Without Regret); "
+                "another family must give a number."),
+      number("weight_decay", &T::weight_decay, at_least(0), "Decoupled weight decay."),
+      number("beta1", &T::beta1, from_to_below(0, 1), "Decay of the first moment."),
+      number("beta2", &T::beta2, from_to_below(0, 1), "Decay of the second moment."),
+      number("epsilon", &T::epsilon, above(0), "Added to the root of the second moment."),
+      number("clip", &T::clip, at_least(0), "Largest global gradient norm; 0: none."),
+      integer("batch_rows", &T::batch_rows, {.low = 1, .high = 1 << 24},
+              "Rows of one optimizer step, packed into as many micro-batches as pack_tokens needs; LoRA learns best below 32."),
+  };
+}
+
+Table<ScheduleOptions> schedule_table() {
+  using T = ScheduleOptions;
+  return {
+      number("epochs", &T::epochs, above(0), "Passes over train; fractions are allowed."),
+      integer_or("steps", "null", &T::steps, {.low = 1, .high = 1e12}, "Optimizer steps; wins over epochs."),
+      choice("shape", &T::shape, {"cosine", "linear", "constant"},
+             "Learning rate after the warm-up: falls to 0 along a half cosine or a line, or stays."),
+      number("warmup", &T::warmup, at_least(0), "Linear warm-up: below 1 a share of all steps, else a number of steps."),
+  };
+}
+
+Field<RunOptions> threads_field() {
+  return {"threads", "auto or integer of at least 1",
+          "CPU threads; auto: the cores this process may use. Stored in the run: another count gives other rounding and is refused on resume.", false,
+          [](Reader& reader, const YamlValue& value, RunOptions& run) {
+            if (is_word(value, "auto")) run.threads = 0;
+            else if (const auto read = reader.integer(value, {.low = 1, .high = 4096}, "auto or ")) run.threads = *read;
+          },
+          [](const RunOptions& run, const PathWriter&) { return run.threads == 0 ? Json("auto") : Json(run.threads); }};
+}
+
+Table<RunOptions> run_table() {
+  using T = RunOptions;
+  return {
+      integer("seed", &T::seed, {.low = 0, .high = 9e15}, "Seed of row order, adapter initialisation and dropout."),
+      required(path("out", &T::out, "The run folder; relative to the working directory.", true)),
+      optional_path("cache", &T::cache, "Folder of token stores, relative to the working directory; null: beside the run.", true),
+      text("device", "auto, cpu or cuda:N", &T::device, is_device, "auto: the visible GPU with most free memory, else the CPU."),
+      threads_field(),
+      choice("recompute", &T::recompute, {"auto", "none", "layer"},
+             "layer recomputes each layer's activations in the backward pass; none keeps them; auto: none where memory allows."),
+      boolean("deterministic", &T::deterministic, "Same recipe, same bytes on the same machine."),
+      integer("checkpoint_every", &T::checkpoint_every, {.low = 1, .high = 1e12}, "Steps between checkpoints: the most that a kill loses."),
+      integer("evaluate_every", &T::evaluate_every, {.low = 1, .high = 1e12}, "Steps between validation losses."),
+      group<T>("keep",
+               {integer("last", &T::keep_last, {.low = 1, .high = 1e9}, "Newest checkpoints kept."),
+                integer("best", &T::keep_best, {.low = 0, .high = 1e9}, "Checkpoints with the best validation metric kept besides.")},
+               "Which checkpoints stay."),
+      group<T>("early_stopping",
+               {choice("metric", &T::early_stopping_metric, {"loss"}, "The validation metric."),
+                integer_or("patience", "null", &T::early_stopping_patience, at_least(1),
+                           "Stops after this many evaluations without improvement; null: never.")},
+               "Ends a run that no longer improves."),
+  };
+}
+
+Field<ExportOptions> verify_field() {
+  return {"verify", "none or mapping", "The certificate of this export; none switches it off, and the plan says so.", false,
+          [](Reader& reader, const YamlValue& value, ExportOptions& options) {
+            if (is_word(value, "none")) {
+              options.verify = false;
+            } else if (value.kind != YamlValue::Kind::kMap) {
+              reader.expected(value, "none or a mapping such as {max_mean_kl: 0.002}");
+            } else {
+              static const Table<ExportOptions> kThreshold = {number("max_mean_kl", &ExportOptions::max_mean_kl, above(0), "")};
+              read_table(reader, value, options, kThreshold);
+            }
+          },
+          [](const ExportOptions& options, const PathWriter&) {
+            return options.verify ? Json{{"max_mean_kl", options.max_mean_kl}} : Json("none");
+          },
+          [] {
+            return std::vector<DocumentedKey>{
+                {"max_mean_kl", "number above 0", fmt::format("{}", ExportOptions{}.max_mean_kl),
+                 "Largest mean KL divergence (nats) of the exported from the trained model over supervised positions."}};
+          }};
+}
+
+Field<Recipe> export_field() {
+  const Table<ExportOptions> table = {
+      required(choice("format", &ExportOptions::format, kExportFormats,
+                      "peft: the adapter; safetensors: merged, Hugging Face layout; gguf:TYPE: merged, for llama.cpp; gguf-lora: the adapter "
+                      "for llama.cpp, beside the base's own file.")),
+      verify_field()};
+  Field<Recipe> field = list("export", &Recipe::exports, table, true,
+                             "Written and verified after the last step. An entry may be a format alone: \"gguf:F16\".");
+  field.type = "list of formats or mappings";
+  field.read = [table](Reader& reader, const YamlValue& value, Recipe& recipe) {
+    if (!reader.expect_list(value)) return;
+    recipe.exports.clear();
+    for (size_t i = 0; i < value.items.size(); ++i) {
+      Reader::Inside inside(reader, std::to_string(i));
+      ExportOptions& entry = recipe.exports.emplace_back();
+      if (value.items[i].kind != YamlValue::Kind::kScalar) read_table(reader, value.items[i], entry, table);
+      else if (const auto format = reader.choice(value.items[i], kExportFormats)) entry.format = *format;
+    }
+  };
+  return field;
+}
+
+}  // namespace
+
+const Table<Recipe>& recipe_table() {
+  using T = Recipe;
+  static const Table<Recipe> kTable = {
+      required(section("model", &T::model, model_table(), "The base model.")),
+      section("adapter", &T::adapter, adapter_table(), "What is trained."),
+      required(section("data", &T::data, data_table(), "Rows and how they become tokens.")),
+      section("objective", &T::objective,
+              {choice("kind", &ObjectiveOptions::kind, {"sft"}, "sft: cross-entropy on the supervised tokens.")}, "What is minimised."),
+      section("optimizer", &T::optimizer, optimizer_table(), "How it is minimised."),
+      section("schedule", &T::schedule, schedule_table(), "How long, and the learning rate over time."),
+      required(section("run", &T::run, run_table(), "Where and how the run goes.")),
+      export_field(),
+      section("report", &T::report,
+              {boolean("examples", &ReportOptions::examples, "Shows users' rows and answers in report.html; without it no artefact holds a row.")},
+              "The report."),
+  };
+  return kTable;
+}
+
+}  // namespace graft
