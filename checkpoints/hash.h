@@ -1,0 +1,33 @@
+// SHA-256 (FIPS 180-4) as 64 lower-case hexadecimal digits.
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace graft {
+
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  Sha256(Sha256&&) noexcept;
+  Sha256& operator=(Sha256&&) noexcept;
+  Sha256& update(std::span<const std::byte> bytes);
+  Sha256& update(std::string_view text);
+  std::string finish();  // ends the object's use: one digest per object
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+std::string sha256(std::span<const std::byte> bytes);
+std::string sha256(std::string_view text);
+
+// Reads the file in pieces of 1 MiB. UserError when it cannot be opened, MachineError when reading fails.
+std::string sha256_file(const std::filesystem::path& path);
+
+}  // namespace graft
