@@ -1,0 +1,30 @@
+// Sums over a warp and a block in one fixed order: the same bits in every run, and in every thread of the block.
+#pragma once
+#include "kernels/cuda/device.cuh"
+
+namespace graft::cuda {
+
+GRAFT_DEVICE float warp_sum(float value) {
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
+  return value;
+}
+
+template <int kThreads>
+struct BlockSumMemory {
+  float of_warp[kThreads / kWarp];
+};
+
+// Every thread of the block calls it once; a second call needs other memory, or a barrier between.
+template <int kThreads>
+GRAFT_DEVICE float block_sum(float value, BlockSumMemory<kThreads>& memory) {
+  const int thread = thread_in_block();
+  value = warp_sum(value);
+  if (kThreads == kWarp) return value;
+  if (thread % kWarp == 0) memory.of_warp[thread / kWarp] = value;
+  block_barrier();
+  float sum = 0;
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) sum += memory.of_warp[warp];
+  return sum;
+}
+
+}  // namespace graft::cuda

@@ -1,0 +1,15 @@
+# Device code on the CPU: every kernels/*/*.cu compiled as C++ with tests/emulator first on the include path, so that
+# "kernels/cuda/device.cuh" is the emulator's.
+file(GLOB device_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/*/*.cu")
+file(GLOB emulator_tests CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/*_test.cpp")
+set(emulated_sources "")
+foreach(source ${device_sources})
+  get_filename_component(stem "${source}" NAME_WE)
+  set(wrapper "${CMAKE_CURRENT_BINARY_DIR}/emulated_${stem}.cpp")
+  file(GENERATE OUTPUT "${wrapper}" CONTENT "#include \"${source}\"\n")
+  list(APPEND emulated_sources "${wrapper}")
+endforeach()
+add_executable(test_emulator ${emulator_tests} ${emulated_sources})
+target_include_directories(test_emulator BEFORE PRIVATE "${CMAKE_CURRENT_LIST_DIR}" "${PROJECT_SOURCE_DIR}")
+target_link_libraries(test_emulator PRIVATE Threads::Threads GTest::gtest GTest::gtest_main)
+gtest_discover_tests(test_emulator TEST_PREFIX "emulator/" DISCOVERY_TIMEOUT 60)
