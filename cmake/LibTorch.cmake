@@ -12,10 +12,10 @@ set(GRAFT_TORCH "${GRAFT_SITE}/torch")
 
 add_library(graft_fmt INTERFACE)
 add_library(graft::fmt ALIAS graft_fmt)
-target_include_directories(graft_fmt SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/fmt")
+target_include_directories(graft_fmt SYSTEM INTERFACE "${PROJECT_SOURCE_DIR}/.deps/include")
 target_compile_definitions(graft_fmt INTERFACE FMT_HEADER_ONLY=1)
-file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/fmt")
-file(CREATE_LINK "${GRAFT_TORCH}/include/fmt" "${CMAKE_BINARY_DIR}/fmt/fmt" SYMBOLIC)
+file(MAKE_DIRECTORY "${PROJECT_SOURCE_DIR}/.deps/include")
+file(CREATE_LINK "${GRAFT_TORCH}/include/fmt" "${PROJECT_SOURCE_DIR}/.deps/include/fmt" SYMBOLIC)
 
 # cudart and cupti: the machine's toolkit, else the nvidia wheels that tools/setup added.
 set(GRAFT_CUDA_RUNTIME_FOLDERS "")

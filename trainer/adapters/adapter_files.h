@@ -1,0 +1,20 @@
+// An AdapterSet from and to a PEFT folder.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "trainer/adapters/adapter_set.h"
+
+namespace graft {
+
+// A set with the folder's rank, scale and modules, on this decoder. UserError lists modules or shapes that do not fit.
+std::unique_ptr<AdapterSet> load_adapter(Decoder& decoder, const std::filesystem::path& folder);
+
+// Copies the folder's values into a set that was made by a recipe (adapter.from): same modules and rank, or a UserError.
+void copy_adapter(AdapterSet& adapters, const std::filesystem::path& folder);
+
+// base_name goes into base_model_name_or_path: the base's file or folder name, never an absolute path.
+void save_adapter(const AdapterSet& adapters, const AdapterOptions& options, const std::string& base_name, const std::filesystem::path& folder);
+
+}  // namespace graft

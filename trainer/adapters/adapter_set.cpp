@@ -1,0 +1,118 @@
+#include "trainer/adapters/adapter_set.h"
+
+#include <cmath>
+#include <fnmatch.h>
+
+#include <ATen/ops/zeros.h>
+#include <fmt/ranges.h>
+
+#include "kernels/common/error.h"
+
+namespace graft {
+namespace {
+
+std::string last_name(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+
+bool matches(const std::string& module, const std::string& target) {
+  return target == "all-linear" || last_name(module) == target || module == target || fnmatch(target.c_str(), module.c_str(), 0) == 0;
+}
+
+uint64_t name_key(const std::string& name, uint64_t seed) {   // FNV-1a, then SplitMix64's finaliser
+  uint64_t key = 1469598103934665603u;
+  for (const char c : name) key = (key ^ static_cast<uint8_t>(c)) * 1099511628211u;
+  key += 0x9e3779b97f4a7c15u * (seed + 1);
+  key = (key ^ key >> 30) * 0xbf58476d1ce4e5b9u;
+  key = (key ^ key >> 27) * 0x94d049bb133111ebu;
+  return key ^ key >> 31;
+}
+
+double uniform(uint64_t key, uint64_t index) {   // [0, 1)
+  uint64_t bits = key + 0x9e3779b97f4a7c15u * (index + 1);
+  bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9u;
+  bits = (bits ^ bits >> 27) * 0x94d049bb133111ebu;
+  return static_cast<double>((bits ^ bits >> 31) >> 11) * 0x1p-53;
+}
+
+}  // namespace
+
+std::vector<std::string> matching_modules(const std::vector<std::string>& modules, const std::vector<std::string>& targets) {
+  std::vector<bool> chosen(modules.size(), false);
+  for (const auto& target : targets) {
+    bool any = false;
+    for (size_t i = 0; i < modules.size(); ++i) {
+      if (matches(modules[i], target)) chosen[i] = any = true;
+    }
+    if (any) continue;
+    std::vector<std::string> names;
+    for (const auto& module : modules) {
+      if (std::find(names.begin(), names.end(), last_name(module)) == names.end()) names.push_back(last_name(module));
+    }
+    fail("adapters", "expected adapter.targets to name linear layers, got \"{}\", which matches none — take all-linear, one of {}, or a glob over names such as {}",
+         target, fmt::join(names, ", "), modules.empty() ? "" : modules.front());
+  }
+  std::vector<std::string> result;
+  for (size_t i = 0; i < modules.size(); ++i) {
+    if (chosen[i]) result.push_back(modules[i]);
+  }
+  return result;
+}
+
+double adapter_scale(const AdapterOptions& options) {
+  const auto rank = static_cast<double>(options.rank);
+  return options.scaling == "rslora" ? options.alpha / std::sqrt(rank) : options.alpha / rank;
+}
+
+AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t seed)
+    : decoder_(decoder), by_layer_(decoder.num_layers()), lowest_layer_(decoder.num_layers()), scale_(adapter_scale(options)) {
+  std::vector<std::string> modules;
+  for (const auto* linear : decoder.linears()) modules.push_back(linear->module_name);
+  const auto chosen = options.kind == "none" ? std::vector<std::string>() : matching_modules(modules, options.targets);
+  int64_t offset = 0;
+  for (int64_t layer = 0; layer < decoder.num_layers(); ++layer) {
+    for (auto* linear : decoder.linears_of_layer(layer)) {
+      if (std::find(chosen.begin(), chosen.end(), linear->module_name) == chosen.end()) continue;
+      Adapter adapter;
+      adapter.module_name = linear->module_name;
+      adapter.layer = layer;
+      adapter.rank = options.rank;
+      adapter.inputs = linear->weight.columns();
+      adapter.outputs = linear->weight.rows();
+      adapter.offset_a = offset;
+      adapter.offset_b = offset + adapter.rank * adapter.inputs;
+      offset = adapter.offset_b + adapter.rank * adapter.outputs;
+      adapters_.push_back(adapter);
+      by_layer_[layer].push_back(&adapters_.back());
+      linears_.push_back(linear);
+      lowest_layer_ = std::min(lowest_layer_, layer);
+    }
+  }
+  parameters = at::zeros({offset}, at::kFloat);
+  gradients = at::zeros({offset}, at::kFloat);
+  for (size_t i = 0; i < adapters_.size(); ++i) {
+    auto& adapter = adapters_[i];
+    auto view = [&](int64_t first, int64_t rows, int64_t columns) {
+      return parameters.narrow(0, first, rows * columns).view({rows, columns}).detach().requires_grad_(true);
+    };
+    adapter.slot.lora_a_RC = view(adapter.offset_a, adapter.rank, adapter.inputs);
+    adapter.slot.lora_b_OR = view(adapter.offset_b, adapter.outputs, adapter.rank);
+    adapter.slot.scale = scale_;
+    adapter.slot.dropout = options.dropout;
+    const double bound = 1 / std::sqrt(static_cast<double>(adapter.inputs));
+    const auto key = name_key(adapter.module_name + ".lora_A", seed);
+    float* a = parameters.data_ptr<float>() + adapter.offset_a;
+    for (int64_t e = 0; e < adapter.rank * adapter.inputs; ++e) a[e] = static_cast<float>((2 * uniform(key, e) - 1) * bound);
+    linears_[i]->adapter = &adapter.slot;
+  }
+}
+
+AdapterSet::~AdapterSet() { set_enabled(false); }
+
+void AdapterSet::set_enabled(bool enabled) {
+  for (size_t i = 0; i < adapters_.size(); ++i) linears_[i]->adapter = enabled ? &adapters_[i].slot : nullptr;
+}
+
+void AdapterSet::set_scale(double factor) {
+  for (auto& adapter : adapters_) adapter.slot.scale = scale_ * factor;
+}
+
+}  // namespace graft

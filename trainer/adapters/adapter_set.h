@@ -1,0 +1,58 @@
+// All LoRA adapters of a model in one flat float32 buffer, with gradients beside it: one optimizer update, one collective, one hash.
+#pragma once
+#include <deque>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "trainer/models/decoder.h"
+#include "trainer/recipe/recipe.h"
+
+namespace graft {
+
+struct Adapter {
+  std::string module_name;         // "model.layers.0.self_attn.q_proj"
+  int64_t layer = 0;
+  int64_t offset_a = 0, offset_b = 0, rank = 0, inputs = 0, outputs = 0;
+  AdapterSlot slot;
+};
+
+class AdapterSet {
+ public:
+  // Puts an adapter on every linear that `targets` name ("all-linear", a module's last name, or a glob over module names). A target that
+  // matches nothing is a UserError that lists what there is. A: uniform(-1/sqrt(in), 1/sqrt(in)) from counters keyed by the parameter's
+  // name; B: zero, so that the first forward is the base's.
+  AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t seed);
+  ~AdapterSet();
+  AdapterSet(const AdapterSet&) = delete;
+
+  at::Tensor parameters;   // flat float32
+  at::Tensor gradients;    // flat float32, same layout
+  const std::deque<Adapter>& adapters() const { return adapters_; }
+  const std::vector<Adapter*>& adapters_of_layer(int64_t layer) const { return by_layer_.at(layer); }
+  int64_t lowest_layer() const { return lowest_layer_; }   // num_layers when there is none
+  double scale() const { return scale_; }
+  int64_t num_parameters() const { return parameters.numel(); }
+
+  // Switches all adapters off and on again (base against adapter).
+  void set_enabled(bool enabled);
+  // Multiplies every adapter's contribution: planted faults in tests, chat's --adapter-scale.
+  void set_scale(double factor);
+
+ private:
+  Decoder& decoder_;
+  std::deque<Adapter> adapters_;            // stable addresses: linears point into it
+  std::vector<std::vector<Adapter*>> by_layer_;
+  std::vector<Linear*> linears_;
+  int64_t lowest_layer_ = 0;
+  double scale_ = 0;
+};
+
+// The modules that `targets` name, in the model's order. UserError as above.
+std::vector<std::string> matching_modules(const std::vector<std::string>& modules, const std::vector<std::string>& targets);
+
+// alpha/rank, or alpha/sqrt(rank) for rslora (Kalajdzievski 2023, arXiv 2312.03732).
+double adapter_scale(const AdapterOptions& options);
+
+}  // namespace graft

@@ -1,0 +1,37 @@
+// What a forward pass reads: flat and packed, always; no padding anywhere. Attention never crosses a document border.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "kernels/attention/attention.h"
+
+namespace graft {
+
+constexpr int32_t kUnsupervised = -100;
+
+struct Batch {
+  std::vector<int32_t> tokens_N;
+  std::vector<int32_t> positions_N;          // within the document
+  std::vector<int32_t> document_offsets;     // D + 1
+  std::vector<int32_t> labels_N;             // the target of position i; kUnsupervised; the last of a document is kUnsupervised. May be empty
+  std::vector<float> weights_N;              // of the loss at position i; empty: 1
+  std::vector<int64_t> row_keys_N;           // for dropout: of (row, position); empty without dropout
+  uint64_t dropout_seed = 0;                 // of (run seed, step); 0: dropout off
+
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens_N.size()); }
+  // Appends one document with positions from first_position on.
+  void add_document(const std::vector<int32_t>& tokens, int32_t first_position = 0);
+};
+
+// What the layers keep of earlier tokens, for D sequences of different length. document_offsets of a Batch then delimit the new tokens.
+struct DecodeState {
+  std::vector<std::vector<KeyValueCache>> layers;   // [layer][sequence]
+  explicit DecodeState(size_t num_layers, size_t num_sequences = 0)
+      : layers(num_layers, std::vector<KeyValueCache>(num_sequences)) {}
+  size_t num_sequences() const { return layers.empty() ? 0 : layers[0].size(); }
+  int64_t length(size_t sequence) const { return layers.at(0).at(sequence).length; }
+  // Replaces the sequences by copies of those named (repeats and drops allowed): branching of a search, end of a sequence.
+  void select(const std::vector<size_t>& sequences);
+};
+
+}  // namespace graft

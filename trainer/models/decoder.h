@@ -1,0 +1,66 @@
+// A decoder: frozen weights of a checkpoint in the form they came in, blocks built from a DecoderSpec, adapters in the linears' slots.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "checkpoints/tensor_source.h"
+#include "checkpoints/weight_map.h"
+#include "trainer/models/batch.h"
+#include "trainer/models/decoder_spec.h"
+#include "trainer/models/dtypes.h"
+#include "trainer/models/mlp.h"
+#include "trainer/models/softmax_attention.h"
+
+namespace graft {
+
+struct DecoderLayer {
+  SoftmaxAttention attention;
+  Mlp mlp;
+};
+
+class Decoder {
+ public:
+  // `source` must hold exactly the map's tensors; its mapping stays open as long as the decoder.
+  Decoder(DecoderSpec spec, WeightMap map, NameColumn column, std::shared_ptr<const TensorSource> source, ComputeType compute);
+
+  // The only forward: normed hidden states [N, C] of all tokens. state null: training and evaluation, no earlier tokens.
+  at::Tensor forward(const Batch& batch, DecodeState* state = nullptr) const;
+
+  // Its pieces, for the step's own layer loop.
+  at::Tensor embed(const Batch& batch) const;
+  at::Tensor run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state = nullptr) const;
+  at::Tensor final_norm(const at::Tensor& x_NC) const;
+
+  const FrozenWeight& head() const { return spec_.tied_head ? embedding_ : head_; }
+  const DecoderSpec& spec() const { return spec_; }
+  const WeightMap& weight_map() const { return map_; }
+  NameColumn column() const { return column_; }
+  const TensorSource& source() const { return *source_; }
+  ComputeType compute() const { return compute_; }
+  void set_compute(ComputeType compute) { compute_ = compute; }
+  int64_t num_layers() const { return static_cast<int64_t>(layers_.size()); }
+
+  // Every linear that an adapter may sit on, in order; not the head or the embedding. Layer index of each for the step.
+  std::vector<Linear*> linears();
+  std::vector<Linear*> linears_of_layer(int64_t index);
+  const std::vector<BoundWeight>& weights() const { return bound_; }
+
+  // Rotary tables reach this many positions; forward throws beyond. Grows on demand up to the model's own maximum.
+  void ensure_positions(int64_t num_positions) const;
+
+ private:
+  DecoderSpec spec_;
+  WeightMap map_;
+  NameColumn column_;
+  std::shared_ptr<const TensorSource> source_;
+  std::vector<BoundWeight> bound_;
+  ComputeType compute_;
+  FrozenWeight embedding_, head_;
+  at::Tensor final_norm_C_;
+  std::vector<DecoderLayer> layers_;
+  mutable std::vector<RopeTable> ropes_;
+};
+
+}  // namespace graft

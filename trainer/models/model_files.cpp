@@ -1,0 +1,84 @@
+#include "trainer/models/model_files.h"
+
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoints/gguf_file.h"
+#include "kernels/common/error.h"
+#include "trainer/models/families/family.h"
+
+namespace graft {
+
+namespace fs = std::filesystem;
+
+ModelFiles find_model(const fs::path& model) {
+  ModelFiles files;
+  if (!fs::exists(model)) {
+    fail("models", "expected a model directory, a .gguf file or a run folder, got {}, which does not exist — check the path", model.string());
+  }
+  if (fs::is_directory(model) && fs::exists(model / "manifest.json") && !fs::exists(model / "config.json")) {
+    std::ifstream in(model / "manifest.json");
+    const auto manifest = nlohmann::json::parse(in, nullptr, false);
+    if (manifest.is_discarded() || !fs::exists(model / "adapter" / "adapter_config.json")) {
+      fail("models", "expected a finished run folder with adapter/adapter_config.json, got {} — train it to the end, or resume it", model.string());
+    }
+    std::ifstream resolved(model / "resolved.json");
+    const auto recipe = nlohmann::json::parse(resolved, nullptr, false);
+    if (recipe.is_discarded() || !recipe.contains("model")) {
+      fail("models", "expected resolved.json with model.base in the run folder {}, got none", model.string());
+    }
+    files.base = recipe["model"]["base"].get<std::string>();
+    files.adapter = model / "adapter";
+    files.run = model;
+    return files;
+  }
+  if (!fs::is_directory(model) && model.extension() != ".gguf") {
+    fail("models", "expected a model directory, a .gguf file or a run folder, got the file {} — name the folder that holds config.json", model.string());
+  }
+  files.base = model;
+  return files;
+}
+
+std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute) {
+  if (base.extension() == ".gguf") {
+    auto file = std::make_shared<GgufFile>(base);
+    const auto& family = family_of_gguf(file->need_string("general.architecture"));
+    auto spec = family.spec_from_gguf(*file);
+    auto map = family.weight_map(spec);
+    return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kGguf, file, compute);
+  }
+  const auto path = base / "config.json";
+  std::ifstream in(path);
+  if (!in) fail("models", "expected {} to exist and be readable — is {} a model directory?", path.string(), base.string());
+  const auto config = nlohmann::ordered_json::parse(in, nullptr, false);
+  if (config.is_discarded() || !config.is_object()) fail("models", "expected a JSON object in {}, got something else — the file is damaged", path.string());
+  if (!config.contains("model_type") || !config["model_type"].is_string()) {
+    fail("models", "expected model_type in {}, got none — an architecture is never guessed", path.string());
+  }
+  if (config.contains("quantization_config") && !config["quantization_config"].is_null()) {
+    fail("models", "expected plain weights, got quantization_config in {} — take the unquantised model or a GGUF file", path.string());
+  }
+  const auto& family = family_of_model_type(config["model_type"].get<std::string>());
+  auto spec = family.spec_from_config(config);
+  auto map = family.weight_map(spec);
+  return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kHub, std::shared_ptr<TensorSource>(open_tensors(base)), compute);
+}
+
+std::string declared_licence(const fs::path& base) {
+  if (base.extension() == ".gguf") return GgufFile(base).get_string("general.license").value_or("unknown");
+  std::ifstream readme(base / "README.md");
+  for (std::string line; std::getline(readme, line);) {
+    if (line.starts_with("license:")) return line.substr(line.find_first_not_of(" :", 7));
+  }
+  for (const char* name : {"LICENSE", "LICENSE.txt", "LICENSE.md"}) {
+    std::ifstream licence(base / name);
+    for (std::string line; std::getline(licence, line);) {
+      const auto begin = line.find_first_not_of(" \t#");
+      if (begin != std::string::npos) return line.substr(begin, 120);
+    }
+  }
+  return "unknown";
+}
+
+}  // namespace graft

@@ -1,0 +1,28 @@
+// Forward and backward of one micro-batch with the step's own layer loop: forward keeps each layer's input (or its graph), backward walks the
+// layers in reverse and never below the lowest adapter. Adapter gradients are added to the set's flat buffer in float32.
+#pragma once
+#include "trainer/adapters/adapter_set.h"
+#include "trainer/models/decoder.h"
+
+namespace graft {
+
+enum class Recompute { kNone, kLayer };   // keep each layer's graph, or run its forward again in backward
+
+struct MicroBatchOptions {
+  bool want_gradient = true;
+  double gradient_scale = 1;              // 1 / the step's count of supervised tokens
+  Recompute recompute = Recompute::kNone;
+  int64_t loss_buffer_bytes = int64_t{64} << 20;
+};
+
+struct MicroBatchResult {
+  double weighted_loss = 0;               // sum over supervised tokens of weight * negative log-likelihood
+  int64_t num_supervised = 0;
+  int64_t num_correct = 0;                // top-1
+  std::vector<float> losses_M;            // per supervised token, in order
+};
+
+// adapters may be null when no gradient is wanted.
+MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, const Batch& batch, const MicroBatchOptions& options);
+
+}  // namespace graft
