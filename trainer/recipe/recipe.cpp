@@ -90,9 +90,10 @@ std::string recipe_documentation() {
       "  positions in lists: `--set data.train.0.path=rows.csv --set optimizer.learning_rate=2e-4 --set 'export=[gguf:F16]'`.\n"
       "- **Anchors and aliases** (`&name`, `*name`, `<<: *name`) may share a prompt between sources.\n\n"
       "This page is printed from the program's schema (`trainer/recipe/recipe_schema.cpp`).\n";
-  const auto cell = [](std::string content) {
-    for (size_t at = 0; (at = content.find('|', at)) != std::string::npos; at += 2) content.insert(at, "\\");
-    return content;
+  const auto cell = [](const std::string& content) {
+    std::string escaped;
+    for (const char character : content) escaped += character == '|' ? std::string("\\|") : std::string(1, character);
+    return escaped;
   };
   for (const auto& section : recipe_table()) {
     text += fmt::format("\n## {}{}\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n", section.key,

@@ -1,6 +1,7 @@
 // Keys of a recipe that need or exclude each other.
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <set>
 
 #include "trainer/recipe/recipe_schema.h"
@@ -16,7 +17,11 @@ const YamlValue& written(const YamlValue& root, std::string_view path) {
     const std::string_view key = path.substr(begin, end - begin);
     const YamlValue* next = nullptr;
     if (value->kind == YamlValue::Kind::kMap) next = value->find(key);
-    if (value->kind == YamlValue::Kind::kList) next = &value->items[std::stoul(std::string(key))];
+    if (value->kind == YamlValue::Kind::kList) {
+      size_t position = value->items.size();
+      std::from_chars(key.data(), key.data() + key.size(), position);
+      if (position < value->items.size()) next = &value->items[position];
+    }
     if (next == nullptr) break;
     value = next;
     begin = end + 1;

@@ -1,8 +1,5 @@
 #include "trainer/recipe/recipe_schema.h"
 
-#include <charconv>
-#include <set>
-
 namespace graft {
 namespace {
 

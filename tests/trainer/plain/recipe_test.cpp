@@ -110,6 +110,12 @@ TEST(Recipe, all_problems_at_once) {
   EXPECT_THAT(error, HasSubstr("expected export.0 to be one of peft,"));
 }
 
+// Found by fuzzing.
+TEST(Recipe, sections_of_the_wrong_kind) {
+  EXPECT_THAT(error_of("data: [1, 2]\nmodel: {base: m}\n"), HasSubstr("expected data to be a mapping with keys, got a list of 2"));
+  EXPECT_THAT(error_of("data: {train: 3}\nrun: []\n"), HasSubstr("expected data.train to be a list, got '3'"));
+}
+
 TEST(Recipe, shows_twenty_problems_and_counts_the_rest) {
   std::string text = kSmall;
   for (int i = 0; i < 30; ++i) text += "unknown" + std::to_string(i) + ": 1\n";
@@ -252,7 +258,8 @@ TEST(Recipe, every_committed_recipe_is_valid) {
       if (text.str().find("--set data." + split + ".0.path=") != std::string::npos) overrides.push_back("data." + split + ".0.path=rows.jsonl");
     }
     EXPECT_NO_THROW(load_recipe(entry.path(), overrides)) << entry.path();
-    if (!overrides.empty()) EXPECT_THROW(load_recipe(entry.path(), {}), UserError);
+    if (overrides.empty()) continue;
+    EXPECT_THROW(load_recipe(entry.path(), {}), UserError);
   }
   EXPECT_GE(recipes, 5);
 }
