@@ -1,0 +1,150 @@
+// tokenizer.ggml.* of a GGUF file -> a Tokenizer with llama.cpp's ids. So there is no Unicode normalisation here, although some
+// of these models have one in their tokenizer.json: what is trained on a GGUF base is served by llama.cpp.
+#include <algorithm>
+
+#include "checkpoints/gguf_file.h"
+#include "data/tokenizers/tokenizer_sources.h"
+#include "kernels/common/error.h"
+
+namespace graft {
+namespace {
+
+enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+
+// Tokens that llama.cpp takes for control tokens by their text, whatever the file says. (So too end_tokens_by_text.)
+constexpr const char* kControlTexts[] = {"<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "<|code_prefix|>", "<|prefix|>",
+                                         "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "<|code_suffix|>", "<|suffix|>",
+                                         "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "<|code_middle|>", "<|middle|>"};
+
+class Reader {
+ public:
+  explicit Reader(const GgufFile& file) : file_(file), origin_(file.path().string()) {}
+
+  std::shared_ptr<const Tokenizer> read() {
+    const std::string model = file_.get_string("tokenizer.ggml.model").value_or("");
+    if (model != "gpt2") {
+      fail("tokenizers", "expected tokenizer.ggml.model 'gpt2' (byte-level BPE), got '{}' ({}) — {}", model, origin_,
+           model.empty() || model == "none" ? "the file holds no tokenizer" : "this kind of tokenizer is not supported yet");
+    }
+    const GgufPre& pre = find_pre();
+    read_vocabulary();
+    ByteLevelBpeParts parts = std::move(parts_);
+    parts.split_rules = pre.rules;
+    parts.ignore_merges = pre.ignore_merges;
+    const bool no_bos = pre.name.starts_with("glm") || pre.name == "chatglm-bpe";  // llama.cpp ignores theirs
+    const auto bos = no_bos ? std::nullopt : special_id("bos_token_id");
+    const auto eos = special_id("eos_token_id");
+    if (flag("add_bos_token", pre.add_bos && bos.has_value())) parts.before.push_back(need(bos, "bos_token_id", "add_bos_token"));
+    if (flag("add_eos_token", false)) parts.after.push_back(need(eos, "eos_token_id", "add_eos_token"));
+    auto tokenizer = std::make_shared<ByteLevelBpe>(mark_control_texts(std::move(parts)));
+    tokenizer->bos_id = bos;
+    tokenizer->eos_id = eos;
+    tokenizer->pad_id = special_id("padding_token_id");
+    tokenizer->unk_id = special_id("unknown_token_id");
+    name_special_tokens(*tokenizer);
+    add_stop_ids(*tokenizer);
+    return tokenizer;
+  }
+
+ private:
+  static std::string key(const char* name) { return std::string("tokenizer.ggml.") + name; }
+  bool flag(const char* name, bool absent) const { return file_.get_bool(key(name)).value_or(absent); }
+
+  const GgufPre& find_pre() const {
+    const std::string name = file_.get_string(key("pre")).value_or("");
+    std::string known;
+    for (const GgufPre& pre : known_gguf_pre()) {
+      if (pre.name == name) return pre;
+      known += (known.empty() ? "" : ", ") + std::string(pre.name);
+    }
+    fail("tokenizers", "expected a tokenizer.ggml.pre of {}; got '{}' ({}) — another pre-tokenizer would silently cut the text differently; convert the model again if the key is missing",
+         known, name, origin_);
+  }
+
+  void read_vocabulary() {
+    const auto* tokens = file_.get_strings(key("tokens"));
+    const auto* merges = file_.get_strings(key("merges"));
+    if (tokens == nullptr || merges == nullptr) fail("tokenizers", "expected tokenizer.ggml.tokens and .merges, got {} ({}) — is the file whole?", tokens == nullptr ? "no tokens" : "no merges", origin_);
+    const std::vector<int64_t> types = file_.get_ints(key("token_type"));
+    if (!types.empty() && types.size() != tokens->size()) {
+      fail("tokenizers", "expected as many tokenizer.ggml.token_type as tokens ({}), got {} ({}) — is the file broken?", tokens->size(), types.size(), origin_);
+    }
+    parts_.origin = origin_;
+    for (size_t i = 0; i < tokens->size(); ++i) {
+      const auto id = static_cast<int32_t>(i);
+      const std::string& token = (*tokens)[i];
+      parts_.vocabulary.emplace_back(token, id);
+      const int64_t type = types.empty() ? static_cast<int64_t>(kNormal) : types[i];
+      if (token.empty() || (type != kControl && type != kUserDefined && type != kUnknown)) continue;
+      parts_.added_tokens.push_back({.id = id, .content = token, .special = type != kUserDefined});
+    }
+    for (const std::string& merge : *merges) {
+      const size_t space = merge.find(' ', 1);
+      if (space == std::string::npos) fail("tokenizers", "expected merges as \"a b\", got '{}' ({}) — is the file broken?", merge, origin_);
+      parts_.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
+    }
+  }
+
+  ByteLevelBpeParts mark_control_texts(ByteLevelBpeParts parts) const {
+    std::unordered_map<std::string_view, int32_t> ids;
+    for (const auto& [token, id] : parts.vocabulary) ids.emplace(token, id);
+    const auto mark = [&](const char* text) {
+      const auto found = ids.find(text);
+      if (found == ids.end()) return;
+      for (AddedToken& token : parts.added_tokens) {
+        if (token.id == found->second) {
+          token.special = true;
+          return;
+        }
+      }
+      parts.added_tokens.push_back({.id = found->second, .content = text, .special = true});
+    };
+    for (const char* text : kControlTexts) mark(text);
+    for (const char* text : kEndTexts) mark(text);
+    mark("<|end|>");
+    return parts;
+  }
+
+  std::optional<int32_t> special_id(const char* name) const {
+    const auto id = file_.get_int(key(name));
+    if (!id || *id == -1 || *id == 0xFFFFFFFF) return std::nullopt;  // some writers spell "none" so
+    const auto count = static_cast<int64_t>(file_.get_strings(key("tokens"))->size());
+    if (*id < 0 || *id >= count) fail("tokenizers", "expected tokenizer.ggml.{} below {}, got {} ({}) — is the file broken?", name, count, *id, origin_);
+    return static_cast<int32_t>(*id);
+  }
+  int32_t need(std::optional<int32_t> id, const char* name, const char* because) const {
+    if (!id) fail("tokenizers", "expected tokenizer.ggml.{}, which {} needs, got none ({}) — convert the model again", name, because, origin_);
+    return *id;
+  }
+
+  void name_special_tokens(Tokenizer& tokenizer) const {
+    const auto& tokens = *file_.get_strings(key("tokens"));
+    const std::pair<const char*, std::optional<int32_t>> named[] = {
+        {"bos_token", tokenizer.bos_id}, {"eos_token", tokenizer.eos_id}, {"unk_token", tokenizer.unk_id},
+        {"sep_token", special_id("seperator_token_id")}, {"pad_token", tokenizer.pad_id}, {"mask_token", special_id("mask_token_id")}};
+    for (const auto& [name, id] : named) {
+      if (id) tokenizer.special_tokens[name] = tokens[static_cast<size_t>(*id)];
+    }
+  }
+
+  void add_stop_ids(Tokenizer& tokenizer) const {
+    std::vector<int32_t> ids = end_tokens_by_text(tokenizer);
+    for (const char* name : {"eot_token_id", "eom_token_id"}) {
+      if (const auto id = special_id(name)) ids.push_back(*id);
+    }
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    std::erase_if(ids, [&](int32_t id) { return tokenizer.eos_id == id; });
+    tokenizer.stop_ids = ids;
+  }
+
+  const GgufFile& file_;
+  std::string origin_;
+  ByteLevelBpeParts parts_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> load_tokenizer(const GgufFile& file) { return Reader(file).read(); }
+
+}  // namespace graft
