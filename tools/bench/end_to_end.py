@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""graft against transformers + PEFT: LoRA r16 on all linear layers of SmolLM2-135M, bf16, the same token ids and threads.
+
+  tools/bench/end_to_end [--rounds 5] [--steps 6] [--threads 2] [--only 512,2048,banking77] [--json]
+
+The two alternate; PEFT runs with and without checkpointing, and its better figure of each kind counts. Both read the same bf16
+safetensors directory, made once from the Q4_1 file; a further row is graft on the Q4_1 file itself. Measured from outside, the same
+way for both: a step ends when its line appears; the first step counts from the start of the process; memory is the peak
+resident set. tokens/s is the median over steps but the first. banking77: rows of the train file in batches of 16, which PEFT's collator pads.
+Needs tools/setup --tests and a release build. --json ends with one line: {"tokens_per_s_ratio", "peak_memory_ratio", "first_step_ratio"}
+(graft over PEFT, at 512 tokens), and all figures.
+"""
+import argparse
+import csv
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODEL = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHARED = pathlib.Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
+RANK, ALPHA, LEARNING_RATE = 16, 32, 2e-4
+BATCH_ROWS = 16
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# --- the same inputs for both ----------------------------------------------------------------------------------------
+
+def bf16_model(folder: pathlib.Path) -> pathlib.Path:
+    """The GGUF's weights in bfloat16 as a Hugging Face directory with tokenizer and template."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    model = AutoModelForCausalLM.from_pretrained(MODEL.parent, gguf_file=MODEL.name, dtype=torch.bfloat16)
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name).save_pretrained(folder)
+    return folder
+
+
+def graft_lines(graft: str, command: list[str], rows: list, work: pathlib.Path) -> list:
+    """Runs a graft command that maps lines to lines of JSON."""
+    path = work / "lines.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = subprocess.run([graft, *command, "--file", str(path)], stdout=subprocess.PIPE, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def rows_of_length(graft: str, length: int, count: int, work: pathlib.Path) -> tuple[list[dict], list[list[dict]]]:
+    """(rows of format text, the peer's steps): documents of exactly `length` tokens with their end token, one a step."""
+    tickets = (ROOT / "recipes/data/support_tickets/train.jsonl").read_text().splitlines()
+    text = "\n\n".join(json.loads(line)["text"] for line in tickets)
+    ids = graft_lines(graft, ["tokenize", str(MODEL)], [{"text": text}], work)[0]
+    chunks = [ids[i:i + length - 1] for i in range(0, len(ids) - length, length - 1)]
+    texts = graft_lines(graft, ["tokenize", str(MODEL), "--decode"], [{"ids": chunk} for chunk in chunks], work)
+    whole = graft_lines(graft, ["tokenize", str(MODEL), "--special"], [{"text": text} for text in texts], work)
+    end = graft_lines(graft, ["tokenize", str(MODEL)], [{"text": "<|im_end|>"}], work)[0]
+    # A chunk whose text tokenises differently at its borders has another length, and is left out.
+    kept = [(text, (again + end)[:length]) for text, chunk, again in zip(texts, chunks, whole) if again[:length - 1] == chunk][:count]
+    if len(kept) < count:
+        raise SystemExit(f"end_to_end: expected {count} rows of {length} tokens, got {len(kept)}")
+    return [{"text": text} for text, _ in kept], [[{"ids": ids, "labels": ids}] for _, ids in kept]
+
+
+def banking_rows(graft: str, steps: int, work: pathlib.Path) -> tuple[list[dict], list[list[dict]]]:
+    with open(SHARED / "data/banking77/banking_data/train.csv", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    picked = table[::len(table) // (steps * BATCH_ROWS)][:steps * BATCH_ROWS]
+    rows = [{"messages": [{"role": "system", "content": "Name the intent of the customer's message."},
+                          {"role": "user", "content": row["text"]}, {"role": "assistant", "content": row["category"]}]} for row in picked]
+    encoded = graft_lines(graft, ["render", str(MODEL)], rows, work)
+    peer = [{"ids": one["ids"], "labels": [token if kept else -100 for token, kept in zip(one["ids"], one["mask"])]} for one in encoded]
+    return rows, [peer[i:i + BATCH_ROWS] for i in range(0, len(peer), BATCH_ROWS)]
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+def measure(command: list[str], lines_of, tokens: int, rows: int) -> dict:
+    """Runs the command; lines_of(process) yields one item when a step has ended. tokens, rows: of one step."""
+    started, ends = time.monotonic(), []
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        for _ in lines_of(process):
+            ends.append(time.monotonic())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0 or len(ends) < 2:
+            errors.seek(0)
+            raise SystemExit(f"end_to_end: {' '.join(command)} ended with {process.returncode} after {len(ends)} steps\n{errors.read()[-3000:]}")
+    seconds = statistics.median(b - a for a, b in zip(ends, ends[1:]))
+    return {"tokens_per_s": tokens / seconds, "rows_per_s": rows / seconds, "peak_gib": usage.ru_maxrss / 2**20, "first_step_s": ends[0] - started}
+
+
+def run_peft(model: pathlib.Path, steps: list, checkpointing: bool, threads: int, work: pathlib.Path) -> dict:
+    job = {"model": str(model), "dtype": "bfloat16", "threads": threads, "rank": RANK, "alpha": ALPHA, "learning_rate": LEARNING_RATE,
+           "checkpointing": checkpointing, "steps": steps}
+    (work / "job.json").write_text(json.dumps(job))
+    command = [sys.executable, str(ROOT / "tools/bench/peft_peer.py"), str(work / "job.json")]
+    return measure(command, lambda process: (line for line in process.stdout if line.startswith('{"step"')), *step_size(steps))
+
+
+def step_size(steps: list) -> tuple[int, int]:
+    return sum(len(row["ids"]) for step in steps for row in step) // len(steps), len(steps[0])
+
+
+def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads: int, work: pathlib.Path) -> dict:
+    tokens, batch_rows = step_size(steps)
+    (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "model": {"base": str(model), "compute": "bfloat16"}, "adapter": {"rank": RANK, "alpha": ALPHA},
+        "data": {"train": [{"path": "rows.jsonl", "format": "text" if "text" in rows[0] else "messages"}],
+                 "max_tokens": max(1024, tokens), "pack_tokens": max(2048, tokens)},
+        "optimizer": {"learning_rate": LEARNING_RATE, "batch_rows": batch_rows},
+        "schedule": {"steps": len(steps), "shape": "constant", "warmup": 0},
+        "run": {"out": str(work / "run"), "threads": threads, "device": "cpu", "checkpoint_every": 100000, "evaluate_every": 100000},
+        "export": []}
+    (work / "recipe.yaml").write_text(json.dumps(recipe))     # JSON is YAML
+    subprocess.run(["rm", "-rf", str(work / "run")], check=True)
+    metrics = work / "run" / "metrics.jsonl"
+
+    def lines_of(process):
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        seen = 0
+        while True:
+            # Look without waiting for the child: wait4 below must get its resources.
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            found = metrics.read_bytes().count(b'"loss":') if metrics.exists() else 0
+            yield from range(seen, found)
+            seen = found
+            if ended:
+                return
+            time.sleep(0.002)
+
+    return measure([graft, "train", str(work / "recipe.yaml"), "--quiet"], lines_of, tokens, batch_rows)
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+def median_of(results: list[dict]) -> dict:
+    return {key: statistics.median(result[key] for result in results) for key in results[0]}
+
+
+def compare(kind: str, found: dict[str, list[dict]]) -> dict:
+    """Prints the table of one kind; returns the ratios of graft to the better PEFT."""
+    middle = {name: median_of(results) for name, results in found.items()}
+    print(f"\n{kind}: medians of {len(found['graft'])} rounds (range of tokens/s)")
+    print(f"{'':28}{'tokens/s':>10}{'range':>18}{'rows/s':>9}{'peak GiB':>10}{'first step s':>14}")
+    for name, row in middle.items():
+        speeds = [result["tokens_per_s"] for result in found[name]]
+        print(f"{name:28}{row['tokens_per_s']:10.1f}{min(speeds):9.1f} -{max(speeds):7.1f}{row['rows_per_s']:9.2f}{row['peak_gib']:10.2f}{row['first_step_s']:14.1f}")
+    peers = [row for name, row in middle.items() if name.startswith("PEFT")]
+    ours = middle["graft"]
+    ratios = {"tokens_per_s_ratio": ours["tokens_per_s"] / max(peer["tokens_per_s"] for peer in peers),
+              "peak_memory_ratio": ours["peak_gib"] / min(peer["peak_gib"] for peer in peers),
+              "first_step_ratio": ours["first_step_s"] / min(peer["first_step_s"] for peer in peers)}
+    print("graft over the better PEFT: " + ", ".join(f"{key.removesuffix('_ratio')} {value:.2f}" for key, value in ratios.items()), flush=True)
+    return {"ratios": ratios, "medians": middle}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--graft", default=str(ROOT / "build/release/graft"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--only", default="512,2048,banking77")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    kinds = arguments.only.split(",")
+
+    with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
+        work = pathlib.Path(folder)
+        say("preparing the bf16 base and the rows")
+        base = bf16_model(work / "base")
+        inputs = {kind: banking_rows(arguments.graft, arguments.steps, work) if kind == "banking77" else
+                  rows_of_length(arguments.graft, int(kind), arguments.steps, work) for kind in kinds}
+        runs = {}
+        for kind, (rows, steps) in inputs.items():
+            runs[kind] = {
+                "graft": lambda rows=rows, steps=steps: run_graft(arguments.graft, base, rows, steps, arguments.threads, work),
+                "PEFT": lambda steps=steps: run_peft(base, steps, False, arguments.threads, work),
+                "PEFT, checkpointing": lambda steps=steps: run_peft(base, steps, True, arguments.threads, work),
+                "graft on the Q4_1 file": lambda rows=rows, steps=steps: run_graft(arguments.graft, MODEL, rows, steps, arguments.threads, work),
+            }
+        found = {kind: {name: [] for name in runs[kind]} for kind in kinds}
+        for number in range(arguments.rounds):
+            for kind in kinds:
+                for name, run in runs[kind].items():
+                    found[kind][name].append(run())
+                    say(f"round {number + 1}/{arguments.rounds} {kind} {name}: {found[kind][name][-1]['tokens_per_s']:.1f} tokens/s")
+        compared = {kind: compare(f"{kind} tokens a step" if kind.isdigit() else f"{kind}, {BATCH_ROWS} rows a step", found[kind]) for kind in kinds}
+    if arguments.json:
+        print(json.dumps(compared[kinds[0]]["ratios"] | {"of": kinds[0], "all": compared}))
+
+
+if __name__ == "__main__":
+    main()
