@@ -1,0 +1,83 @@
+#include "checkpoints/codecs/quantize.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "checkpoints/codecs/quantize_blocks.h"
+#include "kernels/common/error.h"
+#include "kernels/quantized/small_floats.h"
+
+namespace graft {
+namespace {
+
+template <typename Block>
+void encode_all(const float* source, int64_t count, std::byte* destination) {
+  for (int64_t i = 0; i < count / Block::kElements; ++i) {
+    Block block;
+    encode(source + i * Block::kElements, block);
+    std::memcpy(destination + i * static_cast<int64_t>(sizeof block), &block, sizeof block);
+  }
+}
+
+void encode_16_bits(const float* source, int64_t count, std::byte* destination, uint16_t (*convert)(float)) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t bits = convert(source[i]);
+    std::memcpy(destination + 2 * i, &bits, sizeof bits);
+  }
+}
+
+// The first weight whose magnitude is `limit` or more, or NaN; -1 when there is none.
+int64_t find_too_large(const float* source, int64_t count, float limit) {
+  for (int64_t i = 0; i < count; ++i)
+    if (!(std::fabs(source[i]) < limit)) return i;
+  return -1;
+}
+
+}  // namespace
+
+void quantize(TensorType type, const float* source, int64_t rows, int64_t columns, std::byte* destination) {
+  const TensorTypeInfo& layout = info(type);
+  if (rows < 0 || columns < 0 || columns % layout.block_elements != 0)
+    fail("codecs", "expected columns in whole {} blocks of {}, got {} columns — choose a fallback form", layout.name,
+         layout.block_elements, columns);
+  const int64_t count = rows * columns;
+  const bool has_half_scales = type != TensorType::kF32 && type != TensorType::kBF16;
+  const float limit = has_half_scales ? 65520.0f : INFINITY;
+  if (const int64_t i = find_too_large(source, count, limit); i >= 0)
+    fail("codecs",
+         "expected weights that {} can hold, got {} in row {}, column {} — the weights diverged; choose F32 or BF16, or train "
+         "with a lower learning rate",
+         layout.name, source[i], i / columns, i % columns);
+  switch (type) {
+    case TensorType::kF32:
+      std::memcpy(destination, source, static_cast<size_t>(count) * sizeof(float));
+      return;
+    case TensorType::kF16:
+      return encode_16_bits(source, count, destination, float_to_half);
+    case TensorType::kBF16:
+      return encode_16_bits(source, count, destination, float_to_bf16);
+    case TensorType::kQ8_0:
+      return encode_all<BlockQ8_0>(source, count, destination);
+    case TensorType::kQ4_0:
+      return encode_all<BlockQ4_0>(source, count, destination);
+    case TensorType::kQ4_1:
+      return encode_all<BlockQ4_1>(source, count, destination);
+    case TensorType::kQ5_0:
+      return encode_all<BlockQ5_0>(source, count, destination);
+    case TensorType::kQ5_1:
+      return encode_all<BlockQ5_1>(source, count, destination);
+    case TensorType::kQ4_K:
+      return encode_all<BlockQ4_K>(source, count, destination);
+    case TensorType::kQ5_K:
+      return encode_all<BlockQ5_K>(source, count, destination);
+    case TensorType::kQ6_K:
+      return encode_all<BlockQ6_K>(source, count, destination);
+    default:
+      break;
+  }
+  fail("codecs",
+       "expected a form that graft writes (F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K), got {} — choose one of these",
+       layout.name);
+}
+
+}  // namespace graft
