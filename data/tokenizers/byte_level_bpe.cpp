@@ -11,7 +11,7 @@
 namespace graft {
 namespace {
 
-constexpr int32_t kMostIds = 1 << 24;       // the largest vocabulary in use has 262,144
+constexpr int32_t kMostIds = 1 << 21;       // the largest vocabulary in use has 262,144
 constexpr size_t kLongestCachedPiece = 48;  // bytes; longer pieces seldom come again
 constexpr size_t kMostCachedPieces = 1 << 16;
 
@@ -67,6 +67,10 @@ void ByteLevelBpe::index_vocabulary() {
   for (const AddedToken& token : parts_.added_tokens) {
     if (token.id < 0 || token.id >= kMostIds) fail("tokenizers", "expected ids from 0 to {}, got {} for '{}' ({}) — is the file broken?", kMostIds - 1, token.id, token.content, parts_.origin);
     largest = std::max(largest, token.id);
+  }
+  const size_t count = parts_.vocabulary.size() + parts_.added_tokens.size();
+  if (static_cast<size_t>(largest + 1) > 4 * count + 4096) {
+    fail("tokenizers", "expected ids without wide holes, got {} tokens and the id {} ({}) — is the file broken?", count, largest, parts_.origin);
   }
   spellings_.resize(static_cast<size_t>(largest) + 1);
   bytes_.resize(spellings_.size());

@@ -1,10 +1,11 @@
 // A byte-level BPE back to tokenizer.json and to GGUF metadata.
 #include <algorithm>
 
-#include "checkpoints/gguf_file.h"
+#include "checkpoints/gguf_writer.h"
 #include "data/tokenizers/byte_level_bpe.h"
 #include "data/tokenizers/scanners.h"
 #include "data/tokenizers/tokenizer_sources.h"
+#include "data/tokenizers/utf8.h"
 #include "kernels/common/error.h"
 
 namespace graft {
@@ -62,10 +63,7 @@ ordered_json added_token_to_json(const AddedToken& token) {
           {"rstrip", token.right_strip}, {"normalized", token.normalized}, {"special", token.special}};
 }
 
-GgufEntry entry(const char* name, std::string value) { return {std::string("tokenizer.ggml.") + name, GgufType::kString, GgufType::kString, std::move(value)}; }
-GgufEntry entry(const char* name, std::vector<std::string> value) { return {std::string("tokenizer.ggml.") + name, GgufType::kArray, GgufType::kString, std::move(value)}; }
-GgufEntry id_entry(const char* name, int32_t id) { return {std::string("tokenizer.ggml.") + name, GgufType::kU32, GgufType::kU32, static_cast<uint64_t>(id)}; }
-GgufEntry flag_entry(const char* name, bool value) { return {std::string("tokenizer.ggml.") + name, GgufType::kBool, GgufType::kBool, value}; }
+std::string key(const char* name) { return std::string("tokenizer.ggml.") + name; }
 
 }  // namespace
 
@@ -73,6 +71,7 @@ ordered_json ByteLevelBpe::to_tokenizer_json() const {
   ObjectWriter vocabulary;
   for (size_t id = 0; id < spellings_.size(); ++id) {
     // Added tokens go into the vocabulary too: outside it the library would number them anew.
+    if (to_valid_utf8(spellings_[id]) != spellings_[id]) fail("tokenizers", "expected tokens in UTF-8, got bytes that are not in token {} ({}) — JSON cannot hold it", id, parts_.origin);
     if (!spellings_[id].empty()) vocabulary.add(spellings_[id], static_cast<int64_t>(id));
   }
   ordered_json merges = ordered_json::array();
@@ -145,7 +144,7 @@ std::vector<GgufEntry> ByteLevelBpe::to_gguf_metadata(int64_t num_rows) const {
   const bool add_bos = only(parts_.before, bos_id, "BOS"), add_eos = only(parts_.after, eos_id, "EOS");
 
   std::vector<std::string> tokens = spellings_, merges;
-  std::vector<int64_t> types;
+  std::vector<int32_t> types;
   tokens.resize(static_cast<size_t>(std::max(num_rows, vocab_size())));
   for (size_t id = 0; id < tokens.size(); ++id) {
     const auto added = added_.find(static_cast<int32_t>(id));
@@ -158,21 +157,21 @@ std::vector<GgufEntry> ByteLevelBpe::to_gguf_metadata(int64_t num_rows) const {
     if (left.find(' ') != std::string::npos || right.find(' ') != std::string::npos) fail("tokenizers", "expected merges without spaces, got '{}' + '{}' ({}) — GGUF cannot say this", left, right, parts_.origin);
     merges.push_back(left + " " + right);
   }
-  std::vector<GgufEntry> entries = {entry("model", "gpt2"), entry("pre", std::string(gguf_pre_name())), entry("tokens", std::move(tokens)),
-                                    {"tokenizer.ggml.token_type", GgufType::kArray, GgufType::kI32, std::move(types)}, entry("merges", std::move(merges))};
-  if (bos_id) entries.push_back(id_entry("bos_token_id", *bos_id));
-  if (eos_id) entries.push_back(id_entry("eos_token_id", *eos_id));
-  if (unk_id) entries.push_back(id_entry("unknown_token_id", *unk_id));
-  if (pad_id) entries.push_back(id_entry("padding_token_id", *pad_id));
+  std::vector<GgufEntry> entries = {gguf_string(key("model"), "gpt2"), gguf_string(key("pre"), std::string(gguf_pre_name())), gguf_strings(key("tokens"), std::move(tokens)),
+                                    gguf_i32s(key("token_type"), std::move(types)), gguf_strings(key("merges"), std::move(merges))};
+  if (bos_id) entries.push_back(gguf_u32(key("bos_token_id"), static_cast<uint32_t>(*bos_id)));
+  if (eos_id) entries.push_back(gguf_u32(key("eos_token_id"), static_cast<uint32_t>(*eos_id)));
+  if (unk_id) entries.push_back(gguf_u32(key("unknown_token_id"), static_cast<uint32_t>(*unk_id)));
+  if (pad_id) entries.push_back(gguf_u32(key("padding_token_id"), static_cast<uint32_t>(*pad_id)));
   // llama.cpp knows most ends of turns by their text; two others have a key.
   const std::vector<int32_t> known = end_tokens_by_text(*this);
   const char* keys[] = {"eot_token_id", "eom_token_id"};
   size_t used = 0;
   for (const int32_t id : stop_ids) {
-    if (!std::binary_search(known.begin(), known.end(), id) && used < std::size(keys)) entries.push_back(id_entry(keys[used++], id));
+    if (!std::binary_search(known.begin(), known.end(), id) && used < std::size(keys)) entries.push_back(gguf_u32(key(keys[used++]), static_cast<uint32_t>(id)));
   }
-  entries.push_back(flag_entry("add_bos_token", add_bos));
-  entries.push_back(flag_entry("add_eos_token", add_eos));
+  entries.push_back(gguf_bool(key("add_bos_token"), add_bos));
+  entries.push_back(gguf_bool(key("add_eos_token"), add_eos));
   return entries;
 }
 

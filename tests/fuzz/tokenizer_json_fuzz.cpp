@@ -1,0 +1,29 @@
+// libFuzzer: a tokenizer.json, then behind the first byte 0 a text. Whatever loads encodes any bytes, decodes and is written again.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "checkpoints/strict_json.h"
+#include "data/tokenizers/byte_level_bpe.h"
+#include "kernels/common/error.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view input(reinterpret_cast<const char*>(data), size);
+  const size_t cut = input.find('\0');
+  const std::string_view file = input.substr(0, cut);
+  const std::string_view text = cut == std::string_view::npos ? file : input.substr(cut + 1);
+  try {
+    const graft::ByteLevelBpe tokenizer(graft::read_tokenizer_json(graft::parse_strict_json(file, "fuzz.json", "the file", 64), "fuzz.json"));
+    const auto ids = tokenizer.encode(text, true);
+    for (const int32_t id : ids) {
+      if (id < 0) std::abort();
+      tokenizer.token_bytes(id);
+    }
+    tokenizer.decode(ids, true);
+    (void)tokenizer.to_tokenizer_json();
+    (void)tokenizer.to_gguf_metadata();
+  } catch (const graft::UserError&) {
+  }
+  return 0;
+}
