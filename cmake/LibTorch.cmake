@@ -15,7 +15,9 @@ add_library(graft::fmt ALIAS graft_fmt)
 target_include_directories(graft_fmt SYSTEM INTERFACE "${PROJECT_SOURCE_DIR}/.deps/include")
 target_compile_definitions(graft_fmt INTERFACE FMT_HEADER_ONLY=1)
 file(MAKE_DIRECTORY "${PROJECT_SOURCE_DIR}/.deps/include")
-file(CREATE_LINK "${GRAFT_TORCH}/include/fmt" "${PROJECT_SOURCE_DIR}/.deps/include/fmt" SYMBOLIC)
+if(NOT EXISTS "${PROJECT_SOURCE_DIR}/.deps/include/fmt/format.h")   # several builds may configure at once
+  file(CREATE_LINK "${GRAFT_TORCH}/include/fmt" "${PROJECT_SOURCE_DIR}/.deps/include/fmt" SYMBOLIC)
+endif()
 
 # cudart and cupti: the machine's toolkit, else the nvidia wheels that tools/setup added.
 set(GRAFT_CUDA_RUNTIME_FOLDERS "")

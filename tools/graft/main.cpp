@@ -25,7 +25,7 @@ int run(int argc, char** argv) {
   line.app.require_subcommand(1);
   line.app.set_version_flag("--version", std::string("graft ") + GRAFT_VERSION);
   line.app.footer("Exit codes: 0 done, 1 the answer is no, 2 wrong input or use, 3 disk, memory or device failure, 130/143 after a saved stop.");
-  for (auto* add : {add_conform_command, add_logits_command}) add(line);
+  for (auto* add : {add_export_command, add_conform_command, add_logits_command}) add(line);
   try {
     line.app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -8,6 +8,10 @@
 
 namespace graft {
 
+// What a PEFT folder's adapter_config.json says. UserError for what graft does not compute: DoRA, biases, trained copies of modules, ranks or
+// alphas of single modules, another kind than LoRA.
+AdapterOptions adapter_options(const std::filesystem::path& folder);
+
 // A set with the folder's rank, scale and modules, on this decoder. UserError lists modules or shapes that do not fit.
 std::unique_ptr<AdapterSet> load_adapter(Decoder& decoder, const std::filesystem::path& folder);
 

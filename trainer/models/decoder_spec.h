@@ -20,6 +20,7 @@ struct RopeSpec {
   double factor = 1;                              // linear, llama3
   double low_frequency_factor = 1, high_frequency_factor = 4;   // llama3
   double original_max_positions = 8192;           // llama3
+  std::vector<float> frequency_divisors;          // one a pair, as GGUF's rope_freqs.weight holds llama3 scaling; empty: none
 };
 
 struct AttentionSpec {

@@ -1,5 +1,7 @@
-// Cosines and sines of rotary embedding, float32, from double angles (transformers' modeling_rope_utils.py: default, linear, llama3).
+// Cosines and sines of rotary embedding, float32 (transformers' modeling_rope_utils.py: default, linear, llama3).
 #pragma once
+#include <vector>
+
 #include <ATen/core/Tensor.h>
 
 #include "trainer/models/decoder_spec.h"
@@ -11,7 +13,7 @@ struct RopeTable {
 };
 
 // Angles per position: one for each pair.
-std::vector<double> rope_frequencies(const RopeSpec& spec);
+std::vector<float> rope_frequencies(const RopeSpec& spec);
 RopeTable make_rope_table(const RopeSpec& spec, int64_t num_positions);
 
 }  // namespace graft

@@ -23,10 +23,8 @@ ordered_json config_from_spec(const DecoderSpec& spec) {
   config["max_position_embeddings"] = spec.max_positions;
   config["rms_norm_eps"] = spec.final_norm.epsilon;
   config["tie_word_embeddings"] = spec.tied_head;
-  if (spec.family == "llama") {
-    config["attention_bias"] = layer.attention.input_bias;
-    config["mlp_bias"] = layer.mlp.bias;
-  }
+  if (spec.family != "qwen2") config["attention_bias"] = layer.attention.output_bias;
+  if (spec.family == "llama") config["mlp_bias"] = layer.mlp.bias;
   // Old readers (mistralrs, transformers 4) want rope_theta and rope_scaling, transformers 5 rope_parameters: both are written.
   ordered_json parameters = {{"rope_theta", rope.theta}, {"rope_type", "default"}};
   if (rope.scaling == RopeSpec::Scaling::kLinear) {

@@ -1,6 +1,7 @@
 #include "trainer/models/families/llama_like.h"
 
 #include <cmath>
+#include <cstring>
 
 #include <fmt/ranges.h>
 
@@ -213,9 +214,12 @@ DecoderSpec llama_like_spec(const GgufFile& file, const std::string& family) {
   } else if (scaling != "none") {
     fail("models", "expected {}rope.scaling.type none or linear, got {} ({})", arch, scaling, file.path().filename().string());
   }
-  if (file.find("rope_freqs.weight")) {
-    fail("models", "expected no tensor rope_freqs.weight, got one: llama3 frequency factors in a GGUF file are not read — fine-tune from the Hugging Face directory of this model ({})",
-         file.path().filename().string());
+  if (const auto* divisors = file.find("rope_freqs.weight")) {   // llama3 scaling, worked out by the converter
+    if (divisors->type != TensorType::kF32 || divisors->num_elements() != rope.rotary_size / 2) {
+      fail("models", "expected rope_freqs.weight to hold {} float32 values, got others ({})", rope.rotary_size / 2, file.path().filename().string());
+    }
+    rope.frequency_divisors.resize(static_cast<size_t>(divisors->num_elements()));
+    std::memcpy(rope.frequency_divisors.data(), divisors->bytes.data(), divisors->bytes.size());
   }
   spec.ropes = {rope};
   fill_layers(spec, bounded("block_count", 4096), layer);
@@ -255,7 +259,7 @@ WeightMap llama_like_weight_map(const DecoderSpec& spec, bool gguf_interleaved) 
   }
   map.rules.push_back({"final_norm.weight", "model.norm.weight", "output_norm.weight", {hidden}});
   if (!spec.tied_head) map.rules.push_back({"head.weight", "lm_head.weight", "output.weight", {spec.vocab_size, hidden}});
-  map.ignored = {"*rotary_emb.inv_freq", "*rotary_emb.cos_cached", "*rotary_emb.sin_cached"};
+  map.ignored = {"rope_freqs.weight", "*rotary_emb.inv_freq", "*rotary_emb.cos_cached", "*rotary_emb.sin_cached"};
   // A tied checkpoint may still carry a copy of the embedding as lm_head.
   if (spec.tied_head) map.ignored.push_back("lm_head.weight");
   return map;

@@ -15,9 +15,10 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "qwen3");
   auto spec = llama_like_spec(reader, "qwen3");
   if (reader.bool_or("use_sliding_window", false)) reader.wrong("use_sliding_window", "false");
-  if (reader.bool_or("attention_bias", false)) reader.wrong("attention_bias", "false");
+  const bool biases = reader.bool_or("attention_bias", false);
   reader.ignore({"sliding_window", "max_window_layers", "layer_types"});
   reader.finish();
+  for (auto& layer : spec.layers) layer.attention.input_bias = layer.attention.output_bias = biases;
   return with_head_norms(std::move(spec));
 }
 
