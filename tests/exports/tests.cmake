@@ -1,0 +1,8 @@
+# Exports in the programs that read them. One test per class of exports_test.py, so that they run side by side.
+if(GRAFT_WITH_TORCH)
+  foreach(part Llama Qwen2 Qwen3 Refusals RealModel)
+    add_test(NAME exports/${part}
+      COMMAND "${GRAFT_PYTHON}" "${CMAKE_CURRENT_LIST_DIR}/exports_test.py" --graft $<TARGET_FILE:graft> ${part})
+    set_tests_properties(exports/${part} PROPERTIES LABELS "python;exports" TIMEOUT 600 ENVIRONMENT "HF_HUB_OFFLINE=1;OMP_NUM_THREADS=1")
+  endforeach()
+endif()

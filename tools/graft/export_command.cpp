@@ -1,0 +1,133 @@
+// graft export RUN --to FORMAT --out PATH [--force]; also MODEL --adapter DIR, and MODEL alone (a conversion).
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <optional>
+
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "kernels/common/error.h"
+#include "tools/graft/commands.h"
+#include "trainer/adapters/adapter_files.h"
+#include "trainer/exports/export.h"
+#include "trainer/exports/output_place.h"
+#include "trainer/models/model_files.h"
+#include "trainer/recipe/recipe.h"
+#include "trainer/report/log_file.h"
+#include "trainer/report/progress.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string model, adapter, format, out;
+  bool force = false;
+};
+
+// Null where the base has none: token ids are then all that the export reads.
+std::shared_ptr<const Tokenizer> tokenizer_of(const fs::path& base) {
+  if (fs::is_directory(base) && !fs::exists(base / "tokenizer.json")) return nullptr;
+  if (!fs::is_directory(base)) {
+    const GgufFile file(base);
+    const auto kind = file.get_string("tokenizer.ggml.model").value_or("none");
+    return kind == "none" ? nullptr : load_tokenizer(file);
+  }
+  return load_tokenizer(base);
+}
+
+// The template that the run trained with: an export must serve no other.
+std::shared_ptr<const ChatTemplate> template_of_run(const fs::path& run, const fs::path& base, const Manifest& manifest) {
+  const auto source = load_recipe(run / "recipe.yaml", {}).data.template_source;
+  std::shared_ptr<const ChatTemplate> found;
+  if (source == "base") {
+    found = load_chat_template(base);
+  } else {
+    std::ifstream in(source, std::ios::binary);
+    if (!in) fail("export", "expected the run's chat template {} to be readable — it is part of what was trained", source);
+    found = std::make_shared<ChatTemplate>(std::string(std::istreambuf_iterator<char>(in), {}), fs::path(source).filename().string());
+  }
+  const auto fingerprint = found ? found->fingerprint() : "";
+  if (fingerprint != manifest.template_sha256) {
+    fail("export", "expected the chat template that the run trained with (SHA-256 {}), got {} ({}) — put the original template back",
+         manifest.template_sha256.empty() ? "none" : manifest.template_sha256, fingerprint.empty() ? "none" : fingerprint, source);
+  }
+  return found;
+}
+
+// A run's own exports folder may be filled anew.
+bool lies_in_exports_of(const fs::path& out, const std::optional<fs::path>& run) {
+  return run && fs::weakly_canonical(out).parent_path() == fs::weakly_canonical(*run / "exports");
+}
+
+void print(const ExportResult& result, bool json) {
+  auto& out = log();
+  for (const auto& note : result.notes) out.info("note: " + note);
+  if (!result.warning.empty()) out.warning(result.warning);
+  out.info(fmt::format("{}: {} tensors ({}), {} bytes", result.format, result.tensors.size(), describe_types(result.tensors), result.bytes));
+  if (!json) {
+    out.result(result.path.string());
+    for (const auto& command : result.serve) out.result("serve: " + command);
+    return;
+  }
+  nlohmann::ordered_json line = {{"path", result.path.string()}, {"format", result.format}, {"bytes", result.bytes}, {"files", nlohmann::ordered_json::array()},
+                                 {"notes", result.notes},        {"warning", result.warning}, {"serve", result.serve}};
+  for (const auto& file : result.files) line["files"].push_back(file.string());
+  out.result(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+int run(const Options& options, bool json) {
+  parse_export_format(options.format);   // before anything is loaded
+  const auto files = find_model(options.model);
+  ExportRequest request;
+  request.base = files.base;
+  request.format = options.format;
+  request.out = options.out;
+  request.replace = options.force || lies_in_exports_of(options.out, files.run);
+  request.tokenizer = tokenizer_of(files.base);
+  if (files.run) {
+    const auto manifest = read_manifest(*files.run / "manifest.json");
+    request.facts = export_facts(manifest);
+    request.expected_base = manifest.base;
+    request.chat_template = template_of_run(*files.run, files.base, manifest);
+  } else {
+    request.facts = {{"program", std::string("graft ") + GRAFT_VERSION}, {"base", last_name_of(files.base)}};
+    request.chat_template = load_chat_template(files.base);
+  }
+  const auto folder = !options.adapter.empty() ? std::optional<fs::path>(options.adapter) : files.adapter;
+  const auto decoder = load_decoder(files.base, ComputeType::kFloat32);
+  std::unique_ptr<AdapterSet> adapters;
+  if (folder) {
+    request.options = adapter_options(*folder);
+    adapters = load_adapter(*decoder, *folder);
+  }
+  request.decoder = decoder.get();
+  request.adapters = adapters.get();
+  std::optional<Progress> progress;
+  request.progress = [&](int64_t done, int64_t total) {
+    if (!progress) progress.emplace(log(), "export", total, Progress::Options{});
+    progress->update(done);
+  };
+  const auto result = export_model(request);
+  if (progress) progress->finish();
+  print(result, json);
+  return 0;
+}
+
+}  // namespace
+
+void add_export_command(CommandLine& line) {
+  auto* command = line.add("export", "write a trained model as engines serve it: GGUF, safetensors, or the adapter alone");
+  auto options = std::make_shared<Options>();
+  command->add_option("MODEL", options->model, "run folder, or a model directory or .gguf file")->required();
+  command->add_option("--adapter", options->adapter, "PEFT folder, for a MODEL that is no run folder");
+  command->add_option("--to", options->format, fmt::format("one of {}", fmt::join(export_format_names(), ", ")))->required();
+  command->add_option("--out", options->out, "file (.gguf) or folder to write")->required();
+  command->add_flag("--force", options->force, "replace an export that is there");
+  command->callback([=, &line] { line.chosen = [=, &line] { return run(*options, line.json); }; });
+}
+
+}  // namespace graft

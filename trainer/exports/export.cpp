@@ -1,0 +1,185 @@
+#include "trainer/exports/export.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "checkpoints/hash.h"
+#include "kernels/common/error.h"
+#include "trainer/exports/export_source.h"
+#include "trainer/exports/gguf_export.h"
+#include "trainer/exports/gguf_lora_export.h"
+#include "trainer/exports/hub_files.h"
+#include "trainer/exports/output_place.h"
+#include "trainer/exports/peft_export.h"
+#include "trainer/exports/safetensors_export.h"
+#include "trainer/models/model_files.h"
+#include "trainer/models/rope_tables.h"
+
+namespace graft {
+
+namespace fs = std::filesystem;
+using Kind = ExportFormat::Kind;
+
+namespace {
+
+// What llama.cpp divides each rotary frequency by.
+std::vector<float> rope_factors_of(const RopeSpec& rope) {
+  if (!rope.frequency_divisors.empty()) return rope.frequency_divisors;
+  if (rope.scaling != RopeSpec::Scaling::kLlama3) return {};
+  auto plain = rope;
+  plain.scaling = RopeSpec::Scaling::kNone;
+  const auto scaled = rope_frequencies(rope), unscaled = rope_frequencies(plain);
+  std::vector<float> factors(scaled.size());
+  for (size_t i = 0; i < scaled.size(); ++i) factors[i] = unscaled[i] / scaled[i];
+  return factors;
+}
+
+// A GGUF file holds the divisors that llama3 scaling comes to; config.json wants its parameters. Those of Llama 3.1 and 3.2 are tried, and taken
+// where they give the same divisors.
+bool name_rope_scaling(RopeSpec& rope) {
+  if (rope.frequency_divisors.empty()) return true;
+  auto named = rope;
+  named.frequency_divisors.clear();
+  named.scaling = RopeSpec::Scaling::kLlama3;
+  named.factor = *std::max_element(rope.frequency_divisors.begin(), rope.frequency_divisors.end());
+  named.low_frequency_factor = 1;
+  named.high_frequency_factor = 4;
+  named.original_max_positions = 8192;
+  const auto divisors = rope_factors_of(named);
+  const bool same = std::equal(divisors.begin(), divisors.end(), rope.frequency_divisors.begin(), rope.frequency_divisors.end(),
+                               [](float x, float y) { return std::abs(x - y) <= 1e-5f * y; });
+  if (same) rope = named;
+  return same;
+}
+
+// The adapters' values in host memory, and what the forms read.
+struct Prepared {
+  at::Tensor parameters;   // kept alive for source.updates
+  DecoderSpec spec;        // and for source.spec: config.json and GGUF must be able to say it
+  ExportSource source;
+};
+
+void add_updates(Prepared& prepared, const ExportRequest& request) {
+  if (!request.adapters) return;
+  prepared.parameters = request.adapters->parameters.detach().cpu().contiguous();
+  const float* values = prepared.parameters.const_data_ptr<float>();
+  for (const auto& adapter : request.adapters->adapters()) {
+    const auto& rules = request.decoder->weight_map().rules;
+    const auto rule = std::find_if(rules.begin(), rules.end(), [&](const WeightRule& r) { return r.hub == adapter.module_name + ".weight"; });
+    TORCH_INTERNAL_ASSERT(rule != rules.end(), "the weight map lacks ", adapter.module_name);
+    prepared.source.updates[&*rule] = {&*rule,        values + adapter.offset_a, values + adapter.offset_b, adapter.rank, adapter.inputs,
+                                       adapter.outputs, adapter.slot.scale};
+  }
+}
+
+std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportFormat& format) {
+  auto holder = std::make_unique<Prepared>();   // source points into it
+  auto& prepared = *holder;
+  auto& source = prepared.source;
+  const auto& decoder = *request.decoder;
+  source.base = request.base;
+  source.base_name = last_name_of(request.base);
+  source.base_licence = declared_licence(request.base);
+  prepared.spec = decoder.spec();
+  source.rope_factors = rope_factors_of(prepared.spec.ropes.at(0));
+  if (!name_rope_scaling(prepared.spec.ropes.at(0)) && format.kind == Kind::kSafetensors) {
+    fail("exports", "expected rope_freqs.weight to be the llama3 scaling of Llama 3.1 or 3.2, which config.json can name, got other divisors ({}) — export gguf, or "
+         "fine-tune from the Hugging Face directory of this model", source.base_name);
+  }
+  source.spec = &prepared.spec;
+  source.column = decoder.column();
+  source.tensors = &decoder.source();
+  source.weights = &decoder.weights();
+  source.tokenizer = request.tokenizer;
+  source.chat_template = request.chat_template;
+  source.facts = request.facts;
+  source.progress = request.progress;
+  add_updates(prepared, request);
+  return holder;
+}
+
+void count_fallbacks(ExportResult& result) {
+  std::map<std::string, int> counts;
+  for (const auto& tensor : result.tensors) {
+    if (!tensor.fallback.empty()) ++counts[fmt::format("{}, so they are {}", tensor.fallback, info(tensor.type).name)];
+  }
+  for (const auto& [reason, count] : counts) result.notes.push_back(fmt::format("{} tensors in a fallback form: {}", count, reason));
+}
+
+}  // namespace
+
+void check_base(const fs::path& base, const std::vector<ManifestFile>& expected) {
+  std::vector<std::string> differences;
+  for (const auto& file : expected) {
+    const auto path = fs::is_directory(base) ? base / file.name : expected.size() == 1 ? base : base.parent_path() / file.name;
+    if (!fs::exists(path)) {
+      differences.push_back(fmt::format("{} is missing", file.name));
+    } else if (fs::file_size(path) != file.bytes) {
+      differences.push_back(fmt::format("{} has {} bytes, expected {}", path.filename().string(), fs::file_size(path), file.bytes));
+    } else if (const auto found = sha256_file(path); found != file.sha256) {
+      differences.push_back(fmt::format("{} has SHA-256 {}, expected {}", path.filename().string(), found, file.sha256));
+    }
+  }
+  if (differences.empty()) return;
+  fail("exports", "expected the base that the adapter was trained on, got another: {} ({}) — an adapter fits no other base; take the original files",
+       fmt::join(differences, "; "), base.string());
+}
+
+ExportResult plan_export(const ExportRequest& request) {
+  const auto format = parse_export_format(request.format);
+  const auto prepared = prepare(request, format);
+  const auto& source = prepared->source;
+  ExportResult result;
+  result.format = format.name;
+  switch (format.kind) {
+    case Kind::kPeft:
+      if (request.adapters) result.tensors = peft_tensors(*request.adapters);
+      break;
+    case Kind::kSafetensors:
+      result.tensors = safetensors_tensors(source, format.safetensors);
+      break;
+    case Kind::kGguf:
+      result.tensors = gguf_tensors(source, format.gguf);
+      result.warning = own_grid_warning(result.tensors);
+      break;
+    case Kind::kGgufLora:
+      result.tensors = gguf_lora_tensors(source);
+      break;
+  }
+  for (const auto& tensor : result.tensors) result.bytes += static_cast<uint64_t>(bytes_of(tensor.type, tensor.shape).value());
+  count_fallbacks(result);
+  return result;
+}
+
+ExportResult export_model(const ExportRequest& request) {
+  const auto format = parse_export_format(request.format);
+  const auto out = check_output(request.out, request.base, format.is_folder(), request.replace);
+  check_base(request.base, request.expected_base);
+  const auto prepared = prepare(request, format);
+  const auto& source = prepared->source;
+  ExportResult result;
+  result.format = format.name;
+  switch (format.kind) {
+    case Kind::kPeft:
+      write_peft(source, request.adapters, request.options, format, out, result);
+      break;
+    case Kind::kSafetensors:
+      write_safetensors(source, format, out, result);
+      break;
+    case Kind::kGguf:
+      write_gguf(source, format, out, result);
+      break;
+    case Kind::kGgufLora:
+      write_gguf_lora(source, format, out, result);
+      break;
+  }
+  result.bytes = bytes_in(result.files);
+  count_fallbacks(result);
+  return result;
+}
+
+}  // namespace graft

@@ -1,0 +1,49 @@
+#include "trainer/exports/export_format.h"
+
+#include <fmt/ranges.h>
+
+#include "kernels/common/error.h"
+
+namespace graft {
+namespace {
+
+using Kind = ExportFormat::Kind;
+constexpr TensorType kSafetensorsTypes[] = {TensorType::kBF16, TensorType::kF16, TensorType::kF32};
+
+}  // namespace
+
+std::vector<std::string> export_format_names() {
+  std::vector<std::string> names = {"peft", "gguf-lora", "safetensors"};
+  for (const auto type : kSafetensorsTypes) names.push_back(fmt::format("safetensors:{}", info(type).name));
+  for (const auto name : gguf_format_names()) names.push_back(fmt::format("gguf:{}", name));
+  return names;
+}
+
+ExportFormat parse_export_format(std::string_view name) {
+  ExportFormat format;
+  format.name = name;
+  if (name == "peft") return format;
+  if (name == "gguf-lora") {
+    format.kind = Kind::kGgufLora;
+    return format;
+  }
+  if (name.starts_with("safetensors")) {
+    format.kind = Kind::kSafetensors;
+    if (name == "safetensors") return format;
+    for (const auto type : kSafetensorsTypes) {
+      if (name != fmt::format("safetensors:{}", info(type).name)) continue;
+      format.safetensors = type;
+      return format;
+    }
+  }
+  if (name.starts_with("gguf:")) {
+    if (const auto gguf = gguf_format_from_name(name.substr(5))) {
+      format.kind = Kind::kGguf;
+      format.gguf = *gguf;
+      return format;
+    }
+  }
+  fail("exports", "expected one of the forms {}, got \"{}\" — choose one of these", fmt::join(export_format_names(), ", "), name);
+}
+
+}  // namespace graft

@@ -1,0 +1,49 @@
+// What the export forms read of a model and its adapter: plain data, so that they compile without Torch.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoints/tensor_source.h"
+#include "checkpoints/weight_map.h"
+#include "data/templates/chat_template.h"
+#include "data/tokenizers/tokenizer.h"
+#include "trainer/models/decoder_spec.h"
+
+namespace graft {
+
+// One adapted matrix: its weight becomes W + scale * B A.
+struct LowRankUpdate {
+  const WeightRule* rule = nullptr;  // of the weight
+  const float* a_RC = nullptr;       // [rank, inputs], row-major
+  const float* b_OR = nullptr;       // [outputs, rank], rows in our order
+  int64_t rank = 0, inputs = 0, outputs = 0;
+  double scale = 0;
+};
+
+struct ExportSource {
+  std::filesystem::path base;        // directory or .gguf file
+  std::string base_name;             // its name without directories
+  std::string base_licence;          // "unknown" where it states none
+  const DecoderSpec* spec = nullptr;
+  NameColumn column = NameColumn::kHub;   // how the base's tensors are named and laid out
+  const TensorSource* tensors = nullptr;  // the base's
+  const std::vector<BoundWeight>* weights = nullptr;
+  std::map<const WeightRule*, LowRankUpdate> updates;
+  std::vector<float> rope_factors;   // what each rotary frequency is divided by (llama3 scaling), for rope_freqs.weight; empty: none
+  std::shared_ptr<const Tokenizer> tokenizer;         // may be null
+  std::shared_ptr<const ChatTemplate> chat_template;  // may be null
+  std::vector<std::pair<std::string, std::string>> facts;  // where it comes from: model card, graft.* metadata
+  std::function<void(int64_t done, int64_t total)> progress;  // tensors; may be empty
+
+  bool is_gguf() const { return column == NameColumn::kGguf; }
+  void report(int64_t done, int64_t total) const {
+    if (progress) progress(done, total);
+  }
+};
+
+}  // namespace graft

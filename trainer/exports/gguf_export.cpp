@@ -1,0 +1,120 @@
+#include "trainer/exports/gguf_export.h"
+
+#include <algorithm>
+
+#include "checkpoints/gguf_writer.h"
+#include "kernels/common/error.h"
+#include "trainer/exports/merged_weights.h"
+#include "trainer/exports/model_card.h"
+#include "trainer/exports/output_place.h"
+#include "trainer/models/families/family.h"
+
+namespace graft {
+namespace {
+
+constexpr const char* kRopeFactors = "rope_freqs.weight";
+constexpr const char* kTemplateKey = "tokenizer.chat_template";
+
+// Keys that described the base's file and not the model.
+bool describes_the_old_file(const std::string& key) {
+  return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment" || key.starts_with("split.") ||
+         key.starts_with("quantize.");
+}
+
+std::vector<GgufEntry> metadata_of_directory(const ExportSource& source, ExportResult& result) {
+  std::vector<GgufEntry> metadata = {gguf_string("general.architecture", family_of_model_type(source.spec->family).gguf_architecture),
+                                     gguf_string("general.type", "model"), gguf_string("general.name", source.base_name)};
+  if (source.base_licence != "unknown") metadata.push_back(gguf_string("general.license", source.base_licence));
+  for (auto& entry : gguf_hyperparameters(*source.spec)) metadata.push_back(std::move(entry));
+  if (!source.tokenizer) {
+    metadata.push_back(gguf_string("tokenizer.ggml.model", "none"));
+    result.notes.push_back("the base has no tokenizer, so the file has none: it reads token ids only");
+    return metadata;
+  }
+  for (auto& entry : source.tokenizer->to_gguf_metadata(source.spec->vocab_size)) metadata.push_back(std::move(entry));
+  for (const auto& difference : source.tokenizer->gguf_differences()) {
+    result.notes.push_back("llama.cpp cuts some texts into other tokens than the tokenizer that was trained with: " + difference);
+  }
+  return metadata;
+}
+
+std::vector<GgufEntry> metadata_of(const ExportSource& source, GgufFormat format, ExportResult& result) {
+  std::vector<GgufEntry> metadata;
+  if (source.is_gguf()) {
+    metadata = dynamic_cast<const GgufFile&>(*source.tensors).metadata();
+    std::erase_if(metadata, [](const GgufEntry& entry) { return describes_the_old_file(entry.key); });
+  } else {
+    metadata = metadata_of_directory(source, result);
+  }
+  if (source.chat_template) {
+    std::erase_if(metadata, [](const GgufEntry& entry) { return entry.key == kTemplateKey; });
+    metadata.push_back(gguf_string(kTemplateKey, source.chat_template->source()));
+  } else if (std::none_of(metadata.begin(), metadata.end(), [](const GgufEntry& entry) { return entry.key == kTemplateKey; })) {
+    result.notes.push_back("the file holds no chat template: llama.cpp then writes conversations in a form of its own choice");
+  }
+  metadata.push_back(gguf_u32("general.file_type", gguf_file_type(format)));
+  metadata.push_back(gguf_u32("general.quantization_version", 2));
+  append_facts(metadata, source);
+  return metadata;
+}
+
+ExportedTensor rope_factor_tensor(const ExportSource& source) { return {kRopeFactors, {static_cast<int64_t>(source.rope_factors.size())}}; }
+
+GgufModelFacts facts_of(const ExportSource& source) {
+  GgufModelFacts facts;
+  facts.num_layers = static_cast<int>(source.spec->layers.size());
+  facts.tied_embeddings = source.spec->tied_head;
+  return facts;
+}
+
+// What the form would have given the tensor if its columns fitted every block.
+std::string fallback_of(GgufFormat format, const ExportedTensor& tensor, const GgufModelFacts& facts) {
+  constexpr int64_t kLargestBlock = 256;
+  auto fitting = tensor.shape;
+  fitting.back() = (fitting.back() + kLargestBlock - 1) / kLargestBlock * kLargestBlock;
+  const auto wanted = gguf_type_for(format, tensor.name, fitting, facts);
+  if (wanted == tensor.type) return {};
+  return fmt::format("{} wants columns in {}s, got {}", info(wanted).name, info(wanted).block_elements, tensor.shape.back());
+}
+
+ExportedTensor describe(const MergedWeights& weights, const MergedTensor& merged, GgufFormat format, const GgufModelFacts& facts) {
+  ExportedTensor tensor{weights.name(merged), merged.stored->shape, merged.stored->type};
+  tensor.type = gguf_type_for(format, tensor.name, tensor.shape, facts);
+  tensor.adapted = merged.update != nullptr;
+  tensor.copied = MergedWeights::keeps_bytes(merged, tensor.type);
+  tensor.fallback = fallback_of(format, tensor, facts);
+  return tensor;
+}
+
+}  // namespace
+
+std::vector<ExportedTensor> gguf_tensors(const ExportSource& source, GgufFormat format) {
+  const MergedWeights weights(source, NameColumn::kGguf);
+  const auto facts = facts_of(source);
+  std::vector<ExportedTensor> tensors;
+  if (!source.rope_factors.empty()) tensors.push_back(rope_factor_tensor(source));
+  for (const auto& merged : weights.tensors()) tensors.push_back(describe(weights, merged, format, facts));
+  return tensors;
+}
+
+void write_gguf(const ExportSource& source, const ExportFormat& format, const std::filesystem::path& path, ExportResult& result) {
+  result.tensors = gguf_tensors(source, format.gguf);
+  result.warning = own_grid_warning(result.tensors);
+  std::vector<TensorDeclaration> declarations;
+  for (const auto& tensor : result.tensors) declarations.push_back({tensor.name, tensor.type, tensor.shape});
+  GgufWriter writer(path, metadata_of(source, format.gguf, result), declarations);
+  const auto total = static_cast<int64_t>(result.tensors.size());
+  MergedWeights weights(source, NameColumn::kGguf);
+  size_t next = 0;
+  if (!source.rope_factors.empty()) writer.write(result.tensors[next++].name, std::as_bytes(std::span(source.rope_factors)));
+  for (const auto& merged : weights.tensors()) {
+    writer.write(result.tensors[next].name, weights.bytes(merged, result.tensors[next].type));
+    source.report(static_cast<int64_t>(++next), total);
+  }
+  writer.finish();
+  result.path = path;
+  result.files = {path};
+  result.serve = {fmt::format("llama-server -m {} -c {}", shell_word(path), std::min<int64_t>(2048, source.spec->max_positions))};
+}
+
+}  // namespace graft

@@ -1,0 +1,100 @@
+#include "trainer/exports/gguf_lora_export.h"
+
+#include <algorithm>
+
+#include "checkpoints/atomic_file.h"
+#include "checkpoints/gguf_writer.h"
+#include "kernels/common/error.h"
+#include "trainer/exports/model_card.h"
+#include "trainer/exports/output_place.h"
+#include "trainer/models/families/family.h"
+
+namespace graft {
+namespace {
+
+// The adapters in the model's order.
+std::vector<const LowRankUpdate*> updates_of(const ExportSource& source) {
+  std::vector<const LowRankUpdate*> updates;
+  for (const auto& weight : *source.weights) {
+    const auto found = source.updates.find(weight.rule);
+    if (found != source.updates.end()) updates.push_back(&found->second);
+  }
+  return updates;
+}
+
+// One alpha serves the file: where another matrix needs another, its B is multiplied.
+double alpha_of(const LowRankUpdate& update) { return update.scale * static_cast<double>(update.rank); }
+
+std::vector<float> stored_b(const LowRankUpdate& update, double alpha) {
+  const auto order = our_row_of_stored(*update.rule, NameColumn::kGguf);
+  const double factor = alpha_of(update) == alpha ? 1 : alpha_of(update) / alpha;
+  std::vector<float> b_OR(update.outputs * update.rank);
+  for (int64_t row = 0; row < update.outputs; ++row) {
+    const float* ours = update.b_OR + (order.empty() ? row : order[row]) * update.rank;
+    for (int64_t r = 0; r < update.rank; ++r) b_OR[row * update.rank + r] = static_cast<float>(ours[r] * factor);
+  }
+  return b_OR;
+}
+
+}  // namespace
+
+std::vector<ExportedTensor> gguf_lora_tensors(const ExportSource& source) {
+  std::vector<ExportedTensor> tensors;
+  for (const auto* update : updates_of(source)) {
+    for (const bool is_a : {true, false}) {
+      ExportedTensor tensor;
+      tensor.name = update->rule->gguf + (is_a ? ".lora_a" : ".lora_b");
+      tensor.shape = is_a ? std::vector<int64_t>{update->rank, update->inputs} : std::vector<int64_t>{update->outputs, update->rank};
+      tensor.adapted = true;
+      tensors.push_back(std::move(tensor));
+    }
+  }
+  return tensors;
+}
+
+void write_gguf_lora(const ExportSource& source, const ExportFormat& format, const std::filesystem::path& path, ExportResult& result) {
+  const auto updates = updates_of(source);
+  if (updates.empty()) fail("exports", "expected an adapter to write as gguf-lora, got none — give --adapter, or export gguf:F16");
+  // 0 would read as "no alpha", scale 1; an adapter of scale 0 is no adapter.
+  const double alpha = alpha_of(*updates.front());
+  if (alpha == 0) fail("exports", "expected an adapter with a scale other than 0, got 0 — set adapter.alpha");
+  result.tensors = gguf_lora_tensors(source);
+  std::vector<GgufEntry> metadata = {
+      gguf_string("general.architecture", family_of_model_type(source.spec->family).gguf_architecture), gguf_string("general.type", "adapter"),
+      gguf_string("general.name", source.base_name + " adapter"), gguf_string("adapter.type", "lora"),
+      gguf_f32("adapter.lora.alpha", static_cast<float>(alpha))};
+  append_facts(metadata, source);
+  std::vector<TensorDeclaration> declarations;
+  for (const auto& tensor : result.tensors) declarations.push_back({tensor.name, tensor.type, tensor.shape});
+  GgufWriter writer(path, metadata, declarations);
+  int64_t done = 0;
+  for (const auto* update : updates) {
+    const std::span a_RC(update->a_RC, update->rank * update->inputs);
+    writer.write(update->rule->gguf + ".lora_a", std::as_bytes(a_RC));
+    writer.write(update->rule->gguf + ".lora_b", std::as_bytes(std::span<const float>(stored_b(*update, alpha))));
+    source.report(done += 2, static_cast<int64_t>(result.tensors.size()));
+  }
+  writer.finish();
+  result.path = path;
+  result.files = {path};
+
+  auto base_file = shell_word(source.base);
+  if (!source.is_gguf()) {
+    base_file = "BASE.gguf";
+    result.notes.push_back("BASE.gguf stands for the base as a GGUF file: graft export BASE --to gguf:F16 --out BASE.gguf makes it");
+  }
+  auto command = fmt::format("llama-server -m {} --lora {} -c {}", base_file, shell_word(path), std::min<int64_t>(2048, source.spec->max_positions));
+  if (source.chat_template) {
+    const auto own = load_chat_template(source.base);
+    if (!own || own->fingerprint() != source.chat_template->fingerprint()) {
+      const std::filesystem::path beside = path.string() + ".jinja";
+      write_file_atomic(beside, source.chat_template->source());
+      result.files.push_back(beside);
+      result.notes.push_back("the adapter was trained with another chat template than the base's own: serve it with the one written beside it");
+      command += " --chat-template-file " + shell_word(beside);
+    }
+  }
+  result.serve = {command};
+}
+
+}  // namespace graft

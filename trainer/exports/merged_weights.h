@@ -1,0 +1,39 @@
+// Base plus adapter, one tensor at a time: W + scale * B A in float32 from the base's dequantised weights, then rounded once to the type
+// that is asked for. Memory: one tensor in that type, and 64 float32 rows per thread.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoints/tensor_declaration.h"
+#include "trainer/exports/export_source.h"
+
+namespace graft {
+
+struct MergedTensor {
+  const WeightRule* rule = nullptr;
+  const StoredTensor* stored = nullptr;
+  const LowRankUpdate* update = nullptr;   // null: not adapted
+};
+
+class MergedWeights {
+ public:
+  // The tensors as `target` names and lays them out. `source` must outlive this.
+  MergedWeights(const ExportSource& source, NameColumn target);
+  const std::vector<MergedTensor>& tensors() const { return tensors_; }
+  const std::string& name(const MergedTensor& tensor) const { return tensor.rule->name(target_); }
+
+  // Whether the stored bytes are taken as they are, rows moved at most: nothing is added and the type is the same.
+  static bool keeps_bytes(const MergedTensor& tensor, TensorType type) { return !tensor.update && tensor.stored->type == type; }
+
+  // The tensor's bytes as `type`; valid until the next call. UserError when the weights do not fit the type (names the tensor).
+  std::span<const std::byte> bytes(const MergedTensor& tensor, TensorType type);
+
+ private:
+  NameColumn source_column_, target_;
+  std::vector<MergedTensor> tensors_;
+  std::vector<std::byte> buffer_;
+};
+
+}  // namespace graft

@@ -1,0 +1,61 @@
+#include "trainer/exports/safetensors_export.h"
+
+#include <fmt/format.h>
+
+#include "checkpoints/atomic_file.h"
+#include "checkpoints/safetensors_writer.h"
+#include "trainer/exports/hub_files.h"
+#include "trainer/exports/merged_weights.h"
+#include "trainer/exports/model_card.h"
+#include "trainer/exports/output_place.h"
+
+namespace graft {
+
+using nlohmann::ordered_json;
+
+std::vector<ExportedTensor> safetensors_tensors(const ExportSource& source, TensorType type) {
+  const MergedWeights weights(source, NameColumn::kHub);
+  std::vector<ExportedTensor> tensors;
+  for (const auto& merged : weights.tensors()) {
+    ExportedTensor tensor{weights.name(merged), merged.stored->shape, merged.stored->type, type, merged.update != nullptr};
+    tensor.copied = MergedWeights::keeps_bytes(merged, type);
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+void write_safetensors(const ExportSource& source, const ExportFormat& format, const std::filesystem::path& path, ExportResult& result) {
+  result.tensors = safetensors_tensors(source, format.safetensors);
+  if (format.safetensors != TensorType::kF32) {
+    result.notes.push_back(fmt::format("merged weights are rounded to {}: the certificate measures what that costs; safetensors:F32 keeps them",
+                                       info(format.safetensors).name));
+  }
+  StagedFolder folder(path);
+  std::vector<TensorDeclaration> declarations;
+  for (const auto& tensor : result.tensors) declarations.push_back({tensor.name, tensor.type, tensor.shape});
+  SafetensorsDirectoryWriter writer(folder.path(), declarations);
+  MergedWeights weights(source, NameColumn::kHub);
+  int64_t done = 0;
+  for (const auto& merged : weights.tensors()) {
+    writer.write(weights.name(merged), weights.bytes(merged, format.safetensors));
+    source.report(++done, static_cast<int64_t>(declarations.size()));
+  }
+  writer.finish();
+
+  const auto write_json = [&](const char* name, const ordered_json& json) {
+    write_file_atomic(folder.path() / name, json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+  };
+  write_json("config.json", hub_config(source, format.safetensors));
+  if (const auto generation = hub_generation_config(source); !generation.empty()) write_json("generation_config.json", generation);
+  if (!write_tokenizer_files(source, folder.path())) {
+    result.notes.push_back("the base has no tokenizer, so the folder has none: it reads token ids only");
+  }
+  if (source.chat_template) write_file_atomic(folder.path() / "chat_template.jinja", source.chat_template->source());
+  write_file_atomic(folder.path() / "README.md", model_card(source, format, result));
+  folder.commit();
+  result.path = path;
+  result.files = files_in(path);
+  result.serve = {fmt::format("vllm serve {}", shell_word(path))};
+}
+
+}  // namespace graft
