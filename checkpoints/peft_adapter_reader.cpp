@@ -63,8 +63,9 @@ class ConfigReader {
     const auto rslora = config_.value("use_rslora", Json(false));
     if (!rslora.is_boolean()) bad("use_rslora", "true or false");
     adapter.use_rslora = rslora.get<bool>();
-    for (const auto& [key, value] : patterns("rank_pattern").items()) adapter.rank_pattern[key] = rank(value, "rank_pattern");
-    for (const auto& [key, value] : patterns("alpha_pattern").items())
+    const Json ranks = patterns("rank_pattern"), alphas = patterns("alpha_pattern");  // named: items() only refers to them
+    for (const auto& [key, value] : ranks.items()) adapter.rank_pattern[key] = rank(value, "rank_pattern");
+    for (const auto& [key, value] : alphas.items())
       adapter.alpha_pattern[key] = number(value, "alpha_pattern");
     adapter.base_model_name_or_path = text_or_empty("base_model_name_or_path");
     adapter.task_type = text_or_empty("task_type");
