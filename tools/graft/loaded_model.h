@@ -1,0 +1,31 @@
+// What eval, chat, tokenize and render need of a MODEL argument: weights with adapters, tokenizer and the chat template it is served with.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "data/rows/dataset.h"
+#include "data/templates/conversation.h"
+#include "trainer/adapters/adapter_set.h"
+#include "trainer/models/model_files.h"
+#include "trainer/recipe/recipe.h"
+
+namespace graft {
+
+// The tokenizer and template of a model, no weights. A run's own recipe, else `recipe`, decides template, its arguments and date; without one
+// they are the base's, and the date is SOURCE_DATE_EPOCH or today (UTC).
+TemplateContext template_context(const ModelFiles& files, const Recipe* recipe = nullptr);
+
+struct LoadedModel {
+  ModelFiles files;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<AdapterSet> adapters;   // null: the base alone
+  TemplateContext context;
+};
+
+// adapter: a PEFT folder, or empty for the run's own.
+LoadedModel load_model(const std::string& model, const std::string& adapter, const std::string& compute, const Recipe* recipe = nullptr);
+
+SourceOptions source_options_of(const DataSource& source);
+
+}  // namespace graft
