@@ -83,8 +83,10 @@ TEST(GgufFile, ReadsEveryKindOfValueAndTensor) {
     EXPECT_EQ(static_cast<int>(b->bytes[0]), 96);
     EXPECT_EQ(file.find("c.weight"), nullptr);
 
-    EXPECT_THAT(error_of([&] { file.get_string("u8"); }), HasSubstr("expected a string for the metadata key \"u8\", got uint8"));
-    EXPECT_THAT(error_of([&] { file.get_int("words"); }), HasSubstr("expected an integer for the metadata key \"words\", got an array of string"));
+    EXPECT_THAT(error_of([&] { file.get_string("u8"); }),
+                HasSubstr("expected a string for the metadata key \"u8\", got uint8"));
+    EXPECT_THAT(error_of([&] { file.get_int("words"); }),
+                HasSubstr("expected an integer for the metadata key \"words\", got an array of string"));
     EXPECT_THAT(error_of([&] { file.need_int("absent"); }), HasSubstr("expected the metadata key \"absent\", got none"));
   }
 }
@@ -101,47 +103,97 @@ const Damage kDamages[] = {
     {"version_9", [](GgufBytes& b) { b.version = 9; }, "expected GGUF version 2 or 3, got 9"},
     {"big_endian", [](GgufBytes& b) { b.version = 3u << 24; }, "got a big-endian one"},
     {"absurd_tensor_count", [](GgufBytes& b) { b.num_tensors = 1ull << 60; }, "expected counts that the file has room for"},
-    {"absurd_entry_count", [](GgufBytes& b) { b.num_entries = ~uint64_t{0} - 1; }, "expected counts that the file has room for"},
+    {"absurd_entry_count", [](GgufBytes& b) { b.num_entries = ~uint64_t{0} - 1; },
+     "expected counts that the file has room for"},
     {"one_entry_too_many", [](GgufBytes& b) { b.num_entries = 3; }, ""},  // reads a tensor as an entry: any of several errors
     {"one_tensor_too_many", [](GgufBytes& b) { b.num_tensors = 3; }, ""},
-    {"duplicate_key", [](GgufBytes& b) { b.entries.push_back(b.entries[0]); }, "expected every metadata key once, got \"general.architecture\" twice"},
+    {"duplicate_key", [](GgufBytes& b) { b.entries.push_back(b.entries[0]); },
+     "expected every metadata key once, got \"general.architecture\" twice"},
     {"empty_key", [](GgufBytes& b) { b.entries.push_back(test::gguf_text_entry("", "x")); }, "expected a metadata key of 1 to"},
-    {"unknown_value_type", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("k", 13, 1)); }, "expected a GGUF value type 0 to 12, got 13"},
-    {"negative_value_type", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("k", -1, 1)); }, "expected a GGUF value type 0 to 12, got -1"},
-    {"unknown_element_type", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 77, 1, "x")); }, "expected a GGUF value type 0 to 12, got 77"},
-    {"array_of_arrays", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 9, 1, "x")); }, "got an array of arrays"},
-    {"absurd_array", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 4, 1ull << 62, "x")); }, "expected the 4611686018427387904 elements of array \"k\""},
-    {"absurd_string_array", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 8, 1ull << 61, "x")); }, "strings of array \"k\""},
-    {"absurd_bool_array", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 7, 1ull << 61, "x")); }, "booleans of array \"k\""},
-    {"absurd_string", [](GgufBytes& b) { b.entries.push_back(test::gguf_text("k") + test::little_endian<int32_t>(8) + test::little_endian(~uint64_t{0})); }, "expected 18446744073709551615 bytes for k, got the end of the file"},
-    {"boolean_of_2", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint8_t>("k", 7, 2)); }, "expected 0 or 1 for the boolean \"k\", got 2"},
-    {"alignment_no_power_of_two", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("general.alignment", 4, 48)); }, "power of two from 8 to 65536, got 48"},
-    {"alignment_zero", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("general.alignment", 4, 0)); }, "power of two from 8 to 65536, got 0"},
-    {"alignment_huge", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("general.alignment", 4, 1u << 31)); }, "power of two from 8 to 65536, got 2147483648"},
-    {"alignment_string", [](GgufBytes& b) { b.entries.push_back(test::gguf_text_entry("general.alignment", "32")); }, "power of two from 8 to 65536, got string"},
-    {"duplicate_tensor", [](GgufBytes& b) { b.tensors[1].name = "a.weight"; }, "expected every tensor once, got these names twice: \"a.weight\""},
+    {"unknown_value_type", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("k", 13, 1)); },
+     "expected a GGUF value type 0 to 12, got 13"},
+    {"negative_value_type", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("k", -1, 1)); },
+     "expected a GGUF value type 0 to 12, got -1"},
+    {"unknown_element_type", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 77, 1, "x")); },
+     "expected a GGUF value type 0 to 12, got 77"},
+    {"array_of_arrays", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 9, 1, "x")); },
+     "got an array of arrays"},
+    {"absurd_array", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 4, 1ull << 62, "x")); },
+     "expected the 4611686018427387904 elements of array \"k\""},
+    {"absurd_string_array", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 8, 1ull << 61, "x")); },
+     "strings of array \"k\""},
+    {"absurd_bool_array", [](GgufBytes& b) { b.entries.push_back(test::gguf_array_entry("k", 7, 1ull << 61, "x")); },
+     "booleans of array \"k\""},
+    {"absurd_string",
+     [](GgufBytes& b) {
+       b.entries.push_back(test::gguf_text("k") + test::little_endian<int32_t>(8) + test::little_endian(~uint64_t{0}));
+     },
+     "expected 18446744073709551615 bytes for k, got the end of the file"},
+    {"boolean_of_2", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint8_t>("k", 7, 2)); },
+     "expected 0 or 1 for the boolean \"k\", got 2"},
+    {"alignment_no_power_of_two",
+     [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("general.alignment", 4, 48)); },
+     "power of two from 8 to 65536, got 48"},
+    {"alignment_zero", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("general.alignment", 4, 0)); },
+     "power of two from 8 to 65536, got 0"},
+    {"alignment_huge", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint32_t>("general.alignment", 4, 1u << 31)); },
+     "power of two from 8 to 65536, got 2147483648"},
+    {"alignment_string", [](GgufBytes& b) { b.entries.push_back(test::gguf_text_entry("general.alignment", "32")); },
+     "power of two from 8 to 65536, got string"},
+    {"duplicate_tensor", [](GgufBytes& b) { b.tensors[1].name = "a.weight"; },
+     "expected every tensor once, got these names twice: \"a.weight\""},
     {"empty_tensor_name", [](GgufBytes& b) { b.tensors[0].name = ""; }, "expected a tensor name of 1 to 1024 bytes, got 0"},
-    {"long_tensor_name", [](GgufBytes& b) { b.tensors[0].name = std::string(5000, 'x'); }, "expected a tensor name of 1 to 1024 bytes, got 5000"},
+    {"long_tensor_name", [](GgufBytes& b) { b.tensors[0].name = std::string(5000, 'x'); },
+     "expected a tensor name of 1 to 1024 bytes, got 5000"},
     {"no_dimension", [](GgufBytes& b) { b.tensors[0].ne = {}; }, "expected 1 to 4 dimensions, got 0"},
-    {"five_dimensions", [](GgufBytes& b) { b.tensors[0].ne = {32, 1, 1, 1, 1}; }, "expected 1 to 4 dimensions, got 5"},
-    {"zero_dimension", [](GgufBytes& b) { b.tensors[0].ne = {0, 2}; }, "expected dimensions of at least 1, got 0"},
-    {"negative_dimension", [](GgufBytes& b) { b.tensors[0].ne = {32, -2}; }, "expected dimensions of at least 1, got -2"},
-    {"product_overflows", [](GgufBytes& b) { b.tensors[0].ne = {1ll << 32, 1ll << 32}; }, "expected a tensor that fits in memory"},
+    {"five_dimensions",
+     [](GgufBytes& b) {
+       b.tensors[0].ne = {32, 1, 1, 1, 1};
+     },
+     "expected 1 to 4 dimensions, got 5"},
+    {"zero_dimension",
+     [](GgufBytes& b) {
+       b.tensors[0].ne = {0, 2};
+     },
+     "expected dimensions of at least 1, got 0"},
+    {"negative_dimension",
+     [](GgufBytes& b) {
+       b.tensors[0].ne = {32, -2};
+     },
+     "expected dimensions of at least 1, got -2"},
+    {"product_overflows",
+     [](GgufBytes& b) {
+       b.tensors[0].ne = {1ll << 32, 1ll << 32};
+     },
+     "expected a tensor that fits in memory"},
     {"bytes_overflow", [](GgufBytes& b) { b.tensors[1].ne = {1ll << 62}; }, "expected a tensor that fits in memory"},
     {"unknown_tensor_type", [](GgufBytes& b) { b.tensors[0].type = 16; }, "got ggml type 16 (tensor \"a.weight\""},
     {"negative_tensor_type", [](GgufBytes& b) { b.tensors[0].type = -1; }, "got ggml type -1"},
-    {"cut_block", [](GgufBytes& b) { b.tensors[0].ne = {63, 2}; }, "expected rows of whole Q4_1 blocks of 32 elements, got rows of 63"},
+    {"cut_block",
+     [](GgufBytes& b) {
+       b.tensors[0].ne = {63, 2};
+     },
+     "expected rows of whole Q4_1 blocks of 32 elements, got rows of 63"},
     {"misaligned", [](GgufBytes& b) { b.tensors[1].offset = 84; }, "multiple of the alignment 32, got 84 (tensor \"b.weight\""},
-    {"overlap", [](GgufBytes& b) { b.tensors[1].offset = 64; }, "expected tensors that do not overlap, got \"b.weight\" over the end of \"a.weight\""},
+    {"overlap", [](GgufBytes& b) { b.tensors[1].offset = 64; },
+     "expected tensors that do not overlap, got \"b.weight\" over the end of \"a.weight\""},
     {"same_place", [](GgufBytes& b) { b.tensors[1].offset = 0; }, "do not overlap"},
-    {"beyond_the_end", [](GgufBytes& b) { b.tensors[1].offset = 1 << 20; }, "expected 16 bytes at offset 1048576 of the data, got a data section of 112 bytes"},
-    {"offset_overflows", [](GgufBytes& b) { b.tensors[1].offset = ~uint64_t{31}; }, "at offset 18446744073709551584 of the data"},
+    {"beyond_the_end", [](GgufBytes& b) { b.tensors[1].offset = 1 << 20; },
+     "expected 16 bytes at offset 1048576 of the data, got a data section of 112 bytes"},
+    {"offset_overflows", [](GgufBytes& b) { b.tensors[1].offset = ~uint64_t{31}; },
+     "at offset 18446744073709551584 of the data"},
     {"oversized", [](GgufBytes& b) { b.tensors[1].ne = {5}; }, "expected 20 bytes at offset 96 of the data"},
     {"cut_data", [](GgufBytes& b) { b.data_bytes = 111; }, "got a data section of 111 bytes (tensor \"b.weight\""},
     {"no_data", [](GgufBytes& b) { b.data_bytes = 0; }, "got a data section of 0 bytes"},
-    {"too_many_shards", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<int32_t>("split.count", 5, 1 << 20)); }, "expected split.count from 0 to 65535"},
-    {"shard_without_its_name", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint16_t>("split.count", 2, 2)); }, "expected the first shard, named ...-00001-of-00002.gguf"},
-    {"terminal_escape", [](GgufBytes& b) { b.tensors[0] = {"\x1b[2J\"", {1}, 99, 0}; }, "(tensor \"\\x1b[2J\\\"\""},
+    {"too_many_shards", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<int32_t>("split.count", 5, 1 << 20)); },
+     "expected split.count from 0 to 65535"},
+    {"shard_without_its_name", [](GgufBytes& b) { b.entries.push_back(test::gguf_entry<uint16_t>("split.count", 2, 2)); },
+     "expected the first shard, named ...-00001-of-00002.gguf"},
+    {"terminal_escape",
+     [](GgufBytes& b) {
+       b.tensors[0] = {"\x1b[2J\"", {1}, 99, 0};
+     },
+     "(tensor \"\\x1b[2J\\\"\""},
 };
 
 class GgufDamage : public ::testing::TestWithParam<Damage> {};

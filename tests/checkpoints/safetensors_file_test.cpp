@@ -40,8 +40,9 @@ std::string entry(const std::string& name, const std::string& dtype, const std::
 TEST(SafetensorsFile, ReadsTensorsInTheOrderOfTheirData) {
   test::TemporaryFolder folder;
   test::write_file(folder / "m.safetensors",
-                   file_of(R"({"__metadata__":{"format":"pt"},)" + entry("b", "BF16", "[2,3]", 8, 20) + "," + entry("a", "F32", "[2]", 0, 8) + "," +
-                               entry("none", "I8", "[0,5]", 20, 20) + "," + entry("scalar", "I8", "[]", 20, 21) + "}",
+                   file_of(R"({"__metadata__":{"format":"pt"},)" + entry("b", "BF16", "[2,3]", 8, 20) + "," +
+                               entry("a", "F32", "[2]", 0, 8) + "," + entry("none", "I8", "[0,5]", 20, 20) + "," +
+                               entry("scalar", "I8", "[]", 20, 21) + "}",
                            21));
   const SafetensorsFile file(folder / "m.safetensors");
   EXPECT_EQ(file.metadata().at("format"), "pt");
@@ -79,29 +80,42 @@ std::vector<Damage> damages() {
       {"bad_utf8", file_of("{\"\xff\":1}", 0), "expected the header as JSON"},
       {"json_then_more", file_of("{" + a + "}{}", 8), "expected the header as JSON"},
       {"deep", file_of(nested, 0), "expected at most 4 levels of nesting"},
-      {"duplicate_name", file_of("{" + a + "," + entry("a", "F32", "[2]", 8, 16) + "}", 16), "expected every key once in the header, got \"a\" twice"},
-      {"duplicate_field", file_of(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8), "got \"dtype\" twice"},
+      {"duplicate_name", file_of("{" + a + "," + entry("a", "F32", "[2]", 8, 16) + "}", 16),
+       "expected every key once in the header, got \"a\" twice"},
+      {"duplicate_field", file_of(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8),
+       "got \"dtype\" twice"},
       {"unknown_dtype", file_of("{" + entry("a", "F13", "[2]", 0, 8) + "}", 8), "expected a dtype that graft reads"},
       {"block_dtype", file_of("{" + entry("a", "Q4_1", "[32]", 0, 20) + "}", 20), "expected a dtype that graft reads"},
-      {"dtype_number", file_of(R"({"a":{"dtype":3,"shape":[2],"data_offsets":[0,8]}})", 8), "expected a dtype that graft reads"},
+      {"dtype_number", file_of(R"({"a":{"dtype":3,"shape":[2],"data_offsets":[0,8]}})", 8),
+       "expected a dtype that graft reads"},
       {"no_shape", file_of(R"({"a":{"dtype":"F32","data_offsets":[0,8]}})", 8), "and no other key"},
       {"extra_field", file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}})", 8), "and no other key"},
       {"entry_is_list", file_of(R"({"a":[1]})", 0), "and no other key, got [1]"},
-      {"negative_shape", file_of("{" + entry("a", "F32", "[-2]", 0, 8) + "}", 8), "expected a shape of at most 16 integers from 0 on, got [-2]"},
+      {"negative_shape", file_of("{" + entry("a", "F32", "[-2]", 0, 8) + "}", 8),
+       "expected a shape of at most 16 integers from 0 on, got [-2]"},
       {"float_shape", file_of("{" + entry("a", "F32", "[2.0]", 0, 8) + "}", 8), "expected a shape of at most 16 integers"},
-      {"huge_shape", file_of("{" + entry("a", "F32", "[18446744073709551615]", 0, 8) + "}", 8), "expected a shape of at most 16 integers"},
-      {"many_dimensions", file_of("{" + entry("a", "F32", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2]", 0, 8) + "}", 8), "expected a shape of at most 16 integers"},
-      {"overflowing_shape", file_of("{" + entry("a", "F32", "[4294967296,4294967296]", 0, 8) + "}", 8), "expected fewer than 2^63 bytes for F32"},
-      {"one_offset", file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8]}})", 8), "expected data_offsets [begin, end]"},
+      {"huge_shape", file_of("{" + entry("a", "F32", "[18446744073709551615]", 0, 8) + "}", 8),
+       "expected a shape of at most 16 integers"},
+      {"many_dimensions", file_of("{" + entry("a", "F32", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2]", 0, 8) + "}", 8),
+       "expected a shape of at most 16 integers"},
+      {"overflowing_shape", file_of("{" + entry("a", "F32", "[4294967296,4294967296]", 0, 8) + "}", 8),
+       "expected fewer than 2^63 bytes for F32"},
+      {"one_offset", file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8]}})", 8),
+       "expected data_offsets [begin, end]"},
       {"offsets_swapped", file_of("{" + entry("a", "F32", "[2]", 8, 0) + "}", 8), "expected data_offsets [begin, end]"},
-      {"offset_overflow", file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9223372036854775807]}})", 8), "expected 8 bytes for F32 of shape [2]"},
-      {"shape_and_offsets", file_of("{" + entry("a", "F32", "[3]", 0, 8) + "}", 8), "expected 12 bytes for F32 of shape [3], got data_offsets [0, 8], which hold 8"},
-      {"hole", file_of("{" + a + "," + entry("b", "F32", "[1]", 12, 16) + "}", 16), "at offset 8, right behind the one before it, got 12: a hole (tensor \"b\""},
-      {"hole_at_start", file_of("{" + entry("a", "F32", "[1]", 4, 8) + "}", 8), "at offset 0, right behind the one before it, got 4: a hole"},
+      {"offset_overflow", file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9223372036854775807]}})", 8),
+       "expected 8 bytes for F32 of shape [2]"},
+      {"shape_and_offsets", file_of("{" + entry("a", "F32", "[3]", 0, 8) + "}", 8),
+       "expected 12 bytes for F32 of shape [3], got data_offsets [0, 8], which hold 8"},
+      {"hole", file_of("{" + a + "," + entry("b", "F32", "[1]", 12, 16) + "}", 16),
+       "at offset 8, right behind the one before it, got 12: a hole (tensor \"b\""},
+      {"hole_at_start", file_of("{" + entry("a", "F32", "[1]", 4, 8) + "}", 8),
+       "at offset 0, right behind the one before it, got 4: a hole"},
       {"overlap", file_of("{" + a + "," + entry("b", "F32", "[1]", 4, 8) + "}", 8), "got 4: they overlap (tensor \"b\""},
       {"cut_data", file_of("{" + a + "}", 7), "expected data up to byte 8, got a data section of 7 bytes"},
       {"rest", file_of("{" + a + "}", 9), "expected 8 bytes of data, got 9: bytes that belong to no tensor"},
-      {"misaligned", file_of("{" + entry("a", "I8", "[1]", 0, 1) + "," + entry("b", "F32", "[1]", 1, 5) + "}", 5), "misaligned (tensor \"b\""},
+      {"misaligned", file_of("{" + entry("a", "I8", "[1]", 0, 1) + "," + entry("b", "F32", "[1]", 1, 5) + "}", 5),
+       "misaligned (tensor \"b\""},
       {"metadata_of_numbers", file_of(R"({"__metadata__":{"x":1}})", 0), "expected __metadata__ to map strings to strings"},
       {"metadata_list", file_of(R"({"__metadata__":["x"]})", 0), "expected __metadata__ to map strings to strings"},
   };
@@ -119,7 +133,8 @@ TEST_P(SafetensorsDamage, IsOneClearError) {
   EXPECT_THAT(error, HasSubstr(" — "));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SafetensorsDamage, ::testing::ValuesIn(damages()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, SafetensorsDamage, ::testing::ValuesIn(damages()),
+                         [](const auto& info) { return info.param.name; });
 
 TEST(SafetensorsFile, AnyCutOrChangedByteIsReadOrAnError) {
   test::TemporaryFolder folder;
@@ -138,11 +153,13 @@ class ShardedDirectory : public ::testing::Test {
  protected:
   void SetUp() override {
     test::write_file(folder_ / "one.safetensors", file_of("{" + entry("a", "F32", "[2]", 0, 8) + "}", 8));
-    test::write_file(folder_ / "two.safetensors", file_of("{" + entry("b", "F32", "[2]", 0, 8) + "," + entry("c", "I8", "[1]", 8, 9) + "}", 9));
+    test::write_file(folder_ / "two.safetensors",
+                     file_of("{" + entry("b", "F32", "[2]", 0, 8) + "," + entry("c", "I8", "[1]", 8, 9) + "}", 9));
     index(R"("a":"one.safetensors","b":"two.safetensors","c":"two.safetensors")");
   }
   void index(const std::string& weight_map) {
-    test::write_file(folder_ / "model.safetensors.index.json", R"({"metadata":{"total_size":17},"weight_map":{)" + weight_map + "}}");
+    test::write_file(folder_ / "model.safetensors.index.json",
+                     R"({"metadata":{"total_size":17},"weight_map":{)" + weight_map + "}}");
   }
   std::string error() {
     return error_of([&] { open_tensors(folder_.path()); });
@@ -158,7 +175,8 @@ TEST_F(ShardedDirectory, IsOneSource) {
 }
 
 TEST_F(ShardedDirectory, AllThatIsWrongIsOneError) {
-  test::write_file(folder_ / "two.safetensors", file_of("{" + entry("a", "F32", "[2]", 0, 8) + "," + entry("x", "I8", "[1]", 8, 9) + "}", 9));
+  test::write_file(folder_ / "two.safetensors",
+                   file_of("{" + entry("a", "F32", "[2]", 0, 8) + "," + entry("x", "I8", "[1]", 8, 9) + "}", 9));
   index(R"("a":"one.safetensors","b":"two.safetensors","gone":"three.safetensors")");
   const std::string text = error();
   EXPECT_THAT(text, HasSubstr("got 4 differences"));
@@ -192,11 +210,13 @@ TEST_F(ShardedDirectory, AnIndexIsStrictJson) {
 TEST(OpenTensors, NamesTheConversionOfPicklesAndNeverReadsThem) {
   test::TemporaryFolder folder;
   test::write_file(folder / "pytorch_model.bin", "never read");
-  EXPECT_THAT(error_of([&] { open_tensors(folder.path()); }), HasSubstr("Python pickles, which can execute code when they are read: pytorch_model.bin"));
+  EXPECT_THAT(error_of([&] { open_tensors(folder.path()); }),
+              HasSubstr("Python pickles, which can execute code when they are read: pytorch_model.bin"));
   EXPECT_THAT(error_of([&] { open_tensors(folder.path()); }), HasSubstr("safe_serialization=True"));
   for (const char* name : {"m.bin", "m.pt", "m.pth"}) {
     test::write_file(folder / name, "never read");
-    EXPECT_THAT(error_of([&] { open_tensors(folder / name); }), HasSubstr("m.safetensors', metadata={'format': 'pt'})")) << name;
+    EXPECT_THAT(error_of([&] { open_tensors(folder / name); }), HasSubstr("m.safetensors', metadata={'format': 'pt'})"))
+        << name;
   }
 }
 

@@ -47,23 +47,24 @@ int mode_of(const std::filesystem::path& path) {
 }
 
 const std::vector<TensorDeclaration> kEveryType = {
-    {"z.f32", TensorType::kF32, {2, 3}}, {"half", TensorType::kF16, {3}},     {"brain", TensorType::kBF16, {5}},
-    {"a.f32", TensorType::kF32, {1}},    {"long", TensorType::kI64, {2}},     {"int", TensorType::kI32, {1, 1}},
-    {"short", TensorType::kI16, {1}},    {"byte", TensorType::kU8, {7}},      {"signed", TensorType::kI8, {3}},
-    {"double", TensorType::kF64, {1}},   {"flag", TensorType::kBool, {1}},    {"e4m3", TensorType::kF8E4M3, {2}},
-    {"e5m2", TensorType::kF8E5M2, {2}},  {"scalar", TensorType::kF32, {}},    {"none", TensorType::kF32, {0, 4}},
+    {"z.f32", TensorType::kF32, {2, 3}}, {"half", TensorType::kF16, {3}},  {"brain", TensorType::kBF16, {5}},
+    {"a.f32", TensorType::kF32, {1}},    {"long", TensorType::kI64, {2}},  {"int", TensorType::kI32, {1, 1}},
+    {"short", TensorType::kI16, {1}},    {"byte", TensorType::kU8, {7}},   {"signed", TensorType::kI8, {3}},
+    {"double", TensorType::kF64, {1}},   {"flag", TensorType::kBool, {1}}, {"e4m3", TensorType::kF8E4M3, {2}},
+    {"e5m2", TensorType::kF8E5M2, {2}},  {"scalar", TensorType::kF32, {}}, {"none", TensorType::kF32, {0, 4}},
 };
 
 TEST(SafetensorsWriter, WritesTheBytesThatTheLibraryWrites) {
   test::TemporaryFolder folder;
   SafetensorsWriter writer(folder / "m.safetensors", kEveryType);
   int first = 0;
-  for (const auto& tensor : kEveryType) writer.write(tensor.name, counted_bytes(tensor.name == "flag" ? 1 : *bytes_of(tensor.type, tensor.shape), ++first % 2));
+  for (const auto& tensor : kEveryType)
+    writer.write(tensor.name, counted_bytes(tensor.name == "flag" ? 1 : *bytes_of(tensor.type, tensor.shape), ++first % 2));
   EXPECT_FALSE(std::filesystem::exists(folder / "m.safetensors"));  // until it is whole
   writer.finish();
   EXPECT_EQ(mode_of(folder / "m.safetensors"), 0600);
-  const auto read = nlohmann::json::parse(
-      test::run_python("tests/checkpoints/read_with_libraries.py", {"safetensors", folder / "m.safetensors", folder / "same.safetensors"}));
+  const auto read = nlohmann::json::parse(test::run_python(
+      "tests/checkpoints/read_with_libraries.py", {"safetensors", folder / "m.safetensors", folder / "same.safetensors"}));
   EXPECT_EQ(read.size(), kEveryType.size());
   EXPECT_EQ(read["z.f32"], nlohmann::json({"torch.float32", {2, 3}}));
   EXPECT_EQ(test::read_file(folder / "m.safetensors"), test::read_file(folder / "same.safetensors"));
@@ -74,7 +75,10 @@ TEST(SafetensorsWriter, WritesTheBytesThatTheLibraryWrites) {
 TEST(SafetensorsWriter, RefusesMistakes) {
   test::TemporaryFolder folder;
   const auto path = folder / "m.safetensors";
-  EXPECT_THAT(error_of<UserError>([&] { SafetensorsWriter(path, {{"a", TensorType::kQ4_1, {32}}}); }), HasSubstr("got Q4_1 (tensor \"a\""));
+  EXPECT_THAT(error_of<UserError>([&] {
+                SafetensorsWriter(path, {{"a", TensorType::kQ4_1, {32}}});
+              }),
+              HasSubstr("got Q4_1 (tensor \"a\""));
   EXPECT_THAT(error_of<UserError>([&] { SafetensorsWriter(path, {{"a"}, {"a"}}); }), HasSubstr("every tensor name once"));
   {
     SafetensorsWriter writer(path, {{"a", TensorType::kI8, {2}}, {"b", TensorType::kI8, {2}}});
@@ -90,7 +94,8 @@ TEST(SafetensorsWriter, RefusesMistakes) {
 TEST(SafetensorsDirectoryWriter, ShardsAndIndexesAndReadsBack) {
   test::TemporaryFolder folder;
   const auto model = folder / "new/model";
-  SafetensorsDirectoryWriter writer(model, {{"a", TensorType::kI8, {60}}, {"b", TensorType::kI8, {50}}, {"c", TensorType::kI8, {40}}}, 100);
+  SafetensorsDirectoryWriter writer(
+      model, {{"a", TensorType::kI8, {60}}, {"b", TensorType::kI8, {50}}, {"c", TensorType::kI8, {40}}}, 100);
   ASSERT_EQ(writer.num_shards(), 2u);
   writer.write("c", counted_bytes(40, 3));
   writer.write("b", counted_bytes(50, 2));
@@ -133,8 +138,9 @@ TEST(GgufWriter, IsReadByGgufPyAndByUs) {
       {"f64", GgufType::kF64, {}, 1e-300},
       {"flags", GgufType::kArray, GgufType::kBool, std::vector<bool>{true, false}},
   };
-  GgufWriter writer(path, metadata,
-                    {{"one", TensorType::kF32, {3}}, {"two", TensorType::kQ4_1, {2, 64}}, {"three", TensorType::kF16, {2, 2, 2}}});
+  GgufWriter writer(
+      path, metadata,
+      {{"one", TensorType::kF32, {3}}, {"two", TensorType::kQ4_1, {2, 64}}, {"three", TensorType::kF16, {2, 2, 2}}});
   writer.write("three", counted_bytes(16, 9));
   writer.write("one", counted_bytes(12, 1));
   writer.write("two", counted_bytes(80, 5));
@@ -208,8 +214,11 @@ TEST(AtomicFile, AFullDiskNamesTheFileAndLeavesTheOldOne) {
   {
     const FullDisk full(1000);
     const std::string large(5000, 'x');
-    EXPECT_THAT(error_of<MachineError>([&] { write_file_atomic(folder / "state", large); }), HasSubstr("cannot write " + (folder / "state").string()));
-    EXPECT_THAT(error_of<MachineError>([&] { SafetensorsWriter(folder / "m.safetensors", {{"a", TensorType::kI8, {5000}}}); }),
+    EXPECT_THAT(error_of<MachineError>([&] { write_file_atomic(folder / "state", large); }),
+                HasSubstr("cannot write " + (folder / "state").string()));
+    EXPECT_THAT(error_of<MachineError>([&] {
+                  SafetensorsWriter(folder / "m.safetensors", {{"a", TensorType::kI8, {5000}}});
+                }),
                 HasSubstr("cannot reserve"));
   }
   EXPECT_EQ(test::read_file(folder / "state"), "old");
@@ -223,7 +232,8 @@ TEST(AtomicFile, ReplacesWholeFilesAndIsPrivate) {
   EXPECT_EQ(test::read_file(folder / "state"), "new");
   EXPECT_EQ(mode_of(folder / "state"), 0600);
   EXPECT_EQ(files_in(folder.path()), 1u);
-  EXPECT_THAT(error_of<MachineError>([&] { write_file_atomic(folder / "absent/state", "x"); }), HasSubstr("No such file or directory"));
+  EXPECT_THAT(error_of<MachineError>([&] { write_file_atomic(folder / "absent/state", "x"); }),
+              HasSubstr("No such file or directory"));
 }
 
 TEST(Folders, ArePrivateAndRenamedWhole) {
@@ -235,7 +245,8 @@ TEST(Folders, ArePrivateAndRenamedWhole) {
   rename_directory_atomic(folder / "a/b/c", folder / "done");
   EXPECT_EQ(test::read_file(folder / "done/file"), "text");
   make_private_directory(folder / "empty");
-  EXPECT_THAT(error_of<MachineError>([&] { rename_directory_atomic(folder / "done", folder / "empty"); }), HasSubstr("File exists"));
+  EXPECT_THAT(error_of<MachineError>([&] { rename_directory_atomic(folder / "done", folder / "empty"); }),
+              HasSubstr("File exists"));
   EXPECT_THAT(error_of<MachineError>([&] { make_private_directory(folder / "done/file"); }), HasSubstr("Not a directory"));
 }
 
