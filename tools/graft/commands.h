@@ -13,6 +13,7 @@ struct CommandLine {
   bool json = false;                  // one final JSON line on stdout
   bool quiet = false, verbose = false;
 
+  void apply_log_level() const;
   // A sub-command with the options that all share.
   CLI::App* add(const std::string& name, const std::string& description);
 };

@@ -8,7 +8,8 @@
 
 namespace graft {
 
-void for_each_json_line(const std::string& file, const std::function<void(const nlohmann::ordered_json&, const std::string&)>& function) {
+void for_each_json_line(const std::string& file, const std::function<void(const nlohmann::ordered_json&, const std::string&)>& function,
+                        const std::function<void(const std::string&, const std::string&)>& bad) {
   std::ifstream opened;
   if (file != "-") {
     opened.open(file, std::ios::binary);
@@ -19,14 +20,17 @@ void for_each_json_line(const std::string& file, const std::function<void(const 
   for (int64_t number = 1; std::getline(in, line); ++number) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const auto place = (file == "-" ? "standard input" : file) + ':' + std::to_string(number);
+    std::string problem;
     nlohmann::ordered_json object;
     try {
       object = nlohmann::ordered_json::parse(line);
+      if (!object.is_object()) problem = std::string("expected one JSON object a line, got ") + object.type_name();
     } catch (const nlohmann::ordered_json::exception& error) {
-      fail("data", "expected one JSON object a line, got malformed JSON: {} ({})", error.what(), place);
+      problem = std::string("expected one JSON object a line, got malformed JSON: ") + error.what();
     }
-    if (!object.is_object()) fail("data", "expected one JSON object a line, got {} ({})", object.type_name(), place);
-    function(object, place);
+    if (problem.empty()) function(object, place);
+    else if (bad) bad(problem, place);
+    else fail("data", "{} ({})", problem, place);
   }
 }
 

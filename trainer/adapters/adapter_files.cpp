@@ -1,14 +1,14 @@
 #include "trainer/adapters/adapter_files.h"
 
-#include <fstream>
+#include <algorithm>
+#include <cmath>
+#include <map>
 #include <set>
 
 #include <fmt/ranges.h>
-#include <nlohmann/json.hpp>
 
-#include "checkpoints/tensor_source.h"
+#include "checkpoints/peft_adapter.h"
 #include "kernels/common/error.h"
-#include "kernels/quantized/dequantize.h"
 
 namespace graft {
 
@@ -16,101 +16,91 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const std::string kPrefix = "base_model.model.";
+std::string last_name(const std::string& module) { return module.substr(module.rfind('.') + 1); }
 
-nlohmann::json read_config(const fs::path& folder) {
-  std::ifstream in(folder / "adapter_config.json");
-  auto config = nlohmann::json::parse(in, nullptr, false);
-  if (!config.is_object()) fail("adapters", "expected {} to hold adapter_config.json, a JSON object — name a PEFT folder", folder.string());
-  return config;
+std::string layer_prefix(const std::string& module) {   // "model.layers.3." of "model.layers.3.self_attn.q_proj"
+  const auto layers = module.find("layers.");
+  const auto end = layers == std::string::npos ? layers : module.find('.', layers + 7);
+  return end == std::string::npos ? std::string() : module.substr(0, end + 1);
 }
 
-bool is_set(const nlohmann::json& config, const char* key) {   // to something that changes the computation
-  if (!config.contains(key)) return false;
-  const auto& value = config[key];
-  return !(value.is_null() || value == false || value == "none" || ((value.is_array() || value.is_object()) && value.empty()));
-}
-
-// Names of the adapted modules, in the file's order.
-std::vector<std::string> adapted_modules(const TensorSource& tensors) {
-  std::vector<std::string> modules;
-  for (const auto& tensor : tensors.tensors()) {
-    const auto end = tensor.name.find(".lora_A.weight");
-    if (tensor.name.starts_with(kPrefix) && end != std::string::npos) modules.push_back(tensor.name.substr(kPrefix.size(), end - kPrefix.size()));
+// "q_proj" for every layer where each name that is adapted is adapted in all of them; else each module's full name.
+std::vector<std::string> targets_of(const PeftAdapter& adapter) {
+  std::set<std::string> layers;
+  std::map<std::string, size_t> count_of_name;
+  std::vector<std::string> modules, names;
+  for (const auto& [module, factors] : adapter.modules) {
+    modules.push_back(module);
+    layers.insert(layer_prefix(module));
+    if (++count_of_name[last_name(module)] == 1) names.push_back(last_name(module));
   }
-  return modules;
+  const bool plain = !adapter.target_is_expression && std::all_of(adapter.target_modules.begin(), adapter.target_modules.end(),
+                                                                  [](const std::string& name) { return name.find('.') == std::string::npos; });
+  const bool everywhere = std::all_of(count_of_name.begin(), count_of_name.end(), [&](const auto& entry) { return entry.second == layers.size(); });
+  return plain && everywhere ? names : modules;
 }
 
-// "q_proj" for every layer, where the configuration says no less and no more; else each module's full name.
-std::vector<std::string> targets_of(const nlohmann::json& config, const TensorSource& tensors) {
-  const auto modules = adapted_modules(tensors);
-  std::vector<std::string> targets;
-  const bool listed = config.contains("target_modules") && config["target_modules"].is_array();
-  if (!listed || is_set(config, "layers_to_transform") || is_set(config, "exclude_modules")) return modules;
-  for (const auto& target : config["target_modules"]) {
-    if (!target.is_string() || target.get<std::string>().find('.') != std::string::npos) return modules;
-    targets.push_back(target.get<std::string>());
+AdapterOptions options_of(const PeftAdapter& adapter, const fs::path& folder) {
+  const auto& first = adapter.modules.begin()->first;
+  for (const auto& [module, factors] : adapter.modules) {
+    if (adapter.rank_of(module) == adapter.rank_of(first) && adapter.scaling_of(module) == adapter.scaling_of(first)) continue;
+    fail("adapters", "expected one rank and one scale for all modules, got rank {} and scale {:g} for {}, {} and {:g} for {} ({}) — rank_pattern and alpha_pattern are not supported",
+         adapter.rank_of(first), adapter.scaling_of(first), first, adapter.rank_of(module), adapter.scaling_of(module), module, folder.string());
   }
-  return targets;
+  AdapterOptions options;
+  options.rank = adapter.rank_of(first);
+  options.scaling = adapter.use_rslora ? "rslora" : "standard";
+  const auto rank = static_cast<double>(options.rank);
+  options.alpha = adapter.alpha_pattern.empty() ? adapter.alpha : adapter.scaling_of(first) * (adapter.use_rslora ? std::sqrt(rank) : rank);
+  options.dropout = adapter.dropout;
+  options.targets = targets_of(adapter);
+  return options;
+}
+
+void copy_values(AdapterSet& adapters, const PeftAdapter& adapter, const fs::path& folder) {
+  auto* data = adapters.parameters.data_ptr<float>();
+  for (const auto& ours : adapters.adapters()) {
+    const auto found = adapter.modules.find(ours.module_name);
+    const auto sizes = found == adapter.modules.end() ? "none" : fmt::format("[{}, {}] and [{}, {}]", found->second.rank, found->second.in, found->second.out, found->second.rank);
+    const auto expected = fmt::format("[{}, {}] and [{}, {}]", ours.rank, ours.inputs, ours.outputs, ours.rank);
+    if (sizes != expected) {
+      fail("adapters", "expected A and B of sizes {} for {}, got {} ({}) — the adapter belongs to another model or recipe", expected, ours.module_name, sizes, folder.string());
+    }
+    std::copy(found->second.a.begin(), found->second.a.end(), data + ours.offset_a);
+    std::copy(found->second.b.begin(), found->second.b.end(), data + ours.offset_b);
+  }
+  if (adapter.modules.size() == adapters.adapters().size()) return;
+  std::vector<std::string> surplus;
+  for (const auto& [module, factors] : adapter.modules) {
+    const bool known = std::any_of(adapters.adapters().begin(), adapters.adapters().end(), [&](const Adapter& ours) { return ours.module_name == module; });
+    if (!known && surplus.size() < 12) surplus.push_back(module);
+  }
+  fail("adapters", "expected the adapters of {} modules, got {} modules: {} too ({}) — nothing of an adapter is left out; set adapter.targets to its modules",
+       adapters.adapters().size(), adapter.modules.size(), fmt::join(surplus, ", "), folder.string());
 }
 
 }  // namespace
 
-AdapterOptions adapter_options(const fs::path& folder) {
-  const auto config = read_config(folder);
-  const auto file = (folder / "adapter_config.json").string();
-  if (config.value("peft_type", nlohmann::json("LORA")) != "LORA") fail("adapters", "expected peft_type LORA, got {} ({})", config["peft_type"].dump(), file);
-  for (const char* key : {"use_dora", "use_qalora", "bias", "lora_bias", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "layer_replication",
-                          "target_parameters", "trainable_token_indices", "alora_invocation_tokens", "corda_config", "eva_config", "megatron_config"}) {
-    if (is_set(config, key)) fail("adapters", "expected a plain LoRA adapter, got {}: {} ({}) — graft does not compute this", key, config[key].dump().substr(0, 100), file);
-  }
-  for (const char* key : {"r", "lora_alpha"}) {
-    if (!config.contains(key) || !config[key].is_number() || !(config[key].get<double>() > 0)) {
-      fail("adapters", "expected a positive number for {}, got {} ({})", key, config.contains(key) ? config[key].dump() : "nothing", file);
-    }
-  }
-  AdapterOptions options;
-  options.rank = config["r"].get<int64_t>();
-  options.alpha = config["lora_alpha"].get<double>();
-  options.scaling = is_set(config, "use_rslora") ? "rslora" : "standard";
-  options.dropout = config.contains("lora_dropout") && config["lora_dropout"].is_number() ? config["lora_dropout"].get<double>() : 0;
-  options.targets = targets_of(config, *open_tensors(folder / "adapter_model.safetensors"));
-  return options;
-}
+AdapterOptions adapter_options(const fs::path& folder) { return options_of(read_peft_adapter(folder), folder); }
 
 std::unique_ptr<AdapterSet> load_adapter(Decoder& decoder, const fs::path& folder) {
-  auto options = adapter_options(folder);
-  options.targets = adapted_modules(*open_tensors(folder / "adapter_model.safetensors"));   // exactly those that have values
+  const auto adapter = read_peft_adapter(folder);
+  auto options = options_of(adapter, folder);
+  options.targets.clear();   // exactly the modules that have values
+  for (const auto& [module, factors] : adapter.modules) options.targets.push_back(module);
   auto adapters = std::make_unique<AdapterSet>(decoder, options, 0);
-  copy_adapter(*adapters, folder);
+  copy_values(*adapters, adapter, folder);
   return adapters;
 }
 
 void copy_adapter(AdapterSet& adapters, const fs::path& folder) {
-  const auto path = folder / "adapter_model.safetensors";
-  const auto tensors = open_tensors(path);
-  std::set<std::string> read;
-  auto* data = adapters.parameters.data_ptr<float>();
-  for (const auto& adapter : adapters.adapters()) {
-    const auto copy = [&](const char* half, int64_t rows, int64_t columns, int64_t offset) {
-      const auto name = kPrefix + adapter.module_name + ".lora_" + half + ".weight";
-      const auto* tensor = tensors->find(name);
-      if (!tensor || tensor->shape != std::vector<int64_t>{rows, columns}) {
-        fail("adapters", "expected {} of shape [{}, {}], got {} ({}) — the adapter belongs to another model or recipe", name, rows, columns,
-             tensor ? fmt::format("[{}]", fmt::join(tensor->shape, ", ")) : "none", path.string());
-      }
-      dequantize(tensor->type, tensor->bytes.data(), rows * columns, data + offset);
-      read.insert(name);
-    };
-    copy("A", adapter.rank, adapter.inputs, adapter.offset_a);
-    copy("B", adapter.outputs, adapter.rank, adapter.offset_b);
+  const auto adapter = read_peft_adapter(folder);
+  const double scale = adapter_scale(options_of(adapter, folder));
+  if (std::abs(scale - adapters.scale()) > 1e-6 * std::abs(scale)) {
+    fail("adapters", "expected an adapter of scale {:g}, as adapter.rank, alpha and scaling say, got {:g} ({}) — take over its rank, alpha and scaling, or it computes something else",
+         adapters.scale(), scale, folder.string());
   }
-  for (const auto& tensor : tensors->tensors()) {
-    if (!read.contains(tensor.name)) {
-      fail("adapters", "expected only the adapters of {} modules, got the tensor {} too ({}) — nothing of an adapter is left out; its modules or kind do not fit",
-           adapters.adapters().size(), tensor.name, path.string());
-    }
-  }
+  copy_values(adapters, adapter, folder);
 }
 
 }  // namespace graft

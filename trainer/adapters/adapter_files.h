@@ -8,7 +8,7 @@
 
 namespace graft {
 
-// What a PEFT folder's adapter_config.json says. UserError for what graft does not compute: DoRA, biases, trained copies of modules, ranks or
+// What a PEFT folder says. UserError for what graft does not compute: DoRA, biases, trained copies of modules, ranks or
 // alphas of single modules, another kind than LoRA.
 AdapterOptions adapter_options(const std::filesystem::path& folder);
 

@@ -7,6 +7,7 @@
 #include "checkpoints/gguf_file.h"
 #include "kernels/common/error.h"
 #include "trainer/models/families/family.h"
+#include "trainer/recipe/recipe.h"
 
 namespace graft {
 
@@ -18,17 +19,10 @@ ModelFiles find_model(const fs::path& model) {
     fail("models", "expected a model directory, a .gguf file or a run folder, got {}, which does not exist — check the path", model.string());
   }
   if (fs::is_directory(model) && fs::exists(model / "manifest.json") && !fs::exists(model / "config.json")) {
-    std::ifstream in(model / "manifest.json");
-    const auto manifest = nlohmann::json::parse(in, nullptr, false);
-    if (manifest.is_discarded() || !fs::exists(model / "adapter" / "adapter_config.json")) {
+    if (!fs::exists(model / "adapter" / "adapter_config.json")) {
       fail("models", "expected a finished run folder with adapter/adapter_config.json, got {} — train it to the end, or resume it", model.string());
     }
-    std::ifstream resolved(model / "resolved.json");
-    const auto recipe = nlohmann::json::parse(resolved, nullptr, false);
-    if (recipe.is_discarded() || !recipe.contains("model")) {
-      fail("models", "expected resolved.json with model.base in the run folder {}, got none", model.string());
-    }
-    files.base = recipe["model"]["base"].get<std::string>();
+    files.base = load_recipe(model / "recipe.yaml", {}).model.base;
     files.adapter = model / "adapter";
     files.run = model;
     return files;

@@ -38,8 +38,10 @@ std::string render_report(const std::filesystem::path& run) {
   for (const std::string& file : data.unreadable) {
     page += fmt::format("<p class=\"note\">{} could not be read and is left out.</p>\n", html::escape(file));
   }
-  page += report::summary(data) + report::results(data) + report::certificates(data) + report::training(data) + report::rows(data) +
-          report::provenance(data) + report::model(data);
+  for (const auto section : {report::summary, report::results, report::certificates, report::training, report::errors, report::rows,
+                             report::provenance, report::model}) {
+    page += section(data);
+  }
   page += fmt::format("<footer>Written by graft {}. This page makes no request and runs no script.</footer>\n</main>\n</body>\n</html>\n",
                       html::escape(html::text(html::child(data.manifest, "program"), "version")));
   return page;

@@ -49,7 +49,7 @@ std::string hash_list(const ReportData& data) {
       list += fmt::format("<dt>{} · {}</dt><dd class=\"hash\">{}</dd>\n", html::escape(name), html::escape(what), html::escape(hash.get<std::string>()));
     }
   }
-  return list.empty() ? "" : "<h3>SHA-256</h3><dl>" + list + "</dl>";
+  return list.empty() ? "" : "<h3>SHA-256 of the certificates</h3><dl>" + list + "</dl>";
 }
 
 std::string serving(const ReportData& data) {
@@ -99,7 +99,7 @@ std::string certificates(const ReportData& data) {
       notes += fmt::format("<p class=\"note\"><b>{}</b>: {}</p>", html::escape(name), html::escape(note));
     }
   }
-  table += "</table></div>" + notes + hash_list(data);
+  table += "</table></div>" + notes;
   return section("certificates", "Served = trained",
                  "Every export was loaded back and compared with the model that was trained: KL divergence in nats over the supervised positions, 0 is identical.",
                  table) + serving(data);
@@ -141,6 +141,7 @@ std::string provenance(const ReportData& data) {
   if (!files.empty()) {
     content += "<h3>Files</h3><div class=\"wide\"><table><tr><th>use</th><th>file</th><th class=\"n\">size</th><th>SHA-256</th></tr>\n" + files + "</table></div>";
   }
+  content += hash_list(data);
   if (!data.recipe_text.empty()) content += "<h3>Recipe</h3><pre>" + html::escape(data.recipe_text) + "</pre>";
   return section("provenance", "Provenance", "What went in, so that the run can be traced and repeated.", content);
 }

@@ -1,4 +1,4 @@
-// Sections on quality: summary cards, before and after, confusions, per label, answers.
+// Sections on quality: summary cards, before and after, answers, confusions, per label.
 #include <algorithm>
 #include <cmath>
 
@@ -174,7 +174,7 @@ std::string other_scores(const Json& before, const Json& after) {
     table += fmt::format("<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n", name, cell(old), cell(now));
   }
   if (table.empty()) return {};
-  return "<h3>Other scores</h3><div class=\"wide\"><table><tr><th></th><th class=\"n\">base</th><th class=\"n\">fine-tuned</th></tr>\n" + table + "</table></div>";
+  return "<h3>Other scores</h3><div class=\"wide\"><table class=\"compact\"><tr><th></th><th class=\"n\">base</th><th class=\"n\">fine-tuned</th></tr>\n" + table + "</table></div>";
 }
 
 }  // namespace
@@ -223,28 +223,35 @@ std::string summary(const ReportData& data) {
 std::string results(const ReportData& data) {
   const Json &before = html::child(data.evaluation, "before"), &after = html::child(data.evaluation, "after");
   std::string bars;
-  for (const auto& [key, name] : {std::pair("accuracy", "accuracy"), std::pair("macro_f1", "macro-F1")}) {
+  const auto add = [&](const char* key, const char* name) {
     if (const auto score = html::number(before, key)) bars += bar_row(fmt::format("base model, {}", name), *score, "before");
     if (const auto score = html::number(after, key)) {
-      bars += bar_row(fmt::format("fine-tuned, {}", name), *score, "", std::string(key) == "accuracy" ? interval_of(after) : "");
+      bars += bar_row(fmt::format("fine-tuned, {}", name), *score, "", std::string_view(key) == "accuracy" ? interval_of(after) : "");
     }
-  }
+  };
+  add("accuracy", "accuracy");
   const Json& baselines = html::child(data.evaluation, "baselines");
   if (baselines.is_array()) {
     for (const Json& baseline : baselines) {
       if (const auto score = html::number(baseline, "accuracy")) bars += bar_row(html::text(baseline, "name") + ", accuracy", *score, "before");
     }
   }
+  add("macro_f1", "macro-F1");
   std::string content;
   if (!bars.empty()) content += "<div class=\"wide\"><table>" + bars + "</table></div>";
   content += other_scores(before, after);
-  const auto labels = labels_of(data.evaluation);
-  const Matrix matrix = confusion_of(data.evaluation, labels.size());
-  if (!matrix.empty()) content += labels.size() <= kLargestMatrix ? matrix_table(labels, matrix) : most_confused(labels, matrix);
-  if (const auto scores = label_scores(data.evaluation, labels, matrix); !scores.empty()) content += label_table(scores);
   const Json& answers = html::child(data.evaluation, "answers");
   if (data.examples && answers.is_array() && !answers.empty()) content += answers_table(answers);
   return section("results", "Results", "Scored on test rows that were never used for training or for choosing a checkpoint.", content);
+}
+
+std::string errors(const ReportData& data) {
+  const auto labels = labels_of(data.evaluation);
+  const Matrix matrix = confusion_of(data.evaluation, labels.size());
+  std::string content;
+  if (!matrix.empty()) content += labels.size() <= kLargestMatrix ? matrix_table(labels, matrix) : most_confused(labels, matrix);
+  if (const auto scores = label_scores(data.evaluation, labels, matrix); !scores.empty()) content += label_table(scores);
+  return section("errors", "Where it errs", "The test rows by label.", content);
 }
 
 }  // namespace graft::report

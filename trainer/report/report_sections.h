@@ -9,7 +9,8 @@ namespace graft::report {
 
 std::string style();                                       // the page's CSS
 std::string summary(const ReportData& data);               // the numbers that people ask for first
-std::string results(const ReportData& data);               // before and after, confusions, per label, answers
+std::string results(const ReportData& data);               // before and after, other scores, answers
+std::string errors(const ReportData& data);                // confusions, per label
 std::string certificates(const ReportData& data);          // served = trained, and how to serve
 std::string training(const ReportData& data);              // curves
 std::string rows(const ReportData& data);                  // lengths, labels, mask

@@ -21,12 +21,12 @@ header p { margin: 6px 0 0; color: var(--soft); }
 h2 { margin: 46px 0 2px; padding-top: 14px; border-top: 1px solid var(--line); font-size: 20px; font-weight: 640; }
 h3 { margin: 26px 0 8px; font-size: 15px; font-weight: 640; }
 .lead { margin: 0 0 16px; color: var(--soft); max-width: 46em; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(185px, 1fr)); gap: 12px; margin: 26px 0 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(172px, 1fr)); gap: 12px; margin: 26px 0 0; }
 .card { background: var(--panel); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px 13px; }
 .card span { display: block; color: var(--soft); font-size: 13px; }
 .card b { display: block; font-size: 27px; line-height: 1.25; font-weight: 640; font-variant-numeric: tabular-nums; }
 .card.good b { color: var(--good); } .card.bad b { color: var(--bad); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 20px 24px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(400px, 100%), 1fr)); gap: 20px 24px; }
 figure { margin: 0; } .plot { min-width: 0; }
 figcaption { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline; margin-bottom: 4px; font-size: 13px; color: var(--soft); }
 figcaption b { color: var(--ink); font-weight: 600; }
@@ -46,9 +46,10 @@ th, td { padding: 6px 10px 6px 0; border-bottom: 1px solid var(--line); vertical
 td.n, th.n { text-align: right; white-space: nowrap; }
 .badge { display: inline-block; padding: 1px 9px; border-radius: 99px; font-size: 12.5px; font-weight: 600; white-space: nowrap; }
 .badge.good { background: var(--good-soft); color: var(--good); } .badge.bad { background: var(--bad-soft); color: var(--bad); }
-.bar { display: inline-block; height: 9px; border-radius: 5px; background: var(--one); min-width: 2px; vertical-align: middle; }
+.bar { display: block; height: 9px; border-radius: 5px; background: var(--one); min-width: 2px; vertical-align: middle; }
 .bar.before { background: var(--soft); opacity: .55; }
-.track { width: 42%; min-width: 150px; } .track > div { background: var(--panel); border-radius: 5px; line-height: 0; }
+.compact { width: auto; } .compact th, .compact td { padding-right: 34px; }
+.track { width: 42%; min-width: 150px; } td.track { vertical-align: middle; } .track > div { background: var(--panel); border-radius: 5px; line-height: 0; height: 9px; }
 .confusion { width: auto; } .confusion td, .confusion th { padding: 4px 8px; border: 1px solid var(--line); } .confusion td { text-align: right; min-width: 34px; }
 .confusion th.row { text-align: left; color: var(--ink); font-weight: 500; white-space: nowrap; } .confusion .zero { color: transparent; }
 pre, code, .hash { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
@@ -62,7 +63,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .right { color: var(--good); } .wrong { color: var(--bad); }
 .note { padding: 8px 14px; border-left: 3px solid var(--two); background: var(--panel); border-radius: 0 8px 8px 0; font-size: 13.5px; }
 footer { margin-top: 52px; color: var(--soft); font-size: 13px; }
-@media (max-width: 640px) { main { padding: 0 16px 40px; } .plots { grid-template-columns: 1fr; } .track { min-width: 90px; } }
+@media (max-width: 640px) { main { padding: 0 16px 40px; } .track { min-width: 90px; } }
 @media print { :root { color-scheme: light; } body { font-size: 11px; } main { max-width: none; padding: 0; } h2 { break-after: avoid; }
   figure, .card, tr, pre { break-inside: avoid; } .bar, .badge, mark, td, .card, .privacy { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 )css";

@@ -40,7 +40,7 @@ std::string loss_plot(const std::vector<Json>& metrics) {
   std::vector<PlotSeries> series;
   const bool many = loss.size() >= kFewPoints;
   series.push_back({many ? "each step" : "training", loss, 0, many, false});
-  if (many) series.push_back({"training, smoothed", smoothed(loss, static_cast<double>(loss.size()) / 20), 0, false, false});
+  if (many) series.push_back({"training, smoothed", smoothed(loss, static_cast<double>(loss.size()) / 60), 0, false, false});
   if (!validation.empty()) series.push_back({"validation", validation, 1, false, true});
   return line_plot({"Loss, nats a token", described("Training loss", loss, html::small_number) + described("Validation loss", validation, html::small_number), "step"},
                    series, true);

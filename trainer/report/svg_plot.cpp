@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include <fmt/format.h>
@@ -110,15 +111,20 @@ std::vector<double> axis_ticks(double low, double high, int count) {
   return ticks;
 }
 
-Points smoothed(const Points& points, double window) {
-  const double keep = 1 - 1 / std::max(window, 1.0);
+Points smoothed(const Points& points, double width) {
+  width = std::clamp(width, 0.5, 200.0);   // bounds the cost for very long runs
+  Points kept;
+  std::copy_if(points.begin(), points.end(), std::back_inserter(kept), is_finite);
+  const auto reach = static_cast<ptrdiff_t>(3 * width), size = static_cast<ptrdiff_t>(kept.size());
   Points result;
-  double sum = 0, weight = 0;
-  for (const auto& [x, y] : points) {
-    if (!std::isfinite(y)) continue;
-    sum = keep * sum + y;
-    weight = keep * weight + 1;
-    result.emplace_back(x, sum / weight);
+  for (ptrdiff_t i = 0; i < size; ++i) {
+    double sum = 0, weight = 0;
+    for (ptrdiff_t j = std::max<ptrdiff_t>(0, i - reach); j <= std::min(size - 1, i + reach); ++j) {
+      const double distance = static_cast<double>(j - i) / width, share = std::exp(-0.5 * distance * distance);
+      sum += share * kept[j].second;
+      weight += share;
+    }
+    result.emplace_back(kept[i].first, sum / weight);
   }
   return result;
 }

@@ -26,7 +26,7 @@ std::string bar_plot(const PlotText& text, const std::vector<std::pair<double, d
 
 // Round numbers that divide [low, high] into about `count` parts.
 std::vector<double> axis_ticks(double low, double high, int count);
-// Exponential moving average with bias correction over about `window` points.
-std::vector<std::pair<double, double>> smoothed(const std::vector<std::pair<double, double>>& points, double window);
+// Gaussian average of the neighbours, `width` points to one standard deviation; centred, so that it does not lag behind a falling loss.
+std::vector<std::pair<double, double>> smoothed(const std::vector<std::pair<double, double>>& points, double width);
 
 }  // namespace graft

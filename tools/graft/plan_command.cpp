@@ -1,0 +1,33 @@
+// graft plan RECIPE: everything that would happen, before anything does; exit code 1 on a bad run.
+#include "tools/graft/commands.h"
+#include "tools/graft/recipe_options.h"
+#include "trainer/report/log_file.h"
+#include "trainer/runs/plan.h"
+
+namespace graft {
+
+void add_plan_command(CommandLine& line) {
+  auto* command = line.add("plan", "show everything a recipe would do, before it does; exit code 1 on a bad run");
+  auto options = std::make_shared<RecipeOptions>();
+  auto no_probe = std::make_shared<bool>(false), resolved = std::make_shared<bool>(false);
+  options->add_to(*command);
+  command->add_flag("--no-probe", *no_probe, "do not measure a micro-batch: no estimate of the time");
+  command->add_flag("--resolved", *resolved, "also print the recipe with every default");
+  command->callback([=, &line] {
+    line.chosen = [=, &line] {
+      line.apply_log_level();
+      const auto recipe = options->load();
+      auto run = prepare_run(recipe, [](const std::string& text) { log().detail(text); });
+      const auto plan = make_plan(run, !*no_probe);
+      if (line.json) {
+        log().result(plan.json.dump());
+      } else {
+        log().result(plan_text(plan, run, log().has_colour()));
+        if (*resolved) log().result(resolved_yaml(run.recipe));
+      }
+      return plan.errors.empty() ? 0 : 1;
+    };
+  });
+}
+
+}  // namespace graft

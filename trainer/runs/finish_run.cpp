@@ -1,0 +1,185 @@
+#include "trainer/runs/finish_run.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <ATen/ops/zeros_like.h>
+#include <sys/resource.h>
+
+#include "checkpoints/atomic_file.h"
+#include "checkpoints/hash.h"
+#include "kernels/common/error.h"
+#include "trainer/adapters/adapter_files.h"
+#include "trainer/evaluation/labelled_report.h"
+#include "trainer/exports/export.h"
+#include "trainer/report/html_report.h"
+#include "trainer/report/log_file.h"
+#include "trainer/report/progress.h"
+#include "trainer/verify/certificate.h"
+
+namespace graft {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr int64_t kReportExamples = 20;
+
+// The checkpoint whose adapter the run ends with: the best by validation loss, else the last.
+void take_best_adapter(PreparedRun& run, const RunFolder& folder, const RunState& state) {
+  if (!state.best_loss || run.recipe.run.keep_best == 0 || state.best_step == state.step) return;
+  for (const auto& checkpoint : list_checkpoints(folder.checkpoints())) {
+    if (checkpoint.step != state.best_step) continue;
+    StateTensors tensors{run.adapters->parameters, at::zeros_like(run.adapters->parameters), at::zeros_like(run.adapters->parameters)};
+    load_checkpoint(checkpoint.folder, tensors);
+    log().info(fmt::format("the adapter is that of step {}, with the lowest validation loss ({:.4f})", state.best_step, *state.best_loss));
+    return;
+  }
+  throw MachineError("run", fmt::format("the best checkpoint, step {}, is no longer there — resume from a copy of the run folder", state.best_step));
+}
+
+bool is_labelled(const DatasetSplit& split) {
+  return !split.rows.empty() && std::all_of(split.rows.begin(), split.rows.end(), [](const Row& row) { return row.label.has_value(); });
+}
+
+// Base and trained model on the test rows, by free greedy decoding; the file that the report shows.
+std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& folder) {
+  const auto& test = run.dataset.test;
+  if (test.rows.empty()) return std::nullopt;
+  if (!is_labelled(test)) {
+    const auto loss = evaluate_loss(run, test);
+    run.adapters->set_enabled(false);
+    const auto base = evaluate_loss(run, test);
+    run.adapters->set_enabled(true);
+    ordered_json json = {{"before", {{"loss", base.loss}, {"perplexity", std::exp(base.loss)}, {"rows", test.rows.size()}}},
+                         {"after", {{"loss", loss.loss}, {"perplexity", std::exp(loss.loss)}, {"rows", test.rows.size()}}}};
+    write_file_atomic(folder.path() / "evaluation.json", json.dump(1) + "\n");
+    log().info(fmt::format("test: loss {:.4f} (base {:.4f})", loss.loss, base.loss));
+    return json;
+  }
+  LabelledOptions options;
+  options.labels = false;
+  options.texts = label_texts(run.dataset.train.rows);
+  const auto evaluate = [&](const std::string& title) {
+    Progress progress(log(), title, static_cast<int64_t>(test.rows.size()), {});
+    options.progress = [&](int64_t done) { progress.update(done); };
+    auto evaluation = evaluate_labelled(*run.decoder, run.context, test.rows, options);
+    progress.finish();
+    return evaluation;
+  };
+  const auto trained = evaluate("test, trained");
+  run.adapters->set_enabled(false);
+  const auto base = evaluate("test, base");
+  run.adapters->set_enabled(true);
+  const auto trained_report = report_of(trained, options), base_report = report_of(base, options);
+  const EvaluatedModel before{base, base_report}, after{trained, trained_report};
+  auto json = evaluation_json(before, after, test.rows, run.recipe.report.examples ? kReportExamples : 0);
+  write_file_atomic(folder.path() / "evaluation.json", json.dump(1) + "\n");
+  log().info(fmt::format("test accuracy by free greedy decoding: {:.1f} % [{:.1f}, {:.1f}], base {:.1f} %, on {} rows", 100 * trained_report.main().accuracy.value,
+                         100 * trained_report.main().accuracy.low, 100 * trained_report.main().accuracy.high, 100 * base_report.main().accuracy.value,
+                         test.rows.size()));
+  for (size_t i = 0; i < test.rows.size() && i < 3; ++i) {   // on the screen only: the log file keeps no rows
+    if (log().has_terminal()) {
+      fmt::print(stderr, "  {}\n    expected {} | base: {} | trained: {}\n", test.rows[i].text.substr(0, 90), *test.rows[i].label,
+                 base.answers[i].text.substr(0, 40), trained.answers[i].text);
+    }
+  }
+  return json;
+}
+
+std::string file_name_of(const std::string& format, const std::string& base) {
+  auto stem = fs::path(base).filename().string();
+  if (stem.ends_with(".gguf")) stem.resize(stem.size() - 5);
+  if (format == "peft" || format == "gguf-lora") return format == "peft" ? "peft" : stem + ".lora.gguf";
+  const auto colon = format.find(':');
+  if (format.starts_with("gguf:")) return stem + ".tuned." + format.substr(colon + 1) + ".gguf";
+  return colon == std::string::npos ? "safetensors" : "safetensors-" + format.substr(colon + 1);
+}
+
+std::string certificate_name(std::string format) {
+  std::replace(format.begin(), format.end(), ':', '-');
+  return format + ".json";
+}
+
+int64_t peak_memory_bytes() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+}  // namespace
+
+TrainResult finish_run(PreparedRun& run, const RunFolder& folder, const RunState& state, AdamW& optimizer, Manifest manifest) {
+  const int64_t training_peak = peak_memory_bytes();
+  take_best_adapter(run, folder, state);
+  fs::remove_all(folder.adapter());   // of an earlier end of this run
+  save_adapter(*run.adapters, run.recipe.adapter, run.files.base.filename().string(), folder.adapter());
+  const auto adapter_sha256 = sha256_file(folder.adapter() / "adapter_model.safetensors");
+  log().info(fmt::format("adapter: {} (SHA-256 {}...)", (folder.path() / "adapter").string(), adapter_sha256.substr(0, 16)));
+
+  TrainResult result;
+  auto& summary = result.summary;
+  summary = {{"run", folder.path().filename().string()}, {"steps", state.step}, {"adapter_sha256", adapter_sha256}, {"chain", state.chain}};
+  if (state.best_loss) summary["validation_loss"] = *state.best_loss;
+  const auto evaluation = score_test_rows(run, folder);
+  if (evaluation) {
+    for (const auto* side : {"before", "after"}) {
+      if (evaluation->contains(side)) summary[side] = (*evaluation)[side];
+    }
+  }
+
+  std::optional<TrainedReference> reference;
+  ordered_json exports = ordered_json::array();
+  fs::remove_all(folder.certificates());
+  make_private_directory(folder.certificates());
+  make_private_directory(folder.exports());
+  for (const auto& wanted : run.recipe.exports) {
+    ExportRequest request;
+    request.base = run.files.base;
+    request.decoder = run.decoder.get();
+    request.adapters = run.adapters.get();
+    request.options = run.recipe.adapter;
+    request.format = wanted.format;
+    request.out = folder.exports() / file_name_of(wanted.format, run.files.base.string());
+    request.tokenizer = run.context.tokenizer;
+    request.chat_template = run.context.chat_template;
+    request.facts = export_facts(manifest);
+    request.replace = true;
+    const auto exported = export_model(request);
+    log().info(fmt::format("export {}: {} ({:.1f} MiB)", wanted.format, exported.path.filename().string(), static_cast<double>(exported.bytes) / 1048576.0));
+    for (const auto& note : exported.notes) log().info("  " + note);
+    if (!exported.warning.empty()) log().warning(exported.warning);
+    ordered_json entry = {{"format", wanted.format}, {"file", exported.path.filename().string()}, {"bytes", exported.bytes}, {"serve", exported.serve}};
+    if (wanted.verify) {
+      if (!reference) reference.emplace(run);
+      CertificateRequest certificate_request;
+      certificate_request.artefact = {exported.path, wanted.format, run.files.base};
+      certificate_request.max_mean_kl = wanted.max_mean_kl;
+      certificate_request.serve_command = exported.serve.empty() ? "" : exported.serve.front();
+      certificate_request.warning = exported.warning;
+      const auto certificate = make_certificate(*reference, certificate_request);
+      write_file_atomic(folder.certificates() / certificate_name(wanted.format), certificate.dump(1) + "\n");
+      log().info(certificate_summary(certificate));
+      if (!certificate["passed"].get<bool>()) result.exit_code = 1;
+      entry["passed"] = certificate["passed"];
+      entry["mean_kl"] = certificate["mean_kl"];
+    }
+    exports.push_back(entry);
+  }
+  summary["exports"] = exports;
+  manifest.extra["steps"] = state.step;
+  manifest.extra["seconds"] = state.seconds;
+  manifest.extra["peak_memory_bytes"] = training_peak;
+  manifest.extra["chain"] = state.chain;
+  manifest.extra["adapter_sha256"] = adapter_sha256;
+  write_manifest(folder.manifest(), manifest);
+  write_report(folder.path());
+  log().info(fmt::format("report: {}", (folder.path() / "report.html").string()));
+  for (const auto& entry : exports) {
+    for (const auto& command : entry["serve"]) log().info(fmt::format("serve {}: {}", entry["format"].get<std::string>(), command.get<std::string>()));
+  }
+  return result;
+}
+
+}  // namespace graft

@@ -1,0 +1,254 @@
+#include "trainer/runs/plan.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <sys/statvfs.h>
+
+#include "data/rows/packing.h"
+#include "kernels/common/error.h"
+#include "trainer/optimizers/schedule.h"
+#include "trainer/report/machine_info.h"
+#include "trainer/report/progress.h"
+
+namespace graft {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr double kGiB = 1073741824.0;
+constexpr int64_t kShownLabels = 20, kShownPlaces = 10;
+
+ordered_json split_json(const DatasetSplit& split) {
+  ordered_json labels = ordered_json::object(), histogram = ordered_json::array();
+  for (const auto& [label, count] : split.statistics.rows_per_label) labels[label] = count;
+  for (const auto& bin : split.statistics.lengths) histogram.push_back({bin.up_to, bin.count});
+  return {{"rows", split.statistics.rows}, {"sequences", split.statistics.sequences}, {"tokens", split.statistics.tokens},
+          {"supervised_tokens", split.statistics.targets}, {"longest", split.statistics.longest}, {"rows_per_label", labels},
+          {"length_histogram", histogram}};
+}
+
+// The tokens of a row with their mask, as text pieces.
+ordered_json example_json(const TemplateContext& context, const std::vector<int32_t>& ids, const std::vector<uint8_t>& supervised) {
+  ordered_json tokens = ordered_json::array();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    auto text = context.tokenizer->token_bytes(ids[i]);
+    // A token may hold part of a character: shown as the replacement character, never as broken UTF-8.
+    const auto clean = nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    tokens.push_back({{"text", nlohmann::json::parse(clean)}, {"supervised", supervised[i] != 0}});
+  }
+  return {{"tokens", tokens}};
+}
+
+ordered_json builtin_example(const TemplateContext& context) {
+  if (!context.chat_template) return nullptr;
+  const ordered_json row = {{"messages", {{{"role", "user"}, {"content", "Where is my parcel?"}}, {{"role", "assistant"}, {"content", "It arrives on Tuesday."}}}}};
+  const auto encoded = encode_conversation(context, row);
+  return example_json(context, encoded.ids, encoded.supervised);
+}
+
+ordered_json tensor_table(const PreparedRun& run) {
+  ordered_json tensors = ordered_json::array();
+  for (const auto& weight : run.decoder->weights()) {
+    int64_t trainable = 0;
+    const auto module = weight.rule->hub.substr(0, weight.rule->hub.rfind('.'));
+    for (const auto& adapter : run.adapters->adapters()) {
+      if (adapter.module_name == module && weight.rule->hub.ends_with(".weight")) trainable = adapter.rank * (adapter.inputs + adapter.outputs);
+    }
+    tensors.push_back({{"name", weight.rule->hub}, {"form", std::string(info(weight.tensor->type).name)}, {"bytes", weight.tensor->bytes.size()},
+                       {"shape", weight.tensor->shape}, {"adapter_parameters", trainable}});
+  }
+  return tensors;
+}
+
+// Seconds a token of training takes, measured on the micro-batch of median size.
+double probe_seconds_per_token(PreparedRun& run, int64_t& probe_tokens) {
+  const auto sequences = run.sequences_of_step(0);
+  const auto packs = run.micro_batches(sequences);
+  const auto batch = run.batch_of(run.dataset.train, packs[packs.size() / 2]);
+  MicroBatchOptions options;
+  options.recompute = run.recompute;
+  double best = 1e30;
+  for (int round = 0; round < 2; ++round) {   // the first one warms caches and the heap
+    const auto start = std::chrono::steady_clock::now();
+    run_micro_batch(*run.decoder, run.adapters.get(), batch, options);
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  run.adapters->gradients.zero_();
+  probe_tokens = batch.num_tokens();
+  return best / static_cast<double>(batch.num_tokens());
+}
+
+int64_t free_disk(const std::filesystem::path& path) {
+  auto folder = std::filesystem::absolute(path);
+  while (!folder.empty() && !std::filesystem::exists(folder)) folder = folder.parent_path();
+  struct statvfs stats = {};
+  if (statvfs(folder.c_str(), &stats) != 0) return 0;
+  return static_cast<int64_t>(stats.f_bavail) * static_cast<int64_t>(stats.f_frsize);
+}
+
+int64_t disk_needed(const PreparedRun& run) {
+  const int64_t checkpoint = run.adapters->num_parameters() * 12;
+  int64_t elements = 0;
+  for (const auto& weight : run.decoder->weights()) elements += weight.tensor->num_elements();
+  int64_t bytes = checkpoint * (run.recipe.run.keep_last + run.recipe.run.keep_best + 1) + run.adapters->num_parameters() * 4;
+  for (const auto& wanted : run.recipe.exports) {
+    const auto& format = wanted.format;
+    bytes += format == "peft" || format == "gguf-lora" ? run.adapters->num_parameters() * 4
+             : format.ends_with("F32")                 ? elements * 4
+             : format.ends_with("Q8_0")                ? elements * 17 / 16
+             : format.find("Q4") != std::string::npos  ? elements * 3 / 4
+                                                       : elements * 2;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Plan make_plan(PreparedRun& run, bool probe) {
+  Plan plan;
+  auto& json = plan.json;
+  const auto& spec = run.decoder->spec();
+  json["model"] = {{"base", run.files.base.filename().string()}, {"family", spec.family}, {"layers", spec.layers.size()}, {"hidden_size", spec.hidden_size},
+                   {"vocabulary", spec.vocab_size}, {"compute", run.recipe.model.compute}, {"licence", declared_licence(run.files.base)}};
+  json["adapter"] = {{"modules", run.adapters->adapters().size()}, {"parameters", run.adapters->num_parameters()}, {"rank", run.recipe.adapter.rank},
+                     {"scale", run.adapters->scale()}};
+  json["rows"] = {{"train", run.dataset.train.statistics.rows}, {"validation", run.dataset.validation.statistics.rows}, {"test", run.dataset.test.statistics.rows}};
+  json["splits"] = {{"train", split_json(run.dataset.train)}, {"validation", split_json(run.dataset.validation)}, {"test", split_json(run.dataset.test)}};
+  json["tokens"] = run.dataset.train.statistics.tokens;
+  json["supervised_tokens"] = run.dataset.train.statistics.targets;
+  json["length_histogram"] = json["splits"]["train"]["length_histogram"];
+  json["rows_per_label"] = json["splits"]["train"]["rows_per_label"];
+  const double tokens_per_step = static_cast<double>(run.dataset.train.statistics.tokens) / static_cast<double>(run.steps_per_epoch);
+  json["steps"] = {{"total", run.total_steps}, {"per_epoch", run.steps_per_epoch}, {"warmup", warmup_steps(run.recipe.schedule, run.total_steps)},
+                   {"tokens_per_step", tokens_per_step}, {"learning_rate", run.learning_rate}};
+  json["example"] = builtin_example(run.context);
+  json["tensors"] = tensor_table(run);
+  const auto memory = estimate_memory(run, run.recompute);
+  const auto available = machine_info().memory_bytes, disk = free_disk(run.recipe.run.out), needed = disk_needed(run);
+  json["memory_bytes"] = memory.total();
+  json["memory"] = {{"base", memory.base}, {"adapters", memory.adapters}, {"activations", memory.activations}, {"scratch", memory.scratch},
+                    {"loss", memory.loss}, {"program", memory.program}, {"available", available}};
+  json["disk_bytes"] = needed;
+  if (probe) {
+    int64_t probe_tokens = 0;
+    const double per_token = probe_seconds_per_token(run, probe_tokens);
+    json["seconds"] = per_token * tokens_per_step * static_cast<double>(run.total_steps);
+    json["tokens_per_s"] = 1 / per_token;
+  }
+  json["notes"] = run.notes;
+  ordered_json findings = ordered_json::array();
+  for (const auto& finding : run.dataset.findings) {
+    const bool error = finding.severity == DatasetFinding::Severity::kError;
+    findings.push_back({{"severity", error ? "error" : finding.severity == DatasetFinding::Severity::kWarning ? "warning" : "note"},
+                        {"code", finding.code}, {"message", finding.message}, {"places", finding.places}});
+    if (error) plan.errors.push_back(finding.message);
+  }
+  json["findings"] = findings;
+  if (memory.total() > available) {
+    plan.errors.push_back(fmt::format("needs {:.2f} GiB of memory, the machine has {:.2f} — lower data.pack_tokens or set run.recompute: layer", memory.total() / kGiB, available / kGiB));
+  }
+  if (needed > disk) plan.errors.push_back(fmt::format("needs {:.2f} GiB of disk, {:.2f} are free — free some, or give another run.out", needed / kGiB, disk / kGiB));
+  json["errors"] = plan.errors;
+  return plan;
+}
+
+namespace {
+
+void append_findings(std::string& text, const ordered_json& findings) {
+  for (const auto& finding : findings) {
+    text += fmt::format("  {:<8} {}\n", finding["severity"].get<std::string>(), finding["message"].get<std::string>());
+    int64_t shown = 0;
+    for (const auto& place : finding["places"]) {
+      if (++shown > kShownPlaces) {
+        text += fmt::format("             ... {} more (plan --json lists all)\n", finding["places"].size() - kShownPlaces);
+        break;
+      }
+      text += "             " + place.get<std::string>() + "\n";
+    }
+  }
+}
+
+void append_example(std::string& text, const ordered_json& example, bool colour) {
+  text += "\nexample (built-in conversation; supervised tokens " + std::string(colour ? "in green" : "in [brackets]") + ")\n  ";
+  bool inside = false;
+  const auto mark = [&](bool supervised) {
+    if (supervised == inside) return;
+    inside = supervised;
+    text += colour ? (supervised ? "\x1b[32m" : "\x1b[0m") : (supervised ? "[" : "]");
+  };
+  for (const auto& token : example["tokens"]) {
+    mark(token["supervised"].get<bool>());
+    for (const char c : token["text"].get<std::string>()) text += c == '\n' ? "\n  " : std::string(1, c);
+  }
+  mark(false);
+  text += "\n";
+}
+
+}  // namespace
+
+std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
+  const auto& json = plan.json;
+  std::string text;
+  const auto line = [&](const std::string& name, const std::string& value) { text += fmt::format("  {:<14} {}\n", name, value); };
+  text += "model\n";
+  line("base", fmt::format("{} ({}, {} layers of {}, vocabulary {})", json["model"]["base"].get<std::string>(), json["model"]["family"].get<std::string>(),
+                           json["model"]["layers"].get<int64_t>(), json["model"]["hidden_size"].get<int64_t>(), json["model"]["vocabulary"].get<int64_t>()));
+  line("licence", json["model"]["licence"].get<std::string>());
+  line("compute", json["model"]["compute"].get<std::string>());
+  std::map<std::string, std::pair<int64_t, int64_t>> forms;
+  for (const auto& tensor : json["tensors"]) {
+    auto& form = forms[tensor["form"].get<std::string>()];
+    ++form.first;
+    form.second += tensor["bytes"].get<int64_t>();
+  }
+  for (const auto& [form, sums] : forms) line("frozen " + form, fmt::format("{} tensors, {:.1f} MiB", sums.first, sums.second / 1048576.0));
+  line("adapter", fmt::format("LoRA rank {} on {} linear layers, {:.2f} M parameters (float32), scale {:.4g}", json["adapter"]["rank"].get<int64_t>(),
+                              json["adapter"]["modules"].get<int64_t>(), json["adapter"]["parameters"].get<int64_t>() / 1e6, json["adapter"]["scale"].get<double>()));
+  text += "\ndata                  rows   tokens  supervised  longest\n";
+  for (const auto* name : {"train", "validation", "test"}) {
+    const auto& split = json["splits"][name];
+    text += fmt::format("  {:<14} {:>9} {:>8} {:>11} {:>8}\n", name, split["rows"].get<int64_t>(), split["tokens"].get<int64_t>(),
+                        split["supervised_tokens"].get<int64_t>(), split["longest"].get<int64_t>());
+  }
+  const auto& labels = json["rows_per_label"];
+  if (!labels.empty()) {
+    text += fmt::format("  rows per label ({}):", labels.size());
+    int64_t shown = 0;
+    for (const auto& [label, count] : labels.items()) {
+      if (++shown > kShownLabels) {
+        text += " ...";
+        break;
+      }
+      text += fmt::format("{}{} {}", shown % 4 == 1 ? "\n    " : ", ", label, count.get<int64_t>());
+    }
+    text += "\n";
+  }
+  append_findings(text, json["findings"]);
+  if (json["example"].is_object()) append_example(text, json["example"], colour);
+  text += "\nrun\n";
+  const auto& steps = json["steps"];
+  line("steps", fmt::format("{} ({} an epoch, {} warm-up), {} rows and {:.0f} tokens a step", steps["total"].get<int64_t>(), steps["per_epoch"].get<int64_t>(),
+                            steps["warmup"].get<int64_t>(), run.recipe.optimizer.batch_rows, steps["tokens_per_step"].get<double>()));
+  line("learning rate", fmt::format("{:.2e}, {}", steps["learning_rate"].get<double>(), run.recipe.schedule.shape));
+  line("threads", fmt::format("{}", run.threads));
+  const auto& memory = json["memory"];
+  line("memory", fmt::format("{:.2f} GiB of {:.1f}: base {:.2f}, adapter {:.2f}, activations {:.2f}, scratch {:.2f}, loss {:.2f}, program {:.2f}",
+                             json["memory_bytes"].get<int64_t>() / kGiB, memory["available"].get<int64_t>() / kGiB, memory["base"].get<int64_t>() / kGiB,
+                             memory["adapters"].get<int64_t>() / kGiB, memory["activations"].get<int64_t>() / kGiB, memory["scratch"].get<int64_t>() / kGiB,
+                             memory["loss"].get<int64_t>() / kGiB, memory["program"].get<int64_t>() / kGiB));
+  line("disk", fmt::format("{:.2f} GiB", json["disk_bytes"].get<int64_t>() / kGiB));
+  if (json.contains("seconds")) {
+    line("time", fmt::format("about {} of training ({:.0f} tokens/s, measured on one micro-batch)", format_duration(json["seconds"].get<double>()),
+                             json["tokens_per_s"].get<double>()));
+  }
+  for (const auto& wanted : run.recipe.exports) {
+    line("export", wanted.format + (wanted.verify ? fmt::format(", certificate with mean KL at most {:g}", wanted.max_mean_kl) : ", no certificate (verify: none)"));
+  }
+  for (const auto& note : json["notes"]) line("note", note.get<std::string>());
+  for (const auto& error : plan.errors) text += "\nREFUSED: " + error + "\n";
+  return text;
+}
+
+}  // namespace graft

@@ -1,0 +1,238 @@
+#include "trainer/runs/prepared_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <ctime>
+#include <fstream>
+#include <iterator>
+
+#include <ATen/Parallel.h>
+
+#include "checkpoints/hash.h"
+#include "checkpoints/tensor_source.h"
+#include "data/rows/packing.h"
+#include "kernels/common/error.h"
+#include "trainer/adapters/adapter_files.h"
+#include "trainer/recipe/learning_rate.h"
+#include "trainer/report/machine_info.h"
+
+namespace graft {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+SourceOptions source_options(const DataSource& source) {
+  SourceOptions options;
+  options.path = source.path;
+  options.format = source.format;
+  options.text = source.text;
+  options.label = source.label;
+  options.prompt = source.prompt;
+  options.completion = source.completion;
+  options.system = source.system;
+  options.weight = source.weight;
+  return options;
+}
+
+std::vector<SourceOptions> source_options(const std::vector<DataSource>& sources) {
+  std::vector<SourceOptions> options;
+  for (const auto& source : sources) options.push_back(source_options(source));
+  return options;
+}
+
+std::shared_ptr<const ChatTemplate> template_file(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) fail("recipe", "expected data.template to be \"base\" or a readable .jinja file, got {}", path.string());
+  return std::make_shared<ChatTemplate>(std::string(std::istreambuf_iterator<char>(in), {}), path.filename().string());
+}
+
+// auto: SOURCE_DATE_EPOCH, else today at 00:00 UTC, so that two runs of a day render the same text.
+int64_t template_time(const std::string& date) {
+  if (date == "auto") {
+    if (const char* epoch = std::getenv("SOURCE_DATE_EPOCH")) return std::atoll(epoch);
+    const auto now = static_cast<int64_t>(std::time(nullptr));
+    return now - now % 86400;
+  }
+  std::tm day{};
+  if (sscanf(date.c_str(), "%d-%d-%d", &day.tm_year, &day.tm_mon, &day.tm_mday) != 3) {
+    fail("recipe", "expected data.template_date as YYYY-MM-DD or auto, got {}", date);
+  }
+  day.tm_year -= 1900;
+  day.tm_mon -= 1;
+  return timegm(&day);
+}
+
+std::string date_text(int64_t time) {
+  const std::time_t seconds = time;
+  char text[16];
+  std::strftime(text, sizeof text, "%Y-%m-%d", gmtime(&seconds));
+  return text;
+}
+
+void check_device(PreparedRun& run) {
+  const auto& device = run.recipe.run.device;
+  if (device.starts_with("cuda")) {
+    fail("run", "expected run.device: cpu or auto, got {}: this program trains on the CPU; of its CUDA part only the operator kernels are built so far — set run.device: cpu",
+         device);
+  }
+  if (device == "auto") run.notes.push_back("device cpu: this program trains on the CPU");
+}
+
+void choose_recompute(PreparedRun& run) {
+  if (run.recipe.run.recompute != "auto") {
+    run.recompute = run.recipe.run.recompute == "layer" ? Recompute::kLayer : Recompute::kNone;
+    return;
+  }
+  const auto kept = estimate_memory(run, Recompute::kNone).total(), available = machine_info().memory_bytes;
+  run.recompute = kept > available / 2 ? Recompute::kLayer : Recompute::kNone;
+  run.notes.push_back(fmt::format("recompute {}: keeping all activations needs {:.2f} GiB of {:.1f} GiB", run.recompute == Recompute::kLayer ? "layer" : "none",
+                                  kept / 1073741824.0, available / 1073741824.0));
+}
+
+}  // namespace
+
+std::vector<int64_t> PreparedRun::sequences_of_step(int64_t step) const {
+  return rows_of_step(dataset.train.num_sequences(), recipe.optimizer.batch_rows, static_cast<uint64_t>(recipe.run.seed), step);
+}
+
+std::vector<std::vector<int64_t>> PreparedRun::micro_batches(const std::vector<int64_t>& sequences) const {
+  return pack_rows(sequences, dataset.train.lengths, recipe.data.pack_tokens);
+}
+
+Batch PreparedRun::batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed) const {
+  auto packed = make_packed(split.spans(sequences));
+  Batch batch;
+  batch.tokens_N = std::move(packed.tokens);
+  batch.positions_N = std::move(packed.positions);
+  batch.document_offsets = std::move(packed.document_offsets);
+  batch.labels_N = std::move(packed.labels);
+  batch.weights_N = std::move(packed.weights);
+  if (dropout_seed != 0) {
+    batch.dropout_seed = dropout_seed;
+    for (size_t d = 0; d < sequences.size(); ++d) {
+      for (int64_t position = 0; position < split.lengths[sequences[d]]; ++position) {
+        batch.row_keys_N.push_back((sequences[d] << 24) + position);
+      }
+    }
+  }
+  return batch;
+}
+
+PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std::string&)>& log,
+                        const std::function<void(const std::string&, int64_t, int64_t)>& progress) {
+  PreparedRun run;
+  run.recipe = recipe;
+  run.threads = recipe.run.threads > 0 ? recipe.run.threads : machine_info().cores;
+  at::set_num_threads(static_cast<int>(run.threads));
+  check_device(run);
+  run.files = find_model(recipe.model.base);
+  if (run.files.run) fail("recipe", "expected model.base to be a model, got the run folder {} — name its base, and the run's adapter under adapter.from", recipe.model.base);
+  if (fs::is_directory(run.files.base)) {
+    for (const auto& file : python_files(run.files.base)) run.notes.push_back("not executed: " + file.filename().string() + " (Python code in the model directory)");
+  }
+  run.decoder = load_decoder(run.files.base, compute_type(recipe.model.compute));
+  run.adapters = std::make_unique<AdapterSet>(*run.decoder, recipe.adapter, static_cast<uint64_t>(recipe.run.seed));
+  if (recipe.adapter.from) copy_adapter(*run.adapters, *recipe.adapter.from);
+
+  run.context.tokenizer = load_tokenizer(run.files.base);
+  run.context.chat_template = recipe.data.template_source == "base"
+                                  ? load_chat_template(run.files.base)
+                                  : template_file(recipe.data.template_source);
+  run.context.arguments = recipe.data.template_arguments;
+  run.context.now = template_time(recipe.data.template_date);
+  run.recipe.data.template_date = date_text(run.context.now);
+
+  DatasetRequest request;
+  request.train = source_options(recipe.data.train);
+  request.validation = source_options(recipe.data.validation);
+  request.test = source_options(recipe.data.test);
+  request.validation_fraction = recipe.data.validation_fraction;
+  request.context = run.context;
+  request.max_tokens = recipe.data.max_tokens;
+  request.over_long = over_long_of(recipe.data.over_long);
+  request.cache = recipe.run.cache ? fs::path(*recipe.run.cache) : fs::path(recipe.run.out).parent_path() / "cache";
+  request.threads = static_cast<int>(run.threads);
+  request.log = log;
+  request.progress = progress;
+  run.dataset = open_dataset(request);
+  if (run.dataset.train.num_sequences() == 0) fail("data", "expected at least one row to train on, got none — see the findings of `graft plan`");
+
+  run.steps_per_epoch = steps_per_epoch(run.dataset.train.num_sequences(), recipe.optimizer.batch_rows);
+  run.total_steps = recipe.schedule.steps ? *recipe.schedule.steps
+                                          : static_cast<int64_t>(std::llround(recipe.schedule.epochs * static_cast<double>(run.steps_per_epoch)));
+  if (run.total_steps < 1) fail("recipe", "expected at least one step, got schedule.epochs {} of {} steps", recipe.schedule.epochs, run.steps_per_epoch);
+  run.learning_rate = recipe.optimizer.learning_rate ? *recipe.optimizer.learning_rate
+                                                     : auto_learning_rate(run.decoder->spec().family, run.decoder->spec().hidden_size);
+  if (!recipe.optimizer.learning_rate) run.notes.push_back(fmt::format("learning rate {:.2e} (auto)", run.learning_rate));
+  choose_recompute(run);
+  return run;
+}
+
+Manifest manifest_of(const PreparedRun& run) {
+  Manifest manifest;
+  manifest.program_version = GRAFT_VERSION;
+  manifest.program_build = program_build_id();
+  manifest.versions = {{"libtorch", "2.11.0"}};
+  manifest.base_name = run.files.base.filename().string();
+  for (const auto& file : run.decoder->source().files()) manifest.base.push_back(manifest_file(file));
+  if (fs::is_directory(run.files.base)) manifest.base.push_back(manifest_file(run.files.base / "config.json"));
+  manifest.family = run.decoder->spec().family;
+  manifest.tokenizer_sha256 = run.context.tokenizer->fingerprint;
+  manifest.template_sha256 = run.context.chat_template ? run.context.chat_template->fingerprint() : "";
+  manifest.template_date = run.recipe.data.template_date;
+  const auto add_files = [](const std::vector<DataSource>& sources, std::vector<ManifestFile>& files) {
+    for (const auto& source : sources) {
+      if (fs::is_regular_file(source.path)) files.push_back(manifest_file(source.path));
+    }
+  };
+  add_files(run.recipe.data.train, manifest.train);
+  add_files(run.recipe.data.validation, manifest.validation);
+  add_files(run.recipe.data.test, manifest.test);
+  Sha256 rows;
+  for (const auto* split : {&run.dataset.train, &run.dataset.validation, &run.dataset.test}) {
+    for (const auto& row : split->rows) rows.update(row.row_id);
+    rows.update("|");
+  }
+  manifest.rows_sha256 = rows.finish();
+  manifest.base_licence = declared_licence(run.files.base);
+  manifest.threads = run.threads;
+  manifest.seed = run.recipe.run.seed;
+  manifest.compute = run.recipe.model.compute;
+  manifest.device = "cpu";
+  manifest.started = utc_now();
+  manifest.machine = machine_info();
+  return manifest;
+}
+
+MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
+  const auto& spec = run.decoder->spec();
+  const auto& attention = spec.layers[0].attention;
+  const int64_t element = run.recipe.model.compute == "float32" ? 4 : 2;
+  const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
+  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp.width, rank = run.recipe.adapter.rank;
+  // The largest micro-batch of the first epoch.
+  int64_t tokens = 0;
+  for (int64_t step = 0; step < std::min(run.steps_per_epoch, run.total_steps); ++step) {
+    for (const auto& sequences : run.micro_batches(run.sequences_of_step(step))) {
+      int64_t sum = 0;
+      for (const auto sequence : sequences) sum += run.dataset.train.lengths[sequence];
+      tokens = std::max(tokens, sum);
+    }
+  }
+  MemoryEstimate estimate;
+  for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
+  estimate.adapters = run.adapters->num_parameters() * 16;   // value, gradient, two moments
+  const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + 2 * width) + 4 * attention.num_heads + 4 * 7 * rank + 8;
+  const int64_t layers = static_cast<int64_t>(spec.layers.size());
+  estimate.activations = tokens * (recompute == Recompute::kNone ? layers * per_token_layer : layers * element * hidden + per_token_layer);
+  // Backward of gate and up: dy and p in float32, dx; the decoded weight beside them.
+  const int64_t extended = hidden + 2 * rank;
+  estimate.scratch = tokens * (4 * 2 * width + 2 * 4 * extended + element * 2 * width + element * hidden) + 4 * 2 * width * extended;
+  estimate.loss = (int64_t{64} << 20) + (int64_t{8} << 20);
+  estimate.program = int64_t{150} << 20;
+  return estimate;
+}
+
+}  // namespace graft

@@ -1,0 +1,51 @@
+// Everything a recipe names, loaded and checked: what `plan` shows and what `train` starts from.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/rows/open_dataset.h"
+#include "data/templates/conversation.h"
+#include "trainer/adapters/adapter_set.h"
+#include "trainer/models/model_files.h"
+#include "trainer/recipe/recipe.h"
+#include "trainer/report/manifest.h"
+#include "trainer/steps/micro_batch.h"
+
+namespace graft {
+
+struct PreparedRun {
+  Recipe recipe;
+  ModelFiles files;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<AdapterSet> adapters;
+  TemplateContext context;
+  Dataset dataset;
+  int64_t steps_per_epoch = 0, total_steps = 0;
+  double learning_rate = 0;
+  int64_t threads = 1;
+  Recompute recompute = Recompute::kNone;
+  std::vector<std::string> notes;         // decisions made for `auto`, and Python files that are not executed: lines of the plan
+
+  // Rows of a step and their micro-batches, a pure function of (seed, step).
+  std::vector<int64_t> sequences_of_step(int64_t step) const;
+  std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& sequences) const;
+  Batch batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed = 0) const;
+};
+
+// Loads model, adapter set, tokenizer, template and data. `log` gets one line per stage.
+PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std::string&)>& log,
+                        const std::function<void(const std::string&, int64_t, int64_t)>& progress = {});
+
+// SHA-256 of everything that decides the run's bytes.
+Manifest manifest_of(const PreparedRun& run);
+
+// Bytes of memory that training is expected to need at its peak, and of what: lines for the plan.
+struct MemoryEstimate {
+  int64_t base = 0, adapters = 0, activations = 0, scratch = 0, loss = 0, program = 0;
+  int64_t total() const { return base + adapters + activations + scratch + loss + program; }
+};
+MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute);
+
+}  // namespace graft

@@ -1,0 +1,299 @@
+#include "trainer/verify/certificate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "checkpoints/hash.h"
+#include "data/rows/packing.h"
+#include "kernels/common/error.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "trainer/report/log_file.h"
+#include "trainer/report/manifest.h"
+#include "trainer/report/progress.h"
+
+namespace graft {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr size_t kEnoughRows = 200;
+constexpr int64_t kEnoughTargets = 10000, kBlockRows = 256, kAnswerSlack = 8;
+
+const DatasetSplit& held_out_split(const Dataset& dataset) {
+  if (dataset.test.num_sequences() > 0) return dataset.test;
+  if (dataset.validation.num_sequences() > 0) return dataset.validation;
+  return dataset.train;
+}
+
+// The conversation without its last answer, as a server would send it.
+std::vector<int32_t> prompt_of(const TemplateContext& context, const Row& row, std::string& rendered) {
+  if (!row.json.contains("messages") || !context.chat_template) return {};
+  auto json = row.json;
+  while (!json["messages"].empty() && json["messages"].back().value("role", "") == "assistant") json["messages"].erase(json["messages"].size() - 1);
+  if (json["messages"].empty()) return {};
+  const auto encoded = encode_prompt(context, json);
+  rendered = encoded.text;
+  return encoded.ids;
+}
+
+std::string trimmed(std::string text) {
+  const auto begin = text.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos) return "";
+  return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
+}
+
+// The reference decoder behind the interface that artefacts are judged by.
+struct ComputeGuard {
+  Decoder& decoder;
+  ComputeType before;
+  ComputeGuard(Decoder& d, ComputeType wanted) : decoder(d), before(d.compute()) { d.set_compute(wanted); }
+  ~ComputeGuard() { decoder.set_compute(before); }
+};
+
+Batch packed_rows(const std::vector<HeldOutRow>& rows, const std::vector<int64_t>& chosen) {
+  Batch batch;
+  for (const auto row : chosen) {
+    batch.add_document(rows[row].ids);
+    for (size_t i = 0; i < rows[row].ids.size(); ++i) {
+      batch.labels_N.push_back(rows[row].predicts_target[i] ? rows[row].ids[i + 1] : kUnsupervised);
+    }
+  }
+  return batch;
+}
+
+std::vector<std::vector<int64_t>> packs_of(const std::vector<HeldOutRow>& rows) {
+  std::vector<int64_t> order, lengths;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    order.push_back(static_cast<int64_t>(i));
+    lengths.push_back(static_cast<int64_t>(rows[i].ids.size()));
+  }
+  return pack_rows(order, lengths, 1024);
+}
+
+double mean_loss(const Decoder& decoder, const std::vector<HeldOutRow>& rows) {
+  MicroBatchOptions options;
+  options.want_gradient = false;
+  double sum = 0;
+  int64_t count = 0;
+  for (const auto& pack : packs_of(rows)) {
+    const auto result = run_micro_batch(decoder, nullptr, packed_rows(rows, pack), options);
+    sum += result.weighted_loss;
+    count += result.num_supervised;
+  }
+  return sum / static_cast<double>(std::max<int64_t>(count, 1));
+}
+
+std::string file_or_folder_sha256(const fs::path& path) {
+  if (!fs::is_directory(path)) return sha256_file(path);
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(path)) {
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  Sha256 hash;
+  for (const auto& file : files) hash.update(fs::relative(file, path).generic_string()).update("=").update(sha256_file(file)).update(";");
+  return hash.finish();
+}
+
+ordered_json to_json(const DivergenceSummary& summary) {
+  return {{"positions", summary.positions}, {"mean_kl", summary.mean_kl}, {"p99_kl", summary.p99_kl}, {"max_kl", summary.max_kl},
+          {"top1_agreement", summary.top1_agreement}};
+}
+
+// A built-in conversation: rendered text and ids go into the certificate in clear, so that a served template can be compared by eye.
+ordered_json synthetic_conversation(const TemplateContext& context) {
+  if (!context.chat_template) return nullptr;
+  const ordered_json row = {{"messages", {{{"role", "user"}, {"content", "Where is my parcel?"}}}}};
+  try {
+    const auto encoded = encode_prompt(context, row);
+    return {{"text", encoded.text}, {"ids", encoded.ids}};
+  } catch (const UserError& error) {
+    return {{"error", error.what()}};   // a template that wants other roles: said, not hidden
+  }
+}
+
+}  // namespace
+
+double greedy_accuracy(ServedModel& model, const std::vector<HeldOutRow>& rows, const Tokenizer& tokenizer) {
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<const HeldOutRow*> asked;
+  int64_t longest = 0;
+  for (const auto& row : rows) {
+    if (!row.label || row.prompt.empty()) continue;
+    prompts.push_back(row.prompt);
+    asked.push_back(&row);
+    longest = std::max(longest, static_cast<int64_t>(row.ids.size() - std::min(row.prompt.size(), row.ids.size())));
+  }
+  if (asked.empty()) return 0;
+  auto stop_ids = tokenizer.stop_ids;
+  if (tokenizer.eos_id) stop_ids.push_back(*tokenizer.eos_id);
+  const auto answers = model.greedy(prompts, longest + kAnswerSlack, stop_ids);
+  int64_t correct = 0;
+  for (size_t i = 0; i < answers.size(); ++i) correct += answers[i].stopped && trimmed(tokenizer.decode(answers[i].ids)) == *asked[i]->label;
+  return static_cast<double>(correct) / static_cast<double>(asked.size());
+}
+
+TrainedReference::TrainedReference(PreparedRun& prepared) : run(prepared) {
+  const auto& split = held_out_split(run.dataset);
+  split_name = split.name;
+  Sha256 prompts_hash, ids_hash;
+  for (int64_t sequence = 0; sequence < split.num_sequences(); ++sequence) {
+    if (rows.size() >= kEnoughRows || num_targets >= kEnoughTargets) break;
+    const auto span = split.tokens.row(sequence);
+    const auto& source = split.row_of_sequence(sequence);
+    HeldOutRow row;
+    row.ids.assign(span.ids.begin(), span.ids.end());
+    row.predicts_target.assign(row.ids.size(), 0);
+    for (size_t i = 0; i + 1 < row.ids.size(); ++i) num_targets += row.predicts_target[i] = span.supervised[i + 1] != 0;
+    std::string rendered;
+    row.prompt = prompt_of(run.context, source, rendered);
+    row.label = source.label;
+    prompts_hash.update(rendered).update("\x1e");
+    ids_hash.update(std::as_bytes(std::span(row.ids))).update("\x1e");
+    rows.push_back(std::move(row));
+  }
+  prompts_sha256 = prompts_hash.finish();
+  ids_sha256 = ids_hash.finish();
+
+  hidden_TC.resize(rows.size());
+  {
+    const ComputeGuard exact(*run.decoder, ComputeType::kFloat32);
+    for (const auto& pack : packs_of(rows)) {
+      const auto batch = packed_rows(rows, pack);
+      const auto hidden = run.decoder->forward(batch);
+      for (size_t d = 0; d < pack.size(); ++d) {
+        hidden_TC[pack[d]] = hidden.narrow(0, batch.document_offsets[d], batch.document_offsets[d + 1] - batch.document_offsets[d]).clone();
+      }
+    }
+    trained_loss = mean_loss(*run.decoder, rows);
+    const bool labelled = std::any_of(rows.begin(), rows.end(), [](const HeldOutRow& row) { return row.label.has_value(); });
+    const auto served = serve_decoder(*run.decoder, run.context.tokenizer);
+    if (labelled) trained_accuracy = greedy_accuracy(*served, rows, *run.context.tokenizer);
+    run.adapters->set_enabled(false);
+    base_loss = mean_loss(*run.decoder, rows);
+    if (labelled) base_accuracy = greedy_accuracy(*served, rows, *run.context.tokenizer);
+    run.adapters->set_enabled(true);
+  }
+  if (run.decoder->compute() == ComputeType::kBFloat16) {
+    std::vector<PositionDivergence> positions;
+    for (const auto& pack : packs_of(rows)) {
+      const auto batch = packed_rows(rows, pack);
+      const auto hidden = run.decoder->forward(batch).to(at::kFloat);
+      for (size_t d = 0; d < pack.size(); ++d) {
+        for (size_t i = 0; i < rows[pack[d]].ids.size(); ++i) {
+          if (!rows[pack[d]].predicts_target[i]) continue;
+          const auto part = divergence(head_logits(hidden_TC[pack[d]].narrow(0, static_cast<int64_t>(i), 1), run.decoder->head()),
+                                       head_logits(hidden.narrow(0, batch.document_offsets[d] + static_cast<int64_t>(i), 1), run.decoder->head()));
+          positions.push_back(part[0]);
+        }
+      }
+    }
+    bfloat16_compute = summarise(std::move(positions));
+  }
+}
+
+ordered_json make_certificate(TrainedReference& reference, const CertificateRequest& request) {
+  auto& run = reference.run;
+  auto served = request.engine == "graft" ? open_with_graft(request.artefact)
+                                          : open_with_engine(request.engine, request.artefact, run.threads, request.cache_type);
+  std::vector<PositionDivergence> targets, all;
+  double loss_sum = 0;
+  std::vector<std::vector<int32_t>> ids;
+  for (const auto& row : reference.rows) ids.push_back(row.ids);
+  Progress progress(log(), "verify " + request.artefact.format, static_cast<int64_t>(ids.size()), {});
+  served->logits(ids, [&](size_t row, int64_t first, const at::Tensor& logits_BV) {
+    const auto trained = head_logits(reference.hidden_TC[row].narrow(0, first, logits_BV.size(0)), run.decoder->head());
+    const auto part = divergence(trained, logits_BV);
+    const int64_t vocab = logits_BV.size(1);
+    for (int64_t b = 0; b < logits_BV.size(0); ++b) {
+      const auto position = static_cast<size_t>(first + b);
+      all.push_back(part[b]);
+      if (!reference.rows[row].predicts_target[position]) continue;
+      targets.push_back(part[b]);
+      const float* values = logits_BV.const_data_ptr<float>() + b * vocab;
+      const float maximum = *std::max_element(values, values + vocab);
+      double sum = 0;
+      for (int64_t v = 0; v < vocab; ++v) sum += std::exp(static_cast<double>(values[v]) - maximum);
+      loss_sum += maximum + std::log(sum) - values[reference.rows[row].ids[position + 1]];
+    }
+    progress.update(static_cast<int64_t>(row + 1));
+  });
+  progress.finish();
+  const auto over_targets = summarise(targets), over_all = summarise(all);
+  const double exported_loss = loss_sum / static_cast<double>(std::max<size_t>(1, targets.size()));
+
+  ordered_json task = {{"loss", {{"base", reference.base_loss}, {"trained", reference.trained_loss}, {"exported", exported_loss}}}};
+  const double gain = reference.base_loss - reference.trained_loss;
+  if (std::abs(gain) > 1e-12) task["gain_kept"] = (reference.base_loss - exported_loss) / gain;
+  if (reference.trained_accuracy) {
+    task["trained"] = *reference.trained_accuracy;
+    task["base"] = *reference.base_accuracy;
+    task["exported"] = greedy_accuracy(*served, reference.rows, *run.context.tokenizer);
+  }
+
+  // The served template and tokenizer must give the very ids that were trained on.
+  std::vector<std::string> mismatches;
+  const auto synthetic = synthetic_conversation(run.context);
+  if (synthetic.is_object() && synthetic.contains("ids")) {
+    const auto served_ids = served->tokenize(synthetic["text"].get<std::string>());
+    if (served_ids != synthetic["ids"].get<std::vector<int32_t>>()) mismatches.push_back("the served tokenizer gives other ids for the built-in conversation");
+  }
+  const bool passed = over_targets.mean_kl <= request.max_mean_kl && mismatches.empty() && std::isfinite(over_targets.mean_kl);
+  ordered_json certificate = {{"format", request.artefact.format},
+                              {"artifact", request.artefact.path.filename().string()},
+                              {"reader", served->reader()},
+                              {"split", reference.split_name},
+                              {"rows", reference.rows.size()},
+                              {"supervised_tokens", over_targets.positions},
+                              {"positions", over_all.positions},
+                              {"mean_kl", over_targets.mean_kl},
+                              {"p99_kl", over_targets.p99_kl},
+                              {"mean_kl_all", over_all.mean_kl},
+                              {"p99_kl_all", over_all.p99_kl},
+                              {"top1_agreement", over_targets.top1_agreement},
+                              {"top1_agreement_all", over_all.top1_agreement},
+                              {"task", task},
+                              {"threshold", request.max_mean_kl},
+                              {"passed", passed},
+                              {"problems", mismatches},
+                              {"sha256",
+                               {{"artifact", file_or_folder_sha256(request.artefact.path)},
+                                {"base", file_or_folder_sha256(run.files.base)},
+                                {"prompts", reference.prompts_sha256},
+                                {"ids", reference.ids_sha256},
+                                {"template", run.context.chat_template ? run.context.chat_template->fingerprint() : ""},
+                                {"tokenizer", run.context.tokenizer->fingerprint}}},
+                              {"synthetic_conversation", synthetic}};
+  if (reference.bfloat16_compute) certificate["bfloat16_compute"] = to_json(*reference.bfloat16_compute);
+  if (!request.serve_command.empty()) certificate["serve"] = request.serve_command;
+  if (!request.warning.empty()) certificate["warning"] = request.warning;
+  if (reference.rows.size() < kEnoughRows && reference.num_targets < kEnoughTargets) {
+    certificate["note"] = fmt::format("only {} rows were there; a full certificate has at least {} rows or {} supervised tokens", reference.rows.size(), kEnoughRows, kEnoughTargets);
+  }
+  return certificate;
+}
+
+std::string certificate_summary(const ordered_json& certificate) {
+  auto text = fmt::format("{} {}: mean KL {:.2e} (at most {:.0e}), p99 {:.2e}, same top-1 {:.2f} %, read by {}",
+                          certificate["passed"].get<bool>() ? "PASSED" : "FAILED", certificate["format"].get<std::string>(),
+                          certificate["mean_kl"].get<double>(), certificate["threshold"].get<double>(), certificate["p99_kl"].get<double>(),
+                          100 * certificate["top1_agreement"].get<double>(), certificate["reader"].get<std::string>());
+  const auto& task = certificate["task"];
+  if (task.contains("exported")) {
+    text += fmt::format("; accuracy base {:.1f} %, trained {:.1f} %, exported {:.1f} %", 100 * task["base"].get<double>(), 100 * task["trained"].get<double>(),
+                        100 * task["exported"].get<double>());
+  } else if (task.contains("gain_kept")) {
+    text += fmt::format("; {:.1f} % of the gain kept", 100 * task["gain_kept"].get<double>());
+  }
+  for (const auto& problem : certificate["problems"]) text += "; " + problem.get<std::string>();
+  if (!certificate["passed"].get<bool>()) {
+    text += certificate["format"].get<std::string>().starts_with("gguf:Q4")
+                ? " — this form loses what was trained; gguf:Q8_0, gguf:F16 and gguf-lora beside the original base keep it"
+                : " — do not serve this artefact; compare the template, the tokenizer and the form named above";
+  }
+  return text;
+}
+
+}  // namespace graft
