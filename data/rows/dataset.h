@@ -46,6 +46,8 @@ struct Row {
 // JSON (with column), duplicate keys, bad UTF-8 (byte offset in the file), an empty file, missing or ill-typed columns (naming those
 // that exist), unknown roles, null or empty content, rows without an answer, uneven CSV records, open quotes.
 std::vector<Row> read_rows(const SourceOptions& source);
+// The same for a file that is in memory; the ending of `name` says what it is. Not for Parquet.
+std::vector<Row> rows_of_text(const std::string& text, const std::string& name, const SourceOptions& source);
 
 // "train.jsonl:17", as errors and plans show a row.
 std::string row_place(const Row& row);

@@ -2,7 +2,7 @@
 #include <functional>
 #include <iterator>
 
-#include "data/stores/sha256.h"
+#include "checkpoints/hash.h"
 #include "data/rows/arrow_tables.h"
 #include "data/rows/csv_table.h"
 #include "data/rows/dataset.h"
@@ -109,34 +109,41 @@ void read_document(const std::string& text, FileRows& file) {
   file.add(1, [&] { return Json{{"text", text.substr(byte_order_mark(text))}}; });
 }
 
-void read_file(const NamedFile& named, const SourceOptions& source, FileRows& file) {
-  const std::string ending = named.path.extension().string();
-  if (ending == ".parquet") {
-    if (source.format == "messages") {
-      fail("data", "expected conversations as JSONL, got Parquet ({}) — its columns pad tool calls with nulls; write JSONL, which is kept as it is",
-           named.path.string());
-    }
-    return read_parquet_file(named.path, file);
-  }
+enum class FileForm { kJson, kCsv, kTsv, kParquet, kDocument };
+
+FileForm form_of(const fs::path& path, const SourceOptions& source) {
+  const std::string ending = path.extension().string();
   const bool is_json = ending == ".jsonl" || ending == ".ndjson" || ending == ".json", is_document = ending == ".md" || ending == ".txt";
-  if (!is_json && !is_document && ending != ".csv" && ending != ".tsv") {
+  if (!is_json && !is_document && ending != ".csv" && ending != ".tsv" && ending != ".parquet") {
     fail("data", "expected a file that ends in .jsonl, .ndjson, .json, .csv, .tsv or .parquet{}, got {} — convert or rename it",
-         source.format == "text" ? ", .md or .txt" : "", named.path.string());
+         source.format == "text" ? ", .md or .txt" : "", path.string());
+  }
+  if (ending == ".parquet" && source.format == "messages") {
+    fail("data", "expected conversations as JSONL, got Parquet ({}) — its columns pad tool calls with nulls; write JSONL, which is kept as it is", path.string());
   }
   if (is_document && (source.format != "text" || source.text)) {
     fail("data", "expected format text without a column for a document, got format {} ({}) — .md and .txt files have no columns", source.format,
-         named.path.string());
+         path.string());
   }
-  const std::string text = read_text_file(named.path);
+  return is_json ? FileForm::kJson : is_document ? FileForm::kDocument : ending == ".csv" ? FileForm::kCsv : ending == ".tsv" ? FileForm::kTsv : FileForm::kParquet;
+}
+
+void read_text(const std::string& text, FileForm form, FileRows& file) {
   if (is_blank(std::string_view(text).substr(byte_order_mark(text)))) {
     file.problems.add(file.name, "the file is empty");
-  } else if (is_json) {
+  } else if (form == FileForm::kJson) {
     read_jsonl(text, file);
-  } else if (is_document) {
+  } else if (form == FileForm::kDocument) {
     read_document(text, file);
   } else {
-    read_csv(text, ending == ".csv" ? ',' : '\t', file);
+    read_csv(text, form == FileForm::kCsv ? ',' : '\t', file);
   }
+  if (file.rows.empty() && file.problems.count() == 0) file.problems.add(file.name, "the file has no rows");
+}
+
+void finish(std::vector<Row>& rows, const RowProblems& problems, const SourceOptions& source, const std::string& path) {
+  problems.throw_if_any(fmt::format("rows of format {} in {}", source.format, path), "mend these rows; none is skipped silently");
+  for (Row& row : rows) row.row_id = sha256(row.json.dump());
 }
 
 }  // namespace
@@ -152,14 +159,27 @@ std::vector<Row> read_rows(const SourceOptions& source) {
   RowProblems problems;
   for (const NamedFile& named : list_text_files(source.path)) {
     FileRows file{named.name, reader, {}, {}};
-    read_file(named, source, file);
-    if (file.rows.empty() && file.problems.count() == 0) file.problems.add(file.name, "the file has no rows");
+    const FileForm form = form_of(named.path, source);
+    if (form == FileForm::kParquet) {
+      read_parquet_file(named.path, file);
+      if (file.rows.empty() && file.problems.count() == 0) file.problems.add(file.name, "the file has no rows");
+    } else {
+      read_text(read_text_file(named.path), form, file);
+    }
     problems.add_all(file.problems);
     std::move(file.rows.begin(), file.rows.end(), std::back_inserter(rows));
   }
-  problems.throw_if_any(fmt::format("rows of format {} in {}", source.format, source.path), "mend these rows; none is skipped silently");
-  for (Row& row : rows) row.row_id = Sha256::hex(row.json.dump());
+  finish(rows, problems, source, source.path);
   return rows;
+}
+
+std::vector<Row> rows_of_text(const std::string& text, const std::string& name, const SourceOptions& source) {
+  FileRows file{name, RecordReader(source), {}, {}};
+  const FileForm form = form_of(name, source);
+  if (form == FileForm::kParquet) fail("data", "expected a text file, got Parquet ({}) — name the file", name);
+  read_text(text, form, file);
+  finish(file.rows, file.problems, source, name);
+  return std::move(file.rows);
 }
 
 std::string row_place(const Row& row) { return fmt::format("{}:{}", row.source_file, row.line); }

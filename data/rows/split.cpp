@@ -5,8 +5,8 @@
 #include <map>
 #include <numeric>
 
+#include "checkpoints/hash.h"
 #include "data/rows/normalised_text.h"
-#include "data/stores/sha256.h"
 #include "kernels/common/error.h"
 
 namespace graft {
@@ -29,7 +29,7 @@ struct Stratum {
 std::map<std::string, Stratum> strata_of(const std::vector<Row>& rows) {
   std::map<std::string, TextGroup> groups;
   for (size_t index = 0; index < rows.size(); ++index) {
-    const std::string hash = Sha256::hex(normalised_text(rows[index].text));
+    const std::string hash = sha256(normalised_text(rows[index].text));
     const std::string label = rows[index].label.value_or("");
     auto [entry, is_new] = groups.try_emplace(hash, TextGroup{hash, label, {}});
     entry->second.label = std::min(entry->second.label, label);
@@ -53,7 +53,7 @@ void set_quotas(std::map<std::string, Stratum>& strata, double fraction, int64_t
     stratum.quota = static_cast<int64_t>(std::floor(share));
     stratum.remainder = share - std::floor(share);
     left -= stratum.quota;
-    order.emplace_back(Sha256::hex(label), &stratum);   // ties by hash, so that no part of the alphabet is favoured
+    order.emplace_back(sha256(label), &stratum);   // ties by hash, so that no part of the alphabet is favoured
   }
   std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
     return a.second->remainder != b.second->remainder ? a.second->remainder > b.second->remainder : a.first < b.first;

@@ -59,7 +59,7 @@ TEST(Duplicates, NearDuplicatesEqualAllPairs) {
     for (int word = 0; word < 8 + text % 20; ++word) words += fmt::format("w{} ", random() % 50);
     bases.push_back(words);
   }
-  for (int text = 0; text < 600; ++text) {
+  for (int text = 0; text < 300; ++text) {
     std::string words = bases[random() % bases.size()];
     for (unsigned change = random() % 4; change > 0; --change) words.insert(random() % words.size(), fmt::format(" x{} ", random() % 9));
     (text % 3 ? train : test).push_back(row_of(words));
@@ -75,7 +75,7 @@ TEST(Duplicates, NearDuplicatesEqualAllPairs) {
   for (const TextMatch& match : findings.near) {
     if (match.row.split == 1 && match.other.split == 0) found.insert(normalised_text(test[static_cast<size_t>(match.row.row)].text));
   }
-  EXPECT_GT(expected.size(), 20u);
+  EXPECT_GT(expected.size(), 10u);
   EXPECT_EQ(found, expected);
 }
 
