@@ -160,6 +160,7 @@ class ReportTest(unittest.TestCase):
         picture = run / "report.png"
         code, console = open_in_browser(f"http://127.0.0.1:{server.server_port}/report.html", picture)
         server.shutdown()
+        server.server_close()
         self.assertEqual(code, 0)
         self.assertEqual(console, [])
         self.assertEqual(requests, ["/report.html"])

@@ -29,7 +29,7 @@ def metrics(steps, random_numbers):
 
 def certificate(name, form, reader, version, kl, threshold, exported, serve, **more):
     return {"artifact": name, "format": form, "reader": reader, "reader_version": version, "rows": 314, "supervised_tokens": 10412,
-            "mean_kl": kl, "p99_kl": kl * 14, "mean_kl_all": kl * 1.2, "top1_agreement": 1 - 6 * kl,
+            "mean_kl": kl, "p99_kl": kl * 14, "mean_kl_all": kl * 1.2, "top1_agreement": max(0.11, 1 - 6 * kl),
             "task": {"trained": 0.914, "exported": exported, "base": 0.076}, "threshold": threshold, "passed": kl <= threshold,
             "sha256": {"artifact": "3f" * 32, "base": "a7" * 32, "prompts": "09" * 32}, "serve": serve, **more}
 
