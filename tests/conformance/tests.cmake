@@ -16,6 +16,6 @@ if(GRAFT_WITH_TORCH)
     set_tests_properties(conformance/${family}/goldens PROPERTIES FIXTURES_SETUP goldens_${family})
     set_tests_properties(conformance/${family} conformance/${family}/faults PROPERTIES FIXTURES_REQUIRED goldens_${family})
     set_tests_properties(conformance/${family}/goldens conformance/${family} conformance/${family}/faults PROPERTIES
-      LABELS "python;conformance" TIMEOUT 300 ENVIRONMENT "HF_HUB_OFFLINE=1;OMP_NUM_THREADS=1")
+      LABELS "python;conformance" TIMEOUT 900 ENVIRONMENT "HF_HUB_OFFLINE=1;OMP_NUM_THREADS=1")
   endforeach()
 endif()
