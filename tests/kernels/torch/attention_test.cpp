@@ -1,0 +1,95 @@
+#include "kernels/attention/attention.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include "tests/kernels/torch/operators.h"
+
+namespace graft {
+namespace {
+
+using testing::leaf;
+using testing::random_tensor;
+using testing::relative_error;
+
+struct Setup {
+  int64_t num_heads, num_kv_heads, head_size;
+  bool head_norm;
+  std::vector<int32_t> lengths;
+};
+
+struct Inputs {
+  AttentionOptions options;
+  at::Tensor qkv;
+  std::vector<int32_t> positions, offsets{0};
+};
+
+Inputs make_inputs(const Setup& setup) {
+  Inputs inputs;
+  for (const auto length : setup.lengths) {
+    for (int32_t i = 0; i < length; ++i) inputs.positions.push_back(i);
+    inputs.offsets.push_back(inputs.offsets.back() + length);
+  }
+  auto& options = inputs.options;
+  options.num_heads = setup.num_heads;
+  options.num_kv_heads = setup.num_kv_heads;
+  options.head_size = setup.head_size;
+  options.scale = 1 / std::sqrt(static_cast<double>(setup.head_size));
+  const auto angles = at::arange(600, at::kFloat).unsqueeze(1) * at::pow(10000.0, -at::arange(setup.head_size / 2, at::kFloat) / (setup.head_size / 2));
+  options.cosine_PE = angles.cos();
+  options.sine_PE = angles.sin();
+  if (setup.head_norm) {
+    options.query_norm_D = random_tensor({setup.head_size}, 3) + 1;
+    options.key_norm_D = random_tensor({setup.head_size}, 4) + 1;
+    options.head_norm_epsilon = 1e-3;
+  }
+  inputs.qkv = leaf(random_tensor({inputs.offsets.back(), (setup.num_heads + 2 * setup.num_kv_heads) * setup.head_size}, 5));
+  return inputs;
+}
+
+class PackedAttention : public ::testing::TestWithParam<Setup> {};
+
+TEST_P(PackedAttention, EqualsTheSpecification) {
+  const auto inputs = make_inputs(GetParam());
+  const auto ours = packed_attention(inputs.qkv, inputs.options, inputs.positions, inputs.offsets);
+  const auto expected = packed_attention_reference(inputs.qkv, inputs.options, inputs.positions, inputs.offsets);
+  EXPECT_LT(relative_error(ours, expected), 2e-6);
+  const auto dout = random_tensor({ours.size(0), ours.size(1)}, 6);
+  const auto gradient = torch::autograd::grad({ours}, {inputs.qkv}, {dout})[0];
+  const auto expected_gradient = torch::autograd::grad({expected}, {inputs.qkv}, {dout})[0];
+  EXPECT_LT(relative_error(gradient, expected_gradient), 5e-6);
+}
+
+TEST_P(PackedAttention, OneTokenAtATimeEqualsOnePass) {
+  const auto inputs = make_inputs(GetParam());
+  const auto qkv = inputs.qkv.detach();
+  const auto whole = packed_attention(qkv, inputs.options, inputs.positions, inputs.offsets);
+  for (size_t d = 0; d + 1 < inputs.offsets.size(); ++d) {
+    KeyValueCache cache;
+    KeyValueCache* caches[] = {&cache};
+    const int64_t begin = inputs.offsets[d], length = inputs.offsets[d + 1] - begin;
+    for (int64_t done = 0; done < length;) {
+      const int64_t count = done == 0 ? (length + 1) / 2 : 1;   // prefill, then token by token
+      const std::vector<int32_t> positions(inputs.positions.begin() + begin + done, inputs.positions.begin() + begin + done + count);
+      const std::vector<int32_t> offsets = {0, static_cast<int32_t>(count)};
+      const auto part = cached_attention(qkv.narrow(0, begin + done, count).contiguous(), inputs.options, positions, offsets, caches);
+      ASSERT_LT(relative_error(part, whole.narrow(0, begin + done, count)), 1e-5) << "document " << d << " token " << done;
+      done += count;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, PackedAttention,
+                         ::testing::Values(Setup{1, 1, 8, false, {5}}, Setup{9, 3, 64, false, {17, 1, 0, 40}}, Setup{4, 2, 6, true, {3, 30}},
+                                           Setup{2, 1, 16, false, {300, 7}}, Setup{2, 2, 10, true, {520}}));
+
+TEST(PackedAttentionErrors, NamesWhatIsWrong) {
+  auto inputs = make_inputs({2, 1, 4, false, {3, 2}});
+  EXPECT_THROW(packed_attention(inputs.qkv.narrow(1, 0, 12), inputs.options, inputs.positions, inputs.offsets), std::runtime_error);
+  EXPECT_THROW(packed_attention(inputs.qkv, inputs.options, inputs.positions, std::vector<int32_t>{0, 4, 3, 5}), std::runtime_error);
+  EXPECT_THROW(packed_attention(inputs.qkv, inputs.options, std::vector<int32_t>{0, 1, 2, 0}, inputs.offsets), std::runtime_error);
+  inputs.positions[0] = 600;
+  EXPECT_THROW(packed_attention(inputs.qkv, inputs.options, inputs.positions, inputs.offsets), std::runtime_error);
+}
+
+}  // namespace
+}  // namespace graft

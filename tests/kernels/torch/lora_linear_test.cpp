@@ -1,0 +1,109 @@
+#include "kernels/lora_linear/lora_linear.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include "tests/kernels/torch/operators.h"
+
+namespace graft {
+namespace {
+
+using testing::frozen;
+using testing::leaf;
+using testing::random_tensor;
+using testing::relative_error;
+
+struct Setup {
+  LinearPrologue::Kind prologue;
+  bool bias, adapters;
+  double dropout;
+  int64_t num_rows, inputs;
+  std::vector<int64_t> outputs;
+};
+
+void PrintTo(const Setup& setup, std::ostream* out) {
+  *out << "prologue " << static_cast<int>(setup.prologue) << " bias " << setup.bias << " adapters " << setup.adapters << " dropout " << setup.dropout
+       << " [" << setup.num_rows << ", " << setup.inputs << "]";
+}
+
+struct Result {
+  at::Tensor y;
+  std::vector<at::Tensor> gradients;   // x, then A and B of each part
+};
+
+class LoraLinear : public ::testing::TestWithParam<Setup> {
+ protected:
+  // Everything from the same seeds, once through the operator and once through the specification.
+  Result run(bool reference, at::ScalarType type) {
+    const auto& setup = GetParam();
+    const int64_t width = setup.prologue == LinearPrologue::Kind::kSwiGlu ? 2 * setup.inputs : setup.inputs;
+    auto x = leaf(random_tensor({setup.num_rows, width}, 1).to(type));
+    LinearPrologue prologue;
+    prologue.kind = setup.prologue;
+    prologue.norm_weight_C = random_tensor({setup.inputs}, 2) + 1;
+    prologue.epsilon = 1e-3;
+    std::vector<FrozenWeight> weights;
+    std::vector<LinearPart> parts(setup.outputs.size());
+    std::vector<at::Tensor> inputs = {x};
+    for (size_t i = 0; i < parts.size(); ++i) weights.push_back(frozen(random_tensor({setup.outputs[i], setup.inputs}, 10 + i, 0.2)));
+    for (size_t i = 0; i < parts.size(); ++i) {
+      parts[i].weight = &weights[i];
+      if (setup.bias) parts[i].bias_O = random_tensor({setup.outputs[i]}, 20 + i);
+      if (!setup.adapters) continue;
+      parts[i].lora_a_RC = leaf(random_tensor({3 + static_cast<int64_t>(i), setup.inputs}, 30 + i, 0.3));
+      parts[i].lora_b_OR = leaf(random_tensor({setup.outputs[i], 3 + static_cast<int64_t>(i)}, 40 + i, 0.3));
+      parts[i].scale = 1.7;
+      inputs.push_back(parts[i].lora_a_RC);
+      inputs.push_back(parts[i].lora_b_OR);
+    }
+    LoraDropout dropout;
+    dropout.probability = setup.dropout;
+    dropout.key = 99;
+    dropout.row_keys_N = at::arange(setup.num_rows) * 7 + 3;
+    Result result;
+    result.y = reference ? lora_linear_reference(x, prologue, parts, dropout) : lora_linear(x, prologue, parts, dropout);
+    const auto dy = random_tensor({setup.num_rows, result.y.size(1)}, 50).to(result.y.scalar_type());
+    result.gradients = torch::autograd::grad({result.y}, inputs, {dy});
+    return result;
+  }
+};
+
+TEST_P(LoraLinear, EqualsTheSpecificationInFloat32) {
+  const auto ours = run(false, at::kFloat), expected = run(true, at::kFloat);
+  EXPECT_LT(relative_error(ours.y, expected.y), 2e-6);
+  for (size_t i = 0; i < expected.gradients.size(); ++i) EXPECT_LT(relative_error(ours.gradients[i], expected.gradients[i]), 5e-6) << "gradient " << i;
+}
+
+TEST_P(LoraLinear, Bfloat16StaysWithinItsRounding) {
+  const auto ours = run(false, at::kBFloat16), expected = run(true, at::kFloat);
+  EXPECT_EQ(ours.y.scalar_type(), at::kBFloat16);
+  EXPECT_LT(relative_error(ours.y, expected.y), 2e-2);
+  for (size_t i = 0; i < expected.gradients.size(); ++i) EXPECT_LT(relative_error(ours.gradients[i], expected.gradients[i]), 3e-2) << "gradient " << i;
+}
+
+constexpr auto kNone = LinearPrologue::Kind::kNone, kNorm = LinearPrologue::Kind::kRmsNorm, kGated = LinearPrologue::Kind::kSwiGlu;
+INSTANTIATE_TEST_SUITE_P(Shapes, LoraLinear,
+                         ::testing::Values(Setup{kNone, false, false, 0, 5, 7, {9}}, Setup{kNone, true, true, 0, 33, 17, {8, 3, 11}},
+                                           Setup{kNorm, true, true, 0, 37, 24, {12, 6, 6}}, Setup{kNorm, false, true, 0, 1, 64, {64}},
+                                           Setup{kGated, false, true, 0, 19, 21, {15}}, Setup{kGated, true, true, 0.25, 40, 16, {10}},
+                                           Setup{kNorm, false, true, 0.5, 65, 33, {5, 5}}));
+
+TEST(LoraLinearErrors, NamesTheWrongWidth) {
+  const auto weight = frozen(at::zeros({4, 5}));
+  LinearPart part;
+  part.weight = &weight;
+  EXPECT_THROW(lora_linear(at::zeros({2, 6}), {}, {part}), std::runtime_error);
+}
+
+TEST(LoraDropout, KeepsTheAverage) {
+  LoraDropout dropout;
+  dropout.probability = 0.3;
+  dropout.key = 5;
+  double sum = 0;
+  for (int64_t row = 0; row < 200; ++row) {
+    for (int64_t column = 0; column < 200; ++column) sum += dropout_factor(dropout, row, column);
+  }
+  EXPECT_NEAR(sum / 40000, 1.0, 0.02);
+}
+
+}  // namespace
+}  // namespace graft
