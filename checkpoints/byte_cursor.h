@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "checkpoints/quote.h"
 #include "kernels/common/error.h"
 
 namespace graft {
@@ -23,7 +24,7 @@ class ByteCursor {
       fail("checkpoints",
            "expected {} bytes for {}, got the end of the file after {} ({}, byte {}) — it is cut short or damaged; copy it "
            "again",
-           count, what, remaining(), file_.string(), position_);
+           count, escaped(what), remaining(), file_.string(), position_);
     const auto taken = bytes_.subspan(position_, static_cast<size_t>(count));
     position_ += taken.size();
     return taken;

@@ -5,10 +5,10 @@
 #include <unordered_map>
 
 #include <fmt/ranges.h>
+
 #include "checkpoints/gguf_header.h"
 #include "checkpoints/mapped_file.h"
 #include "checkpoints/quote.h"
-
 #include "kernels/common/error.h"
 
 namespace graft {

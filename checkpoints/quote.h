@@ -7,9 +7,9 @@
 
 namespace graft {
 
-// "text" in quotation marks: control characters and quotes escaped, cut after 120 bytes.
-inline std::string quote(std::string_view text) {
-  std::string out = "\"";
+// Control characters and quotes escaped, cut after 120 bytes.
+inline std::string escaped(std::string_view text) {
+  std::string out;
   for (const char c : text.substr(0, 120)) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20 || byte == 0x7f)
@@ -19,7 +19,10 @@ inline std::string quote(std::string_view text) {
     else
       out += c;
   }
-  return out + (text.size() > 120 ? "...\"" : "\"");
+  return out + (text.size() > 120 ? "..." : "");
 }
+
+// The same in quotation marks.
+inline std::string quote(std::string_view text) { return '"' + escaped(text) + '"'; }
 
 }  // namespace graft
