@@ -1,5 +1,5 @@
-// The interface of libgraft_arrow.so, without Arrow types. The module is loaded only when a Parquet file is read, so that the program
-// starts, and runs on other data, without Arrow.
+// The interface of libgraft_arrow.so, without Arrow types. The module is loaded only when a Parquet file is read, so that the
+// program starts, and runs on other data, without Arrow.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -11,15 +11,15 @@ namespace graft {
 // One column as text: strings as they are, numbers, truth values and dates as Arrow prints them; null stays null.
 struct TableColumn {
   std::string name;
-  std::string type;                                // Arrow's name, for messages
-  bool is_text = true;                             // false: a list, a struct, ...: no values
+  std::string type;     // Arrow's name, for messages
+  bool is_text = true;  // false: a list, a struct, ...: no values
   std::vector<std::optional<std::string>> values;
 };
 
 struct Table {
   int64_t num_rows = 0;
   std::vector<TableColumn> columns;
-  std::string error;                               // not empty: nothing else is valid
+  std::string error;  // not empty: nothing else is valid
 };
 
 // The type of the function `graft_read_parquet` that the module exports. Never throws.

@@ -18,11 +18,13 @@ std::filesystem::path module_path() {
 
 ReadParquetFunction* load_module() {
   const std::string path = module_path().string();
-  void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);   // never closed: Arrow keeps threads and memory pools
+  void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: Arrow keeps threads and memory pools
   void* function = module ? dlsym(module, "graft_read_parquet") : nullptr;
   if (!function) {
-    throw MachineError("data", fmt::format("expected libgraft_arrow.so, which reads Parquet, got \"{}\" — build the target graft_arrow, "
-                                           "or convert the file to JSONL or CSV", dlerror()));
+    throw MachineError(
+        "data", fmt::format("expected libgraft_arrow.so, which reads Parquet, got \"{}\" — build the target graft_arrow, "
+                            "or convert the file to JSONL or CSV",
+                            dlerror()));
   }
   return reinterpret_cast<ReadParquetFunction*>(function);
 }
@@ -33,7 +35,8 @@ Table read_parquet(const std::filesystem::path& path) {
   static ReadParquetFunction* const read = load_module();
   Table table;
   read(path.c_str(), &table);
-  if (!table.error.empty()) fail("data", "expected a Parquet file, got \"{}\" ({}) — write the file anew", table.error, path.string());
+  if (!table.error.empty())
+    fail("data", "expected a Parquet file, got \"{}\" ({}) — write the file anew", table.error, path.string());
   return table;
 }
 

@@ -17,9 +17,12 @@ bool is_tool_role(const std::string& role) { return role == "tool" || role == "f
 
 void check_parts(const Json& parts, size_t number) {
   for (const Json& part : parts) {
-    const bool is_text = part.is_object() && part.value("type", Json("text")) == "text" && part.contains("text") && part["text"].is_string();
+    const bool is_text =
+        part.is_object() && part.value("type", Json("text")) == "text" && part.contains("text") && part["text"].is_string();
     if (!is_text) {
-      fail_row("message {}: expected content parts {{\"type\": \"text\", \"text\": ...}}; images and sound cannot be trained on", number);
+      fail_row(
+          "message {}: expected content parts {{\"type\": \"text\", \"text\": ...}}; images and sound cannot be trained on",
+          number);
     }
   }
 }
@@ -28,17 +31,21 @@ void check_message(const Json& message, size_t number) {
   if (!message.is_object()) fail_row("message {}: expected an object with role and content, got {}", number, type_of(message));
   const auto role = message.find("role");
   if (role == message.end() && message.contains("from") && message.contains("value")) {
-    fail_row("message {}: \"from\" and \"value\" (ShareGPT): rename them to \"role\" (human: user, gpt: assistant) and \"content\"", number);
+    fail_row(
+        "message {}: \"from\" and \"value\" (ShareGPT): rename them to \"role\" (human: user, gpt: assistant) and \"content\"",
+        number);
   }
   if (role == message.end()) fail_row("message {} has no \"role\"", number);
   if (!role->is_string()) fail_row("message {}: expected a text as role, got {}", number, type_of(*role));
   const std::string& name = role->get_ref<const std::string&>();
   if (std::find(kRoles.begin(), kRoles.end(), name) == kRoles.end()) {
-    fail_row("message {}: unknown role \"{}\"; known are {}", number, name, "system, developer, user, assistant, tool, function, ipython");
+    fail_row("message {}: unknown role \"{}\"; known are {}", number, name,
+             "system, developer, user, assistant, tool, function, ipython");
   }
   const auto calls = message.find("tool_calls");
   const bool has_calls = calls != message.end() && !calls->is_null();
-  if (has_calls && (!calls->is_array() || calls->empty())) fail_row("message {}: expected tool_calls to be a list with entries", number);
+  if (has_calls && (!calls->is_array() || calls->empty()))
+    fail_row("message {}: expected tool_calls to be a list with entries", number);
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
     if (!has_calls) fail_row("message {} ({}) has {} content", number, name, content == message.end() ? "no" : "null");

@@ -9,8 +9,8 @@ class CsvReader {
  public:
   CsvReader(std::string_view bytes, char delimiter) : bytes_(bytes), delimiter_(delimiter) {}
 
-  // The next record that is no empty line; false at the end. After a RowProblem the reader stands at the next line, or at the end when
-  // a quote stays open.
+  // The next record that is no empty line; false at the end. After a RowProblem the reader stands at the next line, or at the
+  // end when a quote stays open.
   bool next(std::vector<std::string>& record, int64_t& line) {
     while (at_ < bytes_.size() && is_line_end(bytes_[at_])) skip_line_end();
     if (at_ == bytes_.size()) return false;

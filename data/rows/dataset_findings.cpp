@@ -13,7 +13,9 @@ using Severity = DatasetFinding::Severity;
 
 std::string rows_text(size_t count) { return fmt::format("{} row{}", count, count == 1 ? "" : "s"); }
 
-std::array<const DatasetSplit*, 3> splits_of(const Dataset& dataset) { return {&dataset.train, &dataset.validation, &dataset.test}; }
+std::array<const DatasetSplit*, 3> splits_of(const Dataset& dataset) {
+  return {&dataset.train, &dataset.validation, &dataset.test};
+}
 
 std::string place_of(const Dataset& dataset, const RowPlace& place) {
   return row_place(splits_of(dataset)[static_cast<size_t>(place.split)]->rows[static_cast<size_t>(place.row)]);
@@ -21,11 +23,15 @@ std::string place_of(const Dataset& dataset, const RowPlace& place) {
 
 void add_over_long(const DatasetSplit& split, const DatasetRequest& request, std::vector<DatasetFinding>& findings) {
   if (split.over_long.empty()) return;
-  const char* done = request.over_long == OverLong::kDrop       ? "dropped (data.over_long: drop)"
-                     : request.over_long == OverLong::kTruncate ? "cut to it (data.over_long: truncate)"
-                                                                : "refused (data.over_long: error): raise data.max_tokens, or choose truncate or drop";
-  DatasetFinding finding{request.over_long == OverLong::kError ? Severity::kError : Severity::kWarning, "over_long",
-                         fmt::format("{} of {} longer than data.max_tokens {}: {}", rows_text(split.over_long.size()), split.name, request.max_tokens, done), {}};
+  const char* done = request.over_long == OverLong::kDrop ? "dropped (data.over_long: drop)"
+                     : request.over_long == OverLong::kTruncate
+                         ? "cut to it (data.over_long: truncate)"
+                         : "refused (data.over_long: error): raise data.max_tokens, or choose truncate or drop";
+  DatasetFinding finding{request.over_long == OverLong::kError ? Severity::kError : Severity::kWarning,
+                         "over_long",
+                         fmt::format("{} of {} longer than data.max_tokens {}: {}", rows_text(split.over_long.size()),
+                                     split.name, request.max_tokens, done),
+                         {}};
   for (const OverLongRow& row : split.over_long) {
     finding.places.push_back(fmt::format("{}: {} tokens", row_place(split.rows[static_cast<size_t>(row.row)]), row.length));
   }
@@ -33,17 +39,19 @@ void add_over_long(const DatasetSplit& split, const DatasetRequest& request, std
 }
 
 // matches of (row split, other split) as a finding, if there are any.
-void add_matches(const Dataset& dataset, const std::vector<TextMatch>& matches, int64_t split, int64_t other, Severity severity, const char* code,
-                 const std::string& what, std::vector<DatasetFinding>& findings) {
+void add_matches(const Dataset& dataset, const std::vector<TextMatch>& matches, int64_t split, int64_t other, Severity severity,
+                 const char* code, const std::string& what, std::vector<DatasetFinding>& findings) {
   DatasetFinding finding{severity, code, "", {}};
   for (const TextMatch& match : matches) {
     if (match.row.split != split || match.other.split != other) continue;
     const std::string similarity = match.similarity < 1 ? fmt::format(" (similarity {:.2f})", match.similarity) : "";
-    finding.places.push_back(fmt::format("{} = {}{}", place_of(dataset, match.row), place_of(dataset, match.other), similarity));
+    finding.places.push_back(
+        fmt::format("{} = {}{}", place_of(dataset, match.row), place_of(dataset, match.other), similarity));
   }
   if (finding.places.empty()) return;
-  finding.message = fmt::format("{} of {} {} {}", rows_text(finding.places.size()), splits_of(dataset)[static_cast<size_t>(split)]->name, what,
-                                split == other ? "within it" : splits_of(dataset)[static_cast<size_t>(other)]->name);
+  finding.message =
+      fmt::format("{} of {} {} {}", rows_text(finding.places.size()), splits_of(dataset)[static_cast<size_t>(split)]->name,
+                  what, split == other ? "within it" : splits_of(dataset)[static_cast<size_t>(other)]->name);
   findings.push_back(std::move(finding));
 }
 
@@ -58,7 +66,8 @@ void add_conflicts(const Dataset& dataset, std::vector<DatasetFinding>& findings
     finding.places.push_back(std::move(rows));
   }
   if (finding.places.empty()) return;
-  finding.message = fmt::format("{} text{} with two labels: the model cannot learn both", finding.places.size(), finding.places.size() == 1 ? "" : "s");
+  finding.message = fmt::format("{} text{} with two labels: the model cannot learn both", finding.places.size(),
+                                finding.places.size() == 1 ? "" : "s");
   findings.push_back(std::move(finding));
 }
 
@@ -68,10 +77,12 @@ void add_unknown_labels(const Dataset& dataset, std::vector<DatasetFinding>& fin
   for (const DatasetSplit* split : {&dataset.validation, &dataset.test}) {
     DatasetFinding finding{Severity::kWarning, "unknown_label", "", {}};
     for (const auto& [label, count] : split->statistics.rows_per_label) {
-      if (!known.contains(label)) finding.places.push_back(fmt::format("\"{}\": {}", label, rows_text(static_cast<size_t>(count))));
+      if (!known.contains(label))
+        finding.places.push_back(fmt::format("\"{}\": {}", label, rows_text(static_cast<size_t>(count))));
     }
     if (finding.places.empty()) continue;
-    finding.message = fmt::format("{} label{} of {} never stand in train", finding.places.size(), finding.places.size() == 1 ? "" : "s", split->name);
+    finding.message = fmt::format("{} label{} of {} never stand in train", finding.places.size(),
+                                  finding.places.size() == 1 ? "" : "s", split->name);
     findings.push_back(std::move(finding));
   }
 }
@@ -102,7 +113,8 @@ SplitStatistics statistics_of(const DatasetSplit& split, const Sequences& sequen
   return statistics;
 }
 
-void add_length_findings(const DatasetSplit& split, const Sequences& sequences, const DatasetRequest& request, std::vector<DatasetFinding>& findings) {
+void add_length_findings(const DatasetSplit& split, const Sequences& sequences, const DatasetRequest& request,
+                         std::vector<DatasetFinding>& findings) {
   add_over_long(split, request, findings);
   const auto add = [&](Severity severity, const char* code, const std::vector<int64_t>& rows, const std::string& what) {
     if (rows.empty()) return;
@@ -115,9 +127,11 @@ void add_length_findings(const DatasetSplit& split, const Sequences& sequences, 
   for (size_t row = 0; row < split.rows.size(); ++row) {
     if (split.rows[row].kind == RowKind::kPrompt) prompts.push_back(static_cast<int64_t>(row));
   }
-  if (!request.prompts_may_train) add(Severity::kError, "nothing_supervised", prompts, "of format prompts, which has no answers to learn from");
+  if (!request.prompts_may_train)
+    add(Severity::kError, "nothing_supervised", prompts, "of format prompts, which has no answers to learn from");
   add(Severity::kNote, "cut_documents", sequences.cut_documents,
-      fmt::format("of format text cut into windows of data.max_tokens {}, {} sequences in all", request.max_tokens, sequences.tokens.num_rows()));
+      fmt::format("of format text cut into windows of data.max_tokens {}, {} sequences in all", request.max_tokens,
+                  sequences.tokens.num_rows()));
   if (!split.rows.empty() && sequences.tokens.num_rows() == 0) {
     findings.push_back({Severity::kError, "nothing_supervised", fmt::format("no row of {} is left", split.name), {}});
   }
@@ -128,16 +142,21 @@ void add_duplicate_findings(const Dataset& dataset, std::vector<DatasetFinding>&
   for (int64_t split = 0; split < 3; ++split) {
     for (int64_t other = 0; other <= split; ++other) {
       const bool is_leak = split != other;
-      // A validation text that was trained on misleads the choice of checkpoint; a test text that was is reported beside the score.
+      // A validation text that was trained on misleads the choice of checkpoint; a test text that was is reported beside the
+      // score.
       const Severity severity = split == 1 && is_leak ? Severity::kError : is_leak ? Severity::kWarning : Severity::kNote;
       const char* code = !is_leak ? "duplicates" : split == 1 ? "validation_leak" : "test_leak";
-      add_matches(dataset, found.exact, split, other, severity, code, is_leak ? "whose text also stands in" : "with a text that stands before", findings);
+      add_matches(dataset, found.exact, split, other, severity, code,
+                  is_leak ? "whose text also stands in" : "with a text that stands before", findings);
       add_matches(dataset, found.near, split, other, is_leak ? Severity::kWarning : Severity::kNote, "near_duplicates",
                   "with a near-duplicate (word 5-grams, Jaccard above 0.5) in", findings);
     }
   }
   if (!found.near_was_searched) {
-    findings.push_back({Severity::kNote, "near_duplicates", fmt::format("near-duplicates were not searched: more than {} word 5-grams", kMaxShingles), {}});
+    findings.push_back({Severity::kNote,
+                        "near_duplicates",
+                        fmt::format("near-duplicates were not searched: more than {} word 5-grams", kMaxShingles),
+                        {}});
   }
   add_conflicts(dataset, findings);
   add_unknown_labels(dataset, findings);

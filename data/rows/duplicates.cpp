@@ -67,7 +67,7 @@ void rank_by_rarity(std::vector<Text>& texts) {
   for (const Text& text : texts) {
     for (const uint64_t shingle : text.shingles) ++counts[shingle];
   }
-  std::vector<std::pair<uint64_t, uint64_t>> order;   // count, shingle
+  std::vector<std::pair<uint64_t, uint64_t>> order;  // count, shingle
   for (const auto& [shingle, count] : counts) order.emplace_back(count, shingle);
   std::sort(order.begin(), order.end());
   for (size_t rank = 0; rank < order.size(); ++rank) counts[order[rank].second] = rank;
@@ -77,7 +77,8 @@ void rank_by_rarity(std::vector<Text>& texts) {
   }
 }
 
-// Two sets with a Jaccard index above t share more than t*|x| elements, so they share one of the first |x| - floor(t*|x|) of each.
+// Two sets with a Jaccard index above t share more than t*|x| elements, so they share one of the first |x| - floor(t*|x|) of
+// each.
 size_t prefix_length(const Text& text, double threshold) {
   const auto size = static_cast<double>(text.shingles.size());
   return text.shingles.size() - static_cast<size_t>(std::floor(threshold * size));
@@ -88,7 +89,8 @@ class NearDuplicateSearch {
   NearDuplicateSearch(const std::vector<Text>& texts, size_t num_splits, double threshold)
       : texts_(texts), num_splits_(num_splits), threshold_(threshold), last_seen_by_(texts.size(), texts.size()) {
     for (size_t text = 0; text < texts.size(); ++text) {
-      for (size_t index = 0; index < prefix_length(texts[text], threshold); ++index) holders_[texts[text].shingles[index]].push_back(text);
+      for (size_t index = 0; index < prefix_length(texts[text], threshold); ++index)
+        holders_[texts[text].shingles[index]].push_back(text);
     }
   }
 
@@ -104,7 +106,9 @@ class NearDuplicateSearch {
         last_seen_by_[other] = text;
         if (!sizes_allow(texts_[text], texts_[other])) continue;
         const auto other_rows = first_rows(texts_[other]);
-        if (std::none_of(other_rows.begin(), other_rows.end(), [&](const RowPlace& place) { return is_open(static_cast<size_t>(place.split)); })) continue;
+        if (std::none_of(other_rows.begin(), other_rows.end(),
+                         [&](const RowPlace& place) { return is_open(static_cast<size_t>(place.split)); }))
+          continue;
         const double similarity = jaccard(texts_[text].shingles, texts_[other].shingles);
         if (similarity <= threshold_) continue;
         for (const RowPlace& place : other_rows) {
@@ -134,9 +138,8 @@ class NearDuplicateSearch {
 };
 
 int64_t count(const std::vector<TextMatch>& matches, int64_t split, int64_t other_split) {
-  return std::count_if(matches.begin(), matches.end(), [&](const TextMatch& match) {
-    return match.row.split == split && match.other.split == other_split;
-  });
+  return std::count_if(matches.begin(), matches.end(),
+                       [&](const TextMatch& match) { return match.row.split == split && match.other.split == other_split; });
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 namespace graft {
 namespace {
 
-constexpr size_t kRowsAtOnce = 16;   // one claim of a thread
+constexpr size_t kRowsAtOnce = 16;  // one claim of a thread
 
 // Encodes rows into `encoded`; a row that cannot be encoded leaves its reason in `reasons`.
 class ParallelEncoder {
@@ -48,7 +48,7 @@ class ParallelEncoder {
         for (size_t row = begin; row < end; ++row) encode(row);
         done_ += static_cast<int64_t>(end - begin);
       }
-    } catch (...) {   // memory; a bug: not this row's fault
+    } catch (...) {  // memory; a bug: not this row's fault
       const std::lock_guard guard(mutex_);
       failure_ = std::current_exception();
       next_ = rows_.size();
@@ -63,7 +63,8 @@ class ParallelEncoder {
       encoded[row].text.clear();
     } catch (const UserError& error) {
       std::string reason = error.what();
-      if (const size_t end = reason.find("] "); reason.starts_with("[graft.") && end != std::string::npos) reason.erase(0, end + 2);
+      if (const size_t end = reason.find("] "); reason.starts_with("[graft.") && end != std::string::npos)
+        reason.erase(0, end + 2);
       reasons[row] = std::move(reason);
     }
   }
@@ -80,7 +81,8 @@ class ParallelEncoder {
 
 EncodedText encode_document(const Tokenizer& tokenizer, const std::string& text) {
   EncodedText encoded{text, tokenizer.encode(text, true), {}};
-  if (tokenizer.eos_id && (encoded.ids.empty() || encoded.ids.back() != *tokenizer.eos_id)) encoded.ids.push_back(*tokenizer.eos_id);
+  if (tokenizer.eos_id && (encoded.ids.empty() || encoded.ids.back() != *tokenizer.eos_id))
+    encoded.ids.push_back(*tokenizer.eos_id);
   encoded.supervised.assign(encoded.ids.size(), 1);
   return encoded;
 }
@@ -92,7 +94,8 @@ EncodedText encode_row(const TemplateContext& context, const Row& row) {
   return row.kind == RowKind::kPrompt ? encode_prompt(context, row.json) : encode_conversation(context, row.json);
 }
 
-TokenTable encode_rows(const TemplateContext& context, std::span<const Row> rows, int threads, const std::function<void(int64_t)>& progress) {
+TokenTable encode_rows(const TemplateContext& context, std::span<const Row> rows, int threads,
+                       const std::function<void(int64_t)>& progress) {
   if (threads <= 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   ParallelEncoder encoder(context, rows);
   encoder.run(threads, progress);
@@ -102,7 +105,8 @@ TokenTable encode_rows(const TemplateContext& context, std::span<const Row> rows
     if (encoder.reasons[row]) problems.add(row_place(rows[row]), *encoder.reasons[row]);
     table.add(encoder.encoded[row].ids, encoder.encoded[row].supervised);
   }
-  problems.throw_if_any("rows that the chat template and the tokenizer take", "mend these rows, or set data.template to another template");
+  problems.throw_if_any("rows that the chat template and the tokenizer take",
+                        "mend these rows, or set data.template to another template");
   return table;
 }
 
@@ -117,7 +121,8 @@ std::vector<std::pair<int64_t, int64_t>> document_windows(int64_t length, int64_
 
 std::vector<std::vector<int32_t>> split_document(const std::vector<int32_t>& ids, int64_t max_tokens) {
   std::vector<std::vector<int32_t>> parts;
-  for (const auto& [begin, end] : document_windows(static_cast<int64_t>(ids.size()), max_tokens)) parts.emplace_back(ids.begin() + begin, ids.begin() + end);
+  for (const auto& [begin, end] : document_windows(static_cast<int64_t>(ids.size()), max_tokens))
+    parts.emplace_back(ids.begin() + begin, ids.begin() + end);
   return parts;
 }
 
@@ -152,7 +157,8 @@ Sequences limit_lengths(std::span<const Row> rows, const TokenTable& encoded, in
       add(row, 0, length);
     }
     const int64_t last = sequences.tokens.num_rows() - 1;
-    if (kind != RowKind::kPrompt && count_targets(sequences.tokens.row(last).supervised) == 0) sequences.without_targets.push_back(row);
+    if (kind != RowKind::kPrompt && count_targets(sequences.tokens.row(last).supervised) == 0)
+      sequences.without_targets.push_back(row);
   }
   return sequences;
 }

@@ -11,13 +11,14 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxDepth = 128;
-constexpr size_t kMaxKeys = 4096;   // nlohmann's ordered object looks keys up one by one
+constexpr size_t kMaxKeys = 4096;  // nlohmann's ordered object looks keys up one by one
 
 // nlohmann's message without its preamble and without what it last read: that is the user's text.
 std::string reason_of(const std::string& what) {
   std::string reason = what;
   if (const size_t colon = reason.find(": "); colon != std::string::npos) reason.erase(0, colon + 2);
-  if (const size_t dash = reason.find(" - "); reason.starts_with("syntax error") && dash != std::string::npos) reason.erase(0, dash + 3);
+  if (const size_t dash = reason.find(" - "); reason.starts_with("syntax error") && dash != std::string::npos)
+    reason.erase(0, dash + 3);
   const std::string_view read = "; last read: '";
   if (const size_t begin = reason.find(read); begin != std::string::npos) {
     size_t end = reason.rfind("'; expected ");
@@ -37,7 +38,8 @@ class JsonBuilder : public nlohmann::json_sax<Json> {
   bool number_integer(number_integer_t value) override { return put(value); }
   bool number_unsigned(number_unsigned_t value) override { return put(value); }
   bool number_float(number_float_t value, const string_t& text) override {
-    if (text.find_first_of(".eE") == string_t::npos) fail_row("an integer beyond 64 bits, which would be rounded: write it as a string");
+    if (text.find_first_of(".eE") == string_t::npos)
+      fail_row("an integer beyond 64 bits, which would be rounded: write it as a string");
     return put(value);
   }
   bool string(string_t& value) override { return put(std::move(value)); }

@@ -16,8 +16,9 @@ class JsonProblem : public RowProblem {
   int64_t column;
 };
 
-// Keys keep their order. Errors: syntax, duplicate keys, integers beyond 64 bits (they would turn into rounded doubles), nesting
-// deeper than 128, more than 4,096 keys in one object. `line` must be valid UTF-8. Row text does not appear in the messages.
+// Keys keep their order. Errors: syntax, duplicate keys, integers beyond 64 bits (they would turn into rounded doubles),
+// nesting deeper than 128, more than 4,096 keys in one object. `line` must be valid UTF-8. Row text does not appear in the
+// messages.
 nlohmann::ordered_json parse_json_line(std::string_view line);
 
 }  // namespace graft

@@ -18,7 +18,8 @@ CharacterKind kind_of(utf8proc_int32_t c) {
   if (c == '_') return CharacterKind::kWord;
   if (c == '*' || c == '/' || c == '%' || c == '#' || c == '@' || c == '&') return CharacterKind::kSingle;
   const auto category = utf8proc_category(c);
-  if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NO) return is_cjk(c) ? CharacterKind::kSingle : CharacterKind::kWord;
+  if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NO)
+    return is_cjk(c) ? CharacterKind::kSingle : CharacterKind::kWord;
   if (category >= UTF8PROC_CATEGORY_SM && category <= UTF8PROC_CATEGORY_SO) return CharacterKind::kSingle;
   return CharacterKind::kSeparator;
 }
@@ -37,9 +38,9 @@ uint64_t hash_text(std::string_view text) {
 std::string normalised_text(std::string_view text) {
   utf8proc_uint8_t* mapped = nullptr;
   const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT | UTF8PROC_CASEFOLD);
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
-                                   &mapped, options);
-  if (length < 0) return std::string(text);   // no valid UTF-8: read_rows let none through
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                   static_cast<utf8proc_ssize_t>(text.size()), &mapped, options);
+  if (length < 0) return std::string(text);  // no valid UTF-8: read_rows let none through
   const std::string folded(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
   std::free(mapped);
   std::string words;

@@ -1,5 +1,5 @@
-// What makes two texts "the same": lower case, NFKC, words and symbols separated by one space. Punctuation does not count, so "Where is
-// my card?" and "where is my card" are one text ("x + 1" and "x * 1" are two).
+// What makes two texts "the same": lower case, NFKC, words and symbols separated by one space. Punctuation does not count, so
+// "Where is my card?" and "where is my card" are one text ("x + 1" and "x * 1" are two).
 #pragma once
 #include <cstdint>
 #include <string>

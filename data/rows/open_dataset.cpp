@@ -37,13 +37,15 @@ void encode_split(DatasetSplit& split, const DatasetRequest& request, std::vecto
   const auto total = static_cast<int64_t>(split.rows.size());
   StoreOptions store{.cache = request.cache, .threads = request.threads, .log = request.log};
   if (request.progress) store.progress = [&](int64_t done) { request.progress("tokenising " + split.name, done, total); };
-  Sequences sequences = limit_lengths(split.rows, encode_through_store(request.context, split.rows, store), request.max_tokens, request.over_long);
+  Sequences sequences = limit_lengths(split.rows, encode_through_store(request.context, split.rows, store), request.max_tokens,
+                                      request.over_long);
   split.over_long = sequences.over_long;
   split.statistics = statistics_of(split, sequences, request.over_long);
   add_length_findings(split, sequences, request, findings);
   split.tokens = std::move(sequences.tokens);
   split.row_of = std::move(sequences.row_of);
-  for (int64_t sequence = 0; sequence < split.num_sequences(); ++sequence) split.lengths.push_back(split.tokens.length(sequence));
+  for (int64_t sequence = 0; sequence < split.num_sequences(); ++sequence)
+    split.lengths.push_back(split.tokens.length(sequence));
 }
 
 }  // namespace
@@ -58,7 +60,8 @@ std::vector<TokenSpan> DatasetSplit::spans(const std::vector<int64_t>& sequences
 }
 
 bool Dataset::has_errors() const {
-  return std::any_of(findings.begin(), findings.end(), [](const DatasetFinding& finding) { return finding.severity == DatasetFinding::Severity::kError; });
+  return std::any_of(findings.begin(), findings.end(),
+                     [](const DatasetFinding& finding) { return finding.severity == DatasetFinding::Severity::kError; });
 }
 
 void Dataset::require_usable() const {
@@ -66,22 +69,30 @@ void Dataset::require_usable() const {
   for (const DatasetFinding& finding : findings) {
     if (finding.severity != DatasetFinding::Severity::kError) continue;
     text += "\n  " + finding.message;
-    for (size_t place = 0; place < std::min(finding.places.size(), RowProblems::kShown); ++place) text += "\n    " + finding.places[place];
-    if (finding.places.size() > RowProblems::kShown) text += fmt::format("\n    ... and {} more", finding.places.size() - RowProblems::kShown);
+    for (size_t place = 0; place < std::min(finding.places.size(), RowProblems::kShown); ++place)
+      text += "\n    " + finding.places[place];
+    if (finding.places.size() > RowProblems::kShown)
+      text += fmt::format("\n    ... and {} more", finding.places.size() - RowProblems::kShown);
   }
-  if (!text.empty()) fail("data", "expected data that can be trained on, got{}\n— mend the rows or the recipe; `graft plan` lists all of it", text);
+  if (!text.empty())
+    fail("data", "expected data that can be trained on, got{}\n— mend the rows or the recipe; `graft plan` lists all of it",
+         text);
 }
 
 Dataset open_dataset(const DatasetRequest& request) {
-  if (request.train.empty() && request.validation.empty() && request.test.empty()) fail("data", "expected a data source, got none — see data.train");
+  if (request.train.empty() && request.validation.empty() && request.test.empty())
+    fail("data", "expected a data source, got none — see data.train");
   if (request.validation_fraction != 0 && !request.validation.empty()) {
-    fail("data", "expected validation rows or validation_fraction, got both — remove one of data.validation and data.validation_fraction");
+    fail("data",
+         "expected validation rows or validation_fraction, got both — remove one of data.validation and "
+         "data.validation_fraction");
   }
   Dataset dataset;
   dataset.train = {.name = "train", .rows = read_sources(request.train)};
   dataset.validation = {.name = "validation", .rows = read_sources(request.validation)};
   dataset.test = {.name = "test", .rows = read_sources(request.test)};
-  if (request.validation_fraction != 0) dataset.validation.rows = take(dataset.train.rows, validation_rows(dataset.train.rows, request.validation_fraction));
+  if (request.validation_fraction != 0)
+    dataset.validation.rows = take(dataset.train.rows, validation_rows(dataset.train.rows, request.validation_fraction));
   for (DatasetSplit* split : {&dataset.train, &dataset.validation, &dataset.test}) {
     if (!split->rows.empty()) encode_split(*split, request, dataset.findings);
   }

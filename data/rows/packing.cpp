@@ -33,7 +33,9 @@ struct Epoch {
 }  // namespace
 
 int64_t steps_per_epoch(int64_t num_rows, int64_t batch_rows) {
-  if (num_rows < 0 || batch_rows < 1) fail("data", "expected rows and at least 1 row a step, got {} rows, batch_rows {} — see optimizer.batch_rows", num_rows, batch_rows);
+  if (num_rows < 0 || batch_rows < 1)
+    fail("data", "expected rows and at least 1 row a step, got {} rows, batch_rows {} — see optimizer.batch_rows", num_rows,
+         batch_rows);
   return (num_rows + batch_rows - 1) / batch_rows;
 }
 
@@ -50,7 +52,8 @@ std::vector<int64_t> permutation_of_epoch(int64_t num_rows, uint64_t seed, int64
 
 std::vector<int64_t> rows_of_step(int64_t num_rows, int64_t batch_rows, uint64_t seed, int64_t step) {
   const int64_t steps = steps_per_epoch(num_rows, batch_rows);
-  if (steps == 0 || step < 0) fail("data", "expected a step of a data set with rows, got step {} of {} rows — see data.train", step, num_rows);
+  if (steps == 0 || step < 0)
+    fail("data", "expected a step of a data set with rows, got step {} of {} rows — see data.train", step, num_rows);
   thread_local Epoch last;
   const int64_t epoch = step / steps;
   if (last.num_rows != num_rows || last.seed != seed || last.epoch != epoch) {
@@ -62,13 +65,13 @@ std::vector<int64_t> rows_of_step(int64_t num_rows, int64_t batch_rows, uint64_t
 
 MicroBatches pack_rows(const std::vector<int64_t>& rows, const std::vector<int64_t>& lengths, int64_t pack_tokens) {
   if (pack_tokens < 1) fail("data", "expected at least 1 token a micro-batch, got {} — see data.pack_tokens", pack_tokens);
-  std::vector<size_t> order(rows.size());   // positions in `rows`, longest first
+  std::vector<size_t> order(rows.size());  // positions in `rows`, longest first
   std::iota(order.begin(), order.end(), 0);
   const auto length_at = [&](size_t position) { return lengths.at(static_cast<size_t>(rows[position])); };
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return length_at(a) > length_at(b); });
   std::vector<std::vector<size_t>> bins;
   std::vector<int64_t> room;
-  size_t first_open = 0;   // bins before this one have no room for even one token
+  size_t first_open = 0;  // bins before this one have no room for even one token
   for (const size_t position : order) {
     const int64_t length = length_at(position);
     size_t bin = first_open;
@@ -109,7 +112,8 @@ PackedArrays make_packed(const std::vector<TokenSpan>& documents) {
 }
 
 int64_t count_targets(std::span<const uint8_t> supervised) {
-  return supervised.empty() ? 0 : std::count_if(supervised.begin() + 1, supervised.end(), [](uint8_t flag) { return flag != 0; });
+  return supervised.empty() ? 0
+                            : std::count_if(supervised.begin() + 1, supervised.end(), [](uint8_t flag) { return flag != 0; });
 }
 
 }  // namespace graft

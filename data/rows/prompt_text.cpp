@@ -53,7 +53,10 @@ std::string column_text(const nlohmann::ordered_json& record, const std::string&
   }
   if (found->is_string()) return found->get<std::string>();
   if (found->is_number() || found->is_boolean()) return found->dump();
-  fail_row("column \"{}\" is {}, expected text", column, found->is_null() ? "null" : found->is_array() ? "a list" : "an object");
+  fail_row("column \"{}\" is {}, expected text", column,
+           found->is_null()    ? "null"
+           : found->is_array() ? "a list"
+                               : "an object");
 }
 
 }  // namespace graft

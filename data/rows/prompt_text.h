@@ -16,7 +16,10 @@ class PromptText {
   std::string fill(const nlohmann::ordered_json& record) const;
 
  private:
-  struct Piece { bool is_column; std::string text; };
+  struct Piece {
+    bool is_column;
+    std::string text;
+  };
   std::vector<Piece> pieces_;
 };
 

@@ -92,7 +92,7 @@ void read_parquet_file(const fs::path& path, FileRows& file) {
       Json record = Json::object();
       for (const TableColumn& column : table.columns) {
         if (!column.is_text) {
-          record[column.name] = Json::array();   // column_text refuses it, if it is asked for
+          record[column.name] = Json::array();  // column_text refuses it, if it is asked for
           continue;
         }
         const auto& value = column.values[static_cast<size_t>(row)];
@@ -113,19 +113,28 @@ enum class FileForm { kJson, kCsv, kTsv, kParquet, kDocument };
 
 FileForm form_of(const fs::path& path, const SourceOptions& source) {
   const std::string ending = path.extension().string();
-  const bool is_json = ending == ".jsonl" || ending == ".ndjson" || ending == ".json", is_document = ending == ".md" || ending == ".txt";
+  const bool is_json = ending == ".jsonl" || ending == ".ndjson" || ending == ".json",
+             is_document = ending == ".md" || ending == ".txt";
   if (!is_json && !is_document && ending != ".csv" && ending != ".tsv" && ending != ".parquet") {
     fail("data", "expected a file that ends in .jsonl, .ndjson, .json, .csv, .tsv or .parquet{}, got {} — convert or rename it",
          source.format == "text" ? ", .md or .txt" : "", path.string());
   }
   if (ending == ".parquet" && source.format == "messages") {
-    fail("data", "expected conversations as JSONL, got Parquet ({}) — its columns pad tool calls with nulls; write JSONL, which is kept as it is", path.string());
-  }
-  if (is_document && (source.format != "text" || source.text)) {
-    fail("data", "expected format text without a column for a document, got format {} ({}) — .md and .txt files have no columns", source.format,
+    fail("data",
+         "expected conversations as JSONL, got Parquet ({}) — its columns pad tool calls with nulls; write JSONL, which is "
+         "kept as it is",
          path.string());
   }
-  return is_json ? FileForm::kJson : is_document ? FileForm::kDocument : ending == ".csv" ? FileForm::kCsv : ending == ".tsv" ? FileForm::kTsv : FileForm::kParquet;
+  if (is_document && (source.format != "text" || source.text)) {
+    fail("data",
+         "expected format text without a column for a document, got format {} ({}) — .md and .txt files have no columns",
+         source.format, path.string());
+  }
+  return is_json            ? FileForm::kJson
+         : is_document      ? FileForm::kDocument
+         : ending == ".csv" ? FileForm::kCsv
+         : ending == ".tsv" ? FileForm::kTsv
+                            : FileForm::kParquet;
 }
 
 void read_text(const std::string& text, FileForm form, FileRows& file) {
@@ -142,7 +151,8 @@ void read_text(const std::string& text, FileForm form, FileRows& file) {
 }
 
 void finish(std::vector<Row>& rows, const RowProblems& problems, const SourceOptions& source, const std::string& path) {
-  problems.throw_if_any(fmt::format("rows of format {} in {}", source.format, path), "mend these rows; none is skipped silently");
+  problems.throw_if_any(fmt::format("rows of format {} in {}", source.format, path),
+                        "mend these rows; none is skipped silently");
   for (Row& row : rows) row.row_id = sha256(row.json.dump());
 }
 
@@ -153,7 +163,8 @@ std::vector<Row> read_rows(const SourceOptions& source) {
   std::error_code error;
   const bool several = is_glob(source.path) || fs::is_directory(source.path, error);
   if (several && source.format != "text") {
-    fail("data", "expected one file for format {}, got a folder or pattern ({}) — name each file as a source of its own", source.format, source.path);
+    fail("data", "expected one file for format {}, got a folder or pattern ({}) — name each file as a source of its own",
+         source.format, source.path);
   }
   std::vector<Row> rows;
   RowProblems problems;

@@ -8,7 +8,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct FormatKeys { const char* format; const char* keys; };   // keys of the source that the format reads
+struct FormatKeys {
+  const char* format;
+  const char* keys;
+};  // keys of the source that the format reads
 constexpr FormatKeys kFormats[] = {{"messages", ""},
                                    {"completion", "prompt completion system"},
                                    {"text", "text"},
@@ -20,13 +23,19 @@ void check_keys(const SourceOptions& source) {
   for (const FormatKeys& known : kFormats) {
     if (source.format == known.format) format = &known;
   }
-  if (!format) fail("data", "expected format messages, completion, text, labelled or prompts, got \"{}\" ({})", source.format, source.path);
-  const std::pair<const char*, const std::optional<std::string>*> keys[] = {{"text", &source.text}, {"label", &source.label},
-      {"prompt", &source.prompt}, {"completion", &source.completion}, {"system", &source.system}};
+  if (!format)
+    fail("data", "expected format messages, completion, text, labelled or prompts, got \"{}\" ({})", source.format,
+         source.path);
+  const std::pair<const char*, const std::optional<std::string>*> keys[] = {{"text", &source.text},
+                                                                            {"label", &source.label},
+                                                                            {"prompt", &source.prompt},
+                                                                            {"completion", &source.completion},
+                                                                            {"system", &source.system}};
   for (const auto& [name, value] : keys) {
     const std::string used = std::string(" ") + format->keys + " ";
     if (value->has_value() && used.find(std::string(" ") + name + " ") == std::string::npos) {
-      fail("data", "expected no `{}` beside format {}, which does not use it ({}) — remove the key", name, source.format, source.path);
+      fail("data", "expected no `{}` beside format {}, which does not use it ({}) — remove the key", name, source.format,
+           source.path);
     }
   }
 }
@@ -40,7 +49,7 @@ std::string not_blank(std::string text, const std::string& what) {
 
 // A member of the record; names the members that exist when it is missing.
 const Json& member(const Json& record, const std::string& name) {
-  if (!record.contains(name)) column_text(record, name);   // throws
+  if (!record.contains(name)) column_text(record, name);  // throws
   return record[name];
 }
 
@@ -77,7 +86,8 @@ Row RecordReader::read(Json record) const {
 
 Row RecordReader::read_messages(Json record) const {
   if (!record.contains("messages") && record.contains("conversations")) {
-    fail_row("no \"messages\", but \"conversations\" (ShareGPT): rename it, its \"from\" to \"role\" and \"value\" to \"content\"");
+    fail_row(
+        "no \"messages\", but \"conversations\" (ShareGPT): rename it, its \"from\" to \"role\" and \"value\" to \"content\"");
   }
   Row row;
   row.text = check_messages(member(record, "messages"));
@@ -101,10 +111,12 @@ Row RecordReader::read_completion(Json record) const {
   }
   if (!completion_ && member(record, "completion").is_array()) {
     check_messages(record["completion"]);
-    if (!has_answer(record["completion"])) fail_row("nothing to train on: \"completion\" has no assistant message with content");
+    if (!has_answer(record["completion"]))
+      fail_row("nothing to train on: \"completion\" has no assistant message with content");
     for (const Json& entry : record["completion"]) messages.push_back(entry);
   } else {
-    messages.push_back(message("assistant", not_blank(completion_ ? completion_->fill(record) : column_text(record, "completion"), "the completion")));
+    messages.push_back(message(
+        "assistant", not_blank(completion_ ? completion_->fill(record) : column_text(record, "completion"), "the completion")));
   }
   check_tools(record);
   row.json["messages"] = std::move(messages);
@@ -140,7 +152,8 @@ Row RecordReader::read_prompt(Json record) const {
   const char* list = record.contains("messages") ? "messages" : "prompt";
   if (!prompt_ && !source_.text && record.contains(list) && record[list].is_array()) {
     row.text = check_messages(record[list]);
-    if (record[list].back()["role"] == "assistant") fail_row("expected a prompt without an answer, but the last message is the assistant's");
+    if (record[list].back()["role"] == "assistant")
+      fail_row("expected a prompt without an answer, but the last message is the assistant's");
     Json messages = Json::array();
     if (source_.system) messages.push_back(message("system", *source_.system));
     for (const Json& entry : record[list]) messages.push_back(entry);

@@ -31,7 +31,8 @@ class RowProblems {
     if (lines_.size() < kShown) lines_.push_back(fmt::format("\n  {}: {}", place, reason));
   }
   void add_all(const RowProblems& other) {
-    for (size_t index = 0; index < other.lines_.size() && lines_.size() < kShown; ++index) lines_.push_back(other.lines_[index]);
+    for (size_t index = 0; index < other.lines_.size() && lines_.size() < kShown; ++index)
+      lines_.push_back(other.lines_[index]);
     count_ += other.count_;
   }
   int64_t count() const { return count_; }

@@ -15,12 +15,12 @@ namespace {
 // Rows of one normalised text.
 struct TextGroup {
   std::string hash;
-  std::string label;             // the least of its labels: a text with two labels still has one place
+  std::string label;  // the least of its labels: a text with two labels still has one place
   std::vector<int64_t> rows;
 };
 
 struct Stratum {
-  std::vector<TextGroup> groups;   // in the order of their hashes
+  std::vector<TextGroup> groups;  // in the order of their hashes
   int64_t num_rows = 0;
   int64_t quota = 0;
   double remainder = 0;
@@ -53,7 +53,7 @@ void set_quotas(std::map<std::string, Stratum>& strata, double fraction, int64_t
     stratum.quota = static_cast<int64_t>(std::floor(share));
     stratum.remainder = share - std::floor(share);
     left -= stratum.quota;
-    order.emplace_back(sha256(label), &stratum);   // ties by hash, so that no part of the alphabet is favoured
+    order.emplace_back(sha256(label), &stratum);  // ties by hash, so that no part of the alphabet is favoured
   }
   std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
     return a.second->remainder != b.second->remainder ? a.second->remainder > b.second->remainder : a.first < b.first;
@@ -64,7 +64,8 @@ void set_quotas(std::map<std::string, Stratum>& strata, double fraction, int64_t
 }  // namespace
 
 std::vector<int64_t> validation_rows(const std::vector<Row>& rows, double fraction) {
-  if (!(fraction >= 0 && fraction < 1)) fail("data", "expected validation_fraction from 0 to below 1, got {} — 0.1 is usual", fraction);
+  if (!(fraction >= 0 && fraction < 1))
+    fail("data", "expected validation_fraction from 0 to below 1, got {} — 0.1 is usual", fraction);
   std::vector<int64_t> chosen;
   if (fraction == 0) return chosen;
   auto strata = strata_of(rows);
@@ -82,7 +83,9 @@ std::vector<int64_t> validation_rows(const std::vector<Row>& rows, double fracti
     }
   }
   if (chosen.empty()) {
-    fail("data", "expected rows for validation, got none of {} with validation_fraction {} — raise it, or name a validation file", rows.size(), fraction);
+    fail("data",
+         "expected rows for validation, got none of {} with validation_fraction {} — raise it, or name a validation file",
+         rows.size(), fraction);
   }
   std::sort(chosen.begin(), chosen.end());
   return chosen;

@@ -54,9 +54,11 @@ bool has_hidden_part(const std::string& name) {
 std::vector<NamedFile> walk(const fs::path& root) {
   std::vector<NamedFile> files;
   std::error_code error;
-  for (auto entry = fs::recursive_directory_iterator(root, error); !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+  for (auto entry = fs::recursive_directory_iterator(root, error); !error && entry != fs::recursive_directory_iterator();
+       entry.increment(error)) {
     std::error_code unreadable;
-    if (entry->is_regular_file(unreadable)) files.push_back({entry->path(), entry->path().lexically_relative(root).generic_string()});
+    if (entry->is_regular_file(unreadable))
+      files.push_back({entry->path(), entry->path().lexically_relative(root).generic_string()});
   }
   if (error) fail("data", "expected a readable folder, got {} ({}) — check its permissions", error.message(), root.string());
   return files;
@@ -102,7 +104,8 @@ std::vector<NamedFile> list_text_files(const std::string& path) {
     files.push_back({path, fs::path(path).filename().string()});
   }
   if (files.empty()) {
-    fail("data", "expected {}, got none ({}) — check the path", is_folder ? "files that end in .md or .txt" : "files that the pattern matches", path);
+    fail("data", "expected {}, got none ({}) — check the path",
+         is_folder ? "files that end in .md or .txt" : "files that the pattern matches", path);
   }
   std::sort(files.begin(), files.end(), [](const NamedFile& a, const NamedFile& b) { return a.name < b.name; });
   return files;

@@ -12,7 +12,8 @@ namespace graft {
 std::string read_text_file(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) {
-    fail("data", "expected a file, got {} ({}) — give the path of a data file", error ? error.message() : "no regular file", path.string());
+    fail("data", "expected a file, got {} ({}) — give the path of a data file", error ? error.message() : "no regular file",
+         path.string());
   }
   std::ifstream stream(path, std::ios::binary);
   std::string text(std::filesystem::file_size(path, error), '\0');
@@ -41,7 +42,8 @@ std::optional<size_t> first_invalid_utf8(std::string_view text) {
 }
 
 std::string describe_invalid_utf8(std::string_view file, size_t offset) {
-  std::string text = fmt::format("not UTF-8: byte 0x{:02X} at offset {} of the file", static_cast<unsigned char>(file[offset]), offset);
+  std::string text =
+      fmt::format("not UTF-8: byte 0x{:02X} at offset {} of the file", static_cast<unsigned char>(file[offset]), offset);
   if (file.starts_with("\xFF\xFE") || file.starts_with("\xFE\xFF")) text += " (it begins like UTF-16: save it as UTF-8)";
   return text;
 }

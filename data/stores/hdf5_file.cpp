@@ -26,22 +26,36 @@ class Identifier {
   herr_t (*close_)(hid_t);
 };
 
-template <typename T> hid_t stored_type();
-template <> hid_t stored_type<uint8_t>() { return H5T_STD_U8LE; }
-template <> hid_t stored_type<int32_t>() { return H5T_STD_I32LE; }
-template <> hid_t stored_type<int64_t>() { return H5T_STD_I64LE; }
-template <> hid_t stored_type<float>() { return H5T_IEEE_F32LE; }
+template <typename T>
+hid_t stored_type();
+template <>
+hid_t stored_type<uint8_t>() {
+  return H5T_STD_U8LE;
+}
+template <>
+hid_t stored_type<int32_t>() {
+  return H5T_STD_I32LE;
+}
+template <>
+hid_t stored_type<int64_t>() {
+  return H5T_STD_I64LE;
+}
+template <>
+hid_t stored_type<float>() {
+  return H5T_IEEE_F32LE;
+}
 
 constexpr hsize_t kChunk = 1 << 16;
 
 }  // namespace
 
 void Hdf5File::throw_failed(const std::string& action) const {
-  throw MachineError("store", fmt::format("expected HDF5 to {}, got a failure ({}) — is the disk full?", action, path_.string()));
+  throw MachineError("store",
+                     fmt::format("expected HDF5 to {}, got a failure ({}) — is the disk full?", action, path_.string()));
 }
 
 Hdf5File::Hdf5File(const std::filesystem::path& path, Mode mode) : path_(path) {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);   // our errors, not HDF5's stack on stderr
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // our errors, not HDF5's stack on stderr
   file_ = mode == Mode::kCreate ? H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)
                                 : H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   if (file_ < 0) throw_failed(mode == Mode::kCreate ? "create a file" : "open a file");
@@ -72,7 +86,8 @@ void Hdf5File::write(const std::string& name, std::span<const T> values) {
     H5Pset_deflate(options, 1);
   }
   const Identifier set(H5Dcreate2(file_, name.c_str(), stored_type<T>(), space, H5P_DEFAULT, options, H5P_DEFAULT), H5Dclose);
-  if (set.failed() || (size > 0 && H5Dwrite(set, stored_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0)) throw_failed("write " + name);
+  if (set.failed() || (size > 0 && H5Dwrite(set, stored_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0))
+    throw_failed("write " + name);
 }
 
 template <typename T>
@@ -86,11 +101,12 @@ std::vector<T> Hdf5File::read(const std::string& name) const {
   hsize_t size = 0;
   H5Sget_simple_extent_dims(space, &size, nullptr);
   std::vector<T> values(size);
-  if (size > 0 && H5Dread(set, stored_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0) throw_failed("read " + name);
+  if (size > 0 && H5Dread(set, stored_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0)
+    throw_failed("read " + name);
   return values;
 }
 
-#define GRAFT_HDF5_TYPE(T)                                                      \
+#define GRAFT_HDF5_TYPE(T)                                                  \
   template void Hdf5File::write<T>(const std::string&, std::span<const T>); \
   template std::vector<T> Hdf5File::read<T>(const std::string&) const;
 GRAFT_HDF5_TYPE(uint8_t)

@@ -1,4 +1,5 @@
-// The little of HDF5 that the stores need: one-dimensional arrays by name. To be called from one thread at a time: Debian's HDF5 has no locks.
+// The little of HDF5 that the stores need: one-dimensional arrays by name. To be called from one thread at a time: Debian's
+// HDF5 has no locks.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -17,8 +18,8 @@ class Hdf5File {
   Hdf5File(const Hdf5File&) = delete;
   Hdf5File& operator=(const Hdf5File&) = delete;
 
-  // T: uint8_t, int32_t, int64_t or float. Little-endian, byte-shuffled, deflated at level 1; without time stamps, so that equal
-  // arrays give equal bytes. Throws MachineError (a full disk).
+  // T: uint8_t, int32_t, int64_t or float. Little-endian, byte-shuffled, deflated at level 1; without time stamps, so that
+  // equal arrays give equal bytes. Throws MachineError (a full disk).
   template <typename T>
   void write(const std::string& name, std::span<const T> values);
   // Throws MachineError when there is no such array of this type, naming the file.

@@ -20,8 +20,9 @@ namespace {
 namespace fs = std::filesystem;
 
 [[noreturn]] void throw_disk(const std::string& action, const fs::path& path) {
-  throw MachineError("store", fmt::format("expected to {}, got \"{}\" ({}) — check space and permissions, or set run.cache to another folder",
-                                          action, std::strerror(errno), path.string()));
+  throw MachineError(
+      "store", fmt::format("expected to {}, got \"{}\" ({}) — check space and permissions, or set run.cache to another folder",
+                           action, std::strerror(errno), path.string()));
 }
 
 void sync_file(const fs::path& path) {
@@ -64,7 +65,8 @@ void ShardFolder::read_index() {
       return;
     }
     std::map<int64_t, std::string> hashes;
-    for (const auto& shard : index.at("shards")) hashes[shard.at("number").get<int64_t>()] = shard.at("sha256").get<std::string>();
+    for (const auto& shard : index.at("shards"))
+      hashes[shard.at("number").get<int64_t>()] = shard.at("sha256").get<std::string>();
     hashes_ = std::move(hashes);
   } catch (const nlohmann::json::exception&) {
     log_(fmt::format("{} has an unreadable {}: it is made anew", folder_.filename().string(), kStoreIndex));
@@ -92,7 +94,8 @@ fs::path ShardFolder::find(int64_t number) {
   if (listed == hashes_.end()) return {};
   const fs::path path = folder_ / shard_name(number);
   if (fs::exists(path) && sha256_file(path) == listed->second) return path;
-  log_(fmt::format("{}/{} is damaged (its SHA-256 is not the listed one): it is made anew", folder_.filename().string(), shard_name(number)));
+  log_(fmt::format("{}/{} is damaged (its SHA-256 is not the listed one): it is made anew", folder_.filename().string(),
+                   shard_name(number)));
   hashes_.erase(listed);
   write_index();
   std::error_code ignored;

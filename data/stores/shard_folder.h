@@ -1,5 +1,5 @@
-// A folder of immutable shards that survives a kill at any moment (DESIGN section 3, Stores): part-00017.h5 is written under a temporary
-// name, closed, fsynced, renamed, and only then listed with its SHA-256 in index.json, which is replaced atomically.
+// A folder of immutable shards that survives a kill at any moment (DESIGN section 3, Stores): part-00017.h5 is written under a
+// temporary name, closed, fsynced, renamed, and only then listed with its SHA-256 in index.json, which is replaced atomically.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -16,16 +16,16 @@ using StoreLog = std::function<void(const std::string&)>;
 
 class ShardFolder {
  public:
-  // Opens or creates the folder (0700) and takes its lock, waiting for a process that has it. description: what decides the content; a
-  // folder whose index describes something else, or has an unreadable index, is emptied. Files of shards that the index does not list
-  // are deleted. Throws MachineError when the disk refuses.
+  // Opens or creates the folder (0700) and takes its lock, waiting for a process that has it. description: what decides the
+  // content; a folder whose index describes something else, or has an unreadable index, is emptied. Files of shards that the
+  // index does not list are deleted. Throws MachineError when the disk refuses.
   ShardFolder(std::filesystem::path folder, nlohmann::ordered_json description, StoreLog log = {});
   ~ShardFolder();
   ShardFolder(const ShardFolder&) = delete;
   ShardFolder& operator=(const ShardFolder&) = delete;
 
-  // The file of shard `number` when it is listed and its bytes have the listed SHA-256; empty otherwise. A damaged or missing file is
-  // logged, deleted and no longer listed. Read the file before the next call.
+  // The file of shard `number` when it is listed and its bytes have the listed SHA-256; empty otherwise. A damaged or missing
+  // file is logged, deleted and no longer listed. Read the file before the next call.
   std::filesystem::path find(int64_t number);
   // write(path) makes the file; then it is listed. Replaces nothing: the number must not be listed.
   void add(int64_t number, const std::function<void(const std::filesystem::path&)>& write);
@@ -40,7 +40,7 @@ class ShardFolder {
   std::filesystem::path folder_;
   nlohmann::ordered_json description_;
   StoreLog log_;
-  std::map<int64_t, std::string> hashes_;   // of the listed shards
+  std::map<int64_t, std::string> hashes_;  // of the listed shards
   int lock_ = -1;
 };
 

@@ -18,7 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_store_file(const std::string& name) { return name == kStoreIndex || name == std::string(kStoreIndex) + ".partial" || name == kStoreLock || is_shard_file(name); }
+bool is_store_file(const std::string& name) {
+  return name == kStoreIndex || name == std::string(kStoreIndex) + ".partial" || name == kStoreLock || is_shard_file(name);
+}
 
 bool read_entry(const fs::path& folder, StoreEntry& entry) {
   std::ifstream stream(folder / kStoreIndex, std::ios::binary);
@@ -34,7 +36,7 @@ bool read_entry(const fs::path& folder, StoreEntry& entry) {
   } catch (const nlohmann::json::exception&) {
     return false;
   }
-  struct stat status{};
+  struct stat status {};
   if (stat((folder / kStoreIndex).c_str(), &status) == 0) entry.changed = status.st_mtime;
   for (const auto& file : fs::directory_iterator(folder)) {
     std::error_code ignored;
@@ -69,24 +71,26 @@ int64_t remove_store(const fs::path& cache, const std::string& name) {
   if (found == entries.end()) {
     std::vector<std::string> names;
     for (const StoreEntry& entry : entries) names.push_back(entry.name);
-    fail("store", "expected the name of a store, got \"{}\" ({}) — there is {}", name, cache.string(), names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
+    fail("store", "expected the name of a store, got \"{}\" ({}) — there is {}", name, cache.string(),
+         names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
   }
   const fs::path folder = cache / name;
   const int lock = open((folder / kStoreLock).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
   const bool locked = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0;
   if (!locked) {
     if (lock >= 0) close(lock);
-    fail("store", "expected a store that nobody uses, got one that another process has locked ({}) — wait for it to end", folder.string());
+    fail("store", "expected a store that nobody uses, got one that another process has locked ({}) — wait for it to end",
+         folder.string());
   }
   std::error_code ignored;
-  fs::remove(folder / kStoreIndex, ignored);   // first: without it the rest is no store any more
+  fs::remove(folder / kStoreIndex, ignored);  // first: without it the rest is no store any more
   std::vector<fs::path> files;
   for (const auto& file : fs::directory_iterator(folder)) files.push_back(file.path());
   for (const fs::path& file : files) {
     if (is_store_file(file.filename().string())) fs::remove(file, ignored);
   }
   close(lock);
-  fs::remove(folder, ignored);   // stays when it holds anything else
+  fs::remove(folder, ignored);  // stays when it holds anything else
   return found->bytes;
 }
 

@@ -25,9 +25,14 @@ void write_shard(const fs::path& path, const TokenTable& table) {
 TokenTable read_shard(const fs::path& path, int64_t num_rows) {
   const Hdf5File file(path, Hdf5File::Mode::kRead);
   TokenTable table{file.read<int32_t>("ids"), file.read<uint8_t>("supervised"), file.read<int64_t>("offsets")};
-  const bool fits = table.num_rows() == num_rows && table.offsets.front() == 0 && std::is_sorted(table.offsets.begin(), table.offsets.end()) &&
-                    table.offsets.back() == static_cast<int64_t>(table.ids.size()) && table.ids.size() == table.supervised.size();
-  if (!fits) throw MachineError("store", fmt::format("expected a shard of {} rows, got arrays that do not fit together ({}) — remove the store", num_rows, path.string()));
+  const bool fits = table.num_rows() == num_rows && table.offsets.front() == 0 &&
+                    std::is_sorted(table.offsets.begin(), table.offsets.end()) &&
+                    table.offsets.back() == static_cast<int64_t>(table.ids.size()) &&
+                    table.ids.size() == table.supervised.size();
+  if (!fits)
+    throw MachineError("store",
+                       fmt::format("expected a shard of {} rows, got arrays that do not fit together ({}) — remove the store",
+                                   num_rows, path.string()));
   return table;
 }
 
@@ -38,9 +43,9 @@ std::string token_store_key(const TemplateContext& context, std::span<const Row>
   const Tokenizer& tokenizer = *context.tokenizer;
   Sha256 hash;
   hash.update(fmt::format("graft tokens {}\n{}\n{}\n{}\n{}\n{}\n{}\n", kEncoderVersion, tokenizer.fingerprint,
-                                 tokenizer.special_tokens.dump(), tokenizer.eos_id.value_or(-1),
-                                 context.chat_template ? context.chat_template->fingerprint() : "none", context.arguments.dump(),
-                                 reads_date ? std::to_string(context.now) : "no date"));
+                          tokenizer.special_tokens.dump(), tokenizer.eos_id.value_or(-1),
+                          context.chat_template ? context.chat_template->fingerprint() : "none", context.arguments.dump(),
+                          reads_date ? std::to_string(context.now) : "no date"));
   for (const Row& row : rows) hash.update(row.row_id + (row.kind == RowKind::kPrompt ? " prompt\n" : "\n"));
   return hash.finish();
 }
@@ -54,7 +59,12 @@ TokenTable encode_through_store(const TemplateContext& context, std::span<const 
   const auto num_rows = static_cast<int64_t>(rows.size());
   const int64_t num_shards = (num_rows + options.rows_per_shard - 1) / options.rows_per_shard;
   ShardFolder folder(options.cache / ("tokens-" + key.substr(0, 16)),
-                     {{"kind", "tokens"}, {"key", key}, {"rows", num_rows}, {"shards", num_shards}, {"rows_per_shard", options.rows_per_shard}}, options.log);
+                     {{"kind", "tokens"},
+                      {"key", key},
+                      {"rows", num_rows},
+                      {"shards", num_shards},
+                      {"rows_per_shard", options.rows_per_shard}},
+                     options.log);
   TokenTable all;
   for (int64_t shard = 0; shard < num_shards; ++shard) {
     const int64_t begin = shard * options.rows_per_shard, size = std::min(options.rows_per_shard, num_rows - begin);

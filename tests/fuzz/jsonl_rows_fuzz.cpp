@@ -1,5 +1,5 @@
-// libFuzzer: any bytes as a JSONL file. Rows are read or refused with a UserError; rows that are read survive what follows them:
-// their JSON reads back to itself, texts are normalised and compared.
+// libFuzzer: any bytes as a JSONL file. Rows are read or refused with a UserError; rows that are read survive what follows
+// them: their JSON reads back to itself, texts are normalised and compared.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -12,8 +12,10 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   // The first byte chooses the format, the rest is the file.
-  static const graft::SourceOptions kSources[] = {{"", "messages"}, {"", "completion"}, {"", "text"}, {"", "labelled"}, {"", "prompts"},
-                                                  {.format = "completion", .prompt = "{text} {{}} {label}", .completion = "{label}", .system = "s"}};
+  static const graft::SourceOptions kSources[] = {
+      {"", "messages"}, {"", "completion"},
+      {"", "text"},     {"", "labelled"},
+      {"", "prompts"},  {.format = "completion", .prompt = "{text} {{}} {label}", .completion = "{label}", .system = "s"}};
   const std::string text(reinterpret_cast<const char*>(data) + 1, size - 1);
   try {
     const auto rows = graft::rows_of_text(text, "fuzz.jsonl", kSources[data[0] % std::size(kSources)]);

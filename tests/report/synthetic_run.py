@@ -19,7 +19,7 @@ def metrics(steps, random_numbers):
             "learning_rate": 1.32e-3 * warmup * 0.5 * (1 + math.cos(math.pi * step / steps)),
             "gradient_norm": 0.6 + 3 * math.exp(-step / 20) + random_numbers.uniform(0, 0.3),
             "tokens": 1695, "supervised_tokens": 54,
-            "tokens_per_s": 803 + random_numbers.gauss(0, 21), "seconds": step * 2.11,
+            "tokens_per_s": 803 + random_numbers.gauss(0, 21), "seconds": 2.11,
         }
         if step % 25 == 0:
             line["validation_loss"] = 0.2 + 2.2 * math.exp(-step / (steps * 0.13))
@@ -68,10 +68,11 @@ def plan(hostile):
         "rows_per_label": {(HOSTILE if hostile and i == 0 else queue): 105 - 2 * i for i, queue in enumerate(QUEUES)},
         "example": {"source": "built-in", "tokens": [{"text": text, "supervised": bool(mask)} for text, mask in tokens]},
         "memory_bytes": 571_000_000,
-        "notes": ["2 near-duplicate pairs within train (listed by graft plan)"],
-        "tensors": [{"name": "token_embd.weight", "shape": [49152, 576], "form": "Q8_0", "bytes": 30081024, "trainable": False},
-                    {"name": "blk.0.attn_q.weight", "shape": [576, 576], "form": "Q4_1", "bytes": 207360, "trainable": False},
-                    {"name": "layers.0.q_proj.lora_A", "shape": [16, 576], "form": "F32", "bytes": 36864, "trainable": True}],
+        "notes": ["device cpu: this program trains on the CPU", "learning rate 1.32e-03 (auto)"],
+        "tensors": [{"name": "token_embd.weight", "shape": [49152, 576], "form": "Q8_0", "bytes": 30081024, "adapter_parameters": 0},
+                    {"name": "blk.0.attn_q.weight", "shape": [576, 576], "form": "Q4_1", "bytes": 207360, "adapter_parameters": 18432}],
+        "memory": {"base": 98_000_000, "adapters": 78_000_000, "activations": 171_000_000, "loss": 67_000_000, "program": 157_000_000},
+        "findings": [{"severity": "warning", "message": "2 near-duplicate pairs within train", "code": "near_duplicate"}],
     }
 
 

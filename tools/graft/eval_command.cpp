@@ -231,7 +231,12 @@ void add_eval_command(CommandLine& line) {
   command->add_option("--seed", options->seed, "of the bootstrap intervals")->capture_default_str();
   command->add_option("--compute", options->compute, "float32 or bfloat16")->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
   command->add_flag("--compare", options->compare, "evaluate the base too");
-  command->callback([=, &line] { line.chosen = [=, &line] { return run(*options, line.json); }; });
+  command->callback([=, &line] {
+    line.chosen = [=, &line] {
+      line.apply_log_level();
+      return run(*options, line.json);
+    };
+  });
 }
 
 }  // namespace graft

@@ -246,6 +246,7 @@ YamlValue parse_yaml(const std::string& text, const std::string& name) {
     YAML::Parser parser(stream);
     parser.HandleNextDocument(builder);
     YamlValue root = builder.take_root();
+    if (root.place.line == 0) root.place = {1, 1, nullptr};   // an empty file
     TreeBuilder rest(name);
     if (parser.HandleNextDocument(rest)) fail("recipe", "expected one document, got a second one after '---' ({})", name);
     return root;
@@ -261,7 +262,6 @@ void apply_override(YamlValue& root, const std::string& text) {
   }
   const auto origin = std::make_shared<const std::string>(text);
   YamlValue value = parse_yaml(text.substr(equals + 1), "--set " + text);
-  if (value.place.line == 0) value.place = {1, 1, nullptr};
   set_places(value, origin);
   YamlValue* place = &root;
   std::string_view path = std::string_view(text).substr(0, equals);

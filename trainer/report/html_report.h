@@ -10,16 +10,18 @@
 //                       "length_histogram": [[upper, count], ...],          rows of at most `upper` tokens, above the bound before
 //                       "rows_per_label": {"label": n, ...},
 //                       "example": {"source": "built-in"|"row", "tokens": [{"text", "supervised": bool}, ...]},
-//                                  an example that is not "built-in" is shown only with report.examples
-//                       "memory_bytes": n, "tensors": [{"name", "shape": [..], "form": "Q4_1", "bytes": n, "trainable": bool}, ...],
-//                       "notes": ["..."]}                                   what the plan warned of
+//                                  default built-in; one of source "row" is shown only with report.examples
+//                       "memory_bytes": n, "memory": {"base": n, ...},      the sum's parts, in bytes
+//                       "tensors": [{"name", "shape": [..], "form": "Q4_1", "bytes": n, "adapter_parameters": n}, ...],
+//                       "notes": ["..."], "findings": [{"severity", "message"}]}         what the plan said and warned of
 //   evaluation.json    {"before": {"accuracy", "macro_f1", "loss", "perplexity", "calibration_error", "rows", "accuracy_interval": [low, high]},
 //                       "after": {...}, "baselines": [{"name", "accuracy"}],
 //                       "labels": [...], "confusion": [[...], ...],         [expected][answered]; one more column: an answer that is no label
 //                       "per_label": [{"label", "precision", "recall", "f1", "support"}],      computed from `confusion` when missing
 //                       "answers": [{"prompt", "before", "after", "expected"}]}                shown only with report.examples
 //   certificates/*.json {"artifact", "format", "reader", "reader_version", "rows", "supervised_tokens", "mean_kl", "p99_kl", "mean_kl_all",
-//                       "top1_agreement", "task": {"trained", "exported", "base"}, "threshold", "passed": bool, "note",
+//                       "top1_agreement", "task": {"trained", "exported", "base": accuracy, "loss": {"trained", "exported", "base"}, "gain_kept"},
+//                       "threshold", "passed": bool, "note", "warning", "problems": ["..."],
 //                       "sha256": {"artifact": hex, "base": hex, ...}, "serve": "command"}
 // Any key may be missing. A file that is not JSON is named on the page and otherwise left out.
 #pragma once

@@ -1,8 +1,8 @@
 // metrics.jsonl: one JSON object a line, numbers with as many digits as read back to the same bits.
 //
 // A step's line: {"step", "loss", "learning_rate", "gradient_norm", "tokens", "supervised_tokens", "tokens_per_s", "seconds"}; where the
-// validation loss was computed also "validation_loss". tokens and supervised_tokens are the step's own; seconds is the time trained so far, earlier
-// parts of the run included. The file is part of what a resumed run reproduces: all but tokens_per_s and seconds.
+// validation loss was computed also "validation_loss". tokens and supervised_tokens are the step's own; seconds is how long it
+// took. The file is part of what a resumed run reproduces: all but tokens_per_s and seconds.
 #pragma once
 #include <cstdint>
 #include <filesystem>

@@ -1,7 +1,10 @@
 // Sections on trust: certificates and serving commands, manifest and recipe.
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "trainer/report/html_text.h"
+#include "trainer/report/log_file.h"
 #include "trainer/report/report_sections.h"
 
 namespace graft::report {
@@ -17,9 +20,12 @@ std::string certificate_row(const std::string& name, const Json& certificate) {
   const bool passed = html::child(certificate, "passed") == Json(true);
   const Json& task = html::child(certificate, "task");
   std::string scores = "–";
-  if (const auto trained = html::number(task, "trained"), exported = html::number(task, "exported"); trained && exported) {
-    scores = fmt::format("{} → {}", html::percent(*trained), html::percent(*exported));
-    if (const auto base = html::number(task, "base")) scores += fmt::format("<br><span class=\"hash\">base {}</span>", html::percent(*base));
+  const bool accuracy = html::number(task, "trained") && html::number(task, "exported");
+  const Json& compared = accuracy ? task : html::child(task, "loss");
+  std::string (*const shown)(double) = accuracy ? html::percent : html::small_number;
+  if (const auto trained = html::number(compared, "trained"), exported = html::number(compared, "exported"); trained && exported) {
+    scores = fmt::format("{}{} → {}", accuracy ? "" : "loss ", shown(*trained), shown(*exported));
+    if (const auto base = html::number(compared, "base")) scores += fmt::format("<br><span class=\"hash\">base {}</span>", shown(*base));
   }
   const std::string reader = html::text(certificate, "reader"), version = html::text(certificate, "reader_version");
   std::string evidence;
@@ -55,7 +61,7 @@ std::string hash_list(const ReportData& data) {
 std::string serving(const ReportData& data) {
   std::string commands;
   for (const auto& [name, certificate] : data.certificates) {
-    const std::string command = html::text(certificate, "serve");
+    const std::string command = without_absolute_paths(html::text(certificate, "serve"));
     if (command.empty()) continue;
     const std::string format = html::text(certificate, "format");
     const bool passed = html::child(certificate, "passed") == Json(true);
@@ -95,9 +101,13 @@ std::string certificates(const ReportData& data) {
   std::string notes;
   for (const auto& [name, certificate] : data.certificates) {
     table += certificate_row(name, certificate);
-    if (const std::string note = html::text(certificate, "note"); !note.empty()) {
-      notes += fmt::format("<p class=\"note\"><b>{}</b>: {}</p>", html::escape(name), html::escape(note));
-    }
+    const auto add = [&](const Json& note) {
+      if (note.is_string()) notes += fmt::format("<p class=\"note warning\"><b>{}</b>: {}</p>", html::escape(name), html::escape(note.get<std::string>()));
+    };
+    add(html::child(certificate, "note"));
+    add(html::child(certificate, "warning"));
+    const Json& problems = html::child(certificate, "problems");
+    if (problems.is_array()) std::for_each(problems.begin(), problems.end(), add);
   }
   table += "</table></div>" + notes;
   return section("certificates", "Served = trained",

@@ -209,7 +209,7 @@ std::string summary(const ReportData& data) {
   }
   double seconds = 0, tokens = 0;
   for (const Json& line : data.metrics) {
-    seconds = std::max(seconds, html::number(line, "seconds").value_or(0));
+    seconds += html::number(line, "seconds").value_or(0);
     tokens += html::number(line, "tokens").value_or(0);
   }
   if (!data.metrics.empty()) {

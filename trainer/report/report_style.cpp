@@ -61,7 +61,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 22px; margi
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .answers td { width: 25%; white-space: pre-wrap; overflow-wrap: anywhere; }
 .right { color: var(--good); } .wrong { color: var(--bad); }
-.note { padding: 8px 14px; border-left: 3px solid var(--two); background: var(--panel); border-radius: 0 8px 8px 0; font-size: 13.5px; }
+.note { margin: 8px 0; padding: 6px 14px; border-left: 3px solid var(--line); background: var(--panel); border-radius: 0 8px 8px 0; font-size: 13.5px; }
+.note.warning { border-left-color: var(--two); }
 footer { margin-top: 52px; color: var(--soft); font-size: 13px; }
 @media (max-width: 640px) { main { padding: 0 16px 40px; } .track { min-width: 90px; } }
 @media print { :root { color-scheme: light; } body { font-size: 11px; } main { max-width: none; padding: 0; } h2 { break-after: avoid; }

@@ -127,6 +127,12 @@ std::string rows(const ReportData& data) {
       if (note.is_string()) content += fmt::format("<p class=\"note\">{}</p>", html::escape(note.get<std::string>()));
     }
   }
+  const Json& findings = html::child(plan, "findings");
+  if (findings.is_array()) {
+    for (const Json& finding : findings) {
+      content += fmt::format("<p class=\"note warning\"><b>{}</b>: {}</p>", html::escape(html::text(finding, "severity")), html::escape(html::text(finding, "message")));
+    }
+  }
   const Json& histogram = html::child(plan, "length_histogram");
   Points bars;
   double total = 0;
@@ -141,7 +147,7 @@ std::string rows(const ReportData& data) {
   if (!plot.empty()) content += "<h3></h3><div class=\"plots\">" + plot + "</div>";
   content += label_bars(html::child(plan, "rows_per_label"));
   const Json& example = html::child(plan, "example");
-  if (data.examples || html::text(example, "source") == "built-in") content += mask_preview(example);
+  if (data.examples || html::text(example, "source") != "row") content += mask_preview(example);
   return section("rows", "Rows", "", content);
 }
 
@@ -149,17 +155,24 @@ std::string model(const ReportData& data) {
   const Json& tensors = html::child(data.plan, "tensors");
   std::string content;
   if (const auto memory = html::number(data.plan, "memory_bytes")) {
-    content += fmt::format("<dl><dt>planned memory</dt><dd>{}</dd></dl>", html::bytes(*memory));
+    content += fmt::format("<h3>Planned memory</h3><dl><dt>together</dt><dd>{}</dd>", html::bytes(*memory));
+    const Json& parts = html::child(data.plan, "memory");
+    if (parts.is_object()) {
+      for (const auto& [part, size] : parts.items()) {
+        if (size.is_number()) content += fmt::format("<dt>{}</dt><dd>{}</dd>", html::escape(part), html::bytes(size.get<double>()));
+      }
+    }
+    content += "</dl>";
   }
   if (tensors.is_array() && !tensors.empty()) {
-    content += "<h3>Tensors</h3><div class=\"wide\"><table><tr><th>name</th><th>shape</th><th>form</th><th class=\"n\">bytes</th><th>trained</th></tr>\n";
+    content += "<h3>Tensors</h3><div class=\"wide\"><table><tr><th>name</th><th>shape</th><th>form</th><th class=\"n\">bytes</th><th class=\"n\">adapter parameters</th></tr>\n";
     size_t shown = 0;
     for (const Json& tensor : tensors) {
       if (shown++ == kMostTensors) break;
-      content += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n", html::escape(html::text(tensor, "name")),
+      content += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n", html::escape(html::text(tensor, "name")),
                              html::escape(html::child(tensor, "shape").is_array() ? html::child(tensor, "shape").dump() : ""),
                              html::escape(html::text(tensor, "form")), html::number(tensor, "bytes") ? html::bytes(*html::number(tensor, "bytes")) : "",
-                             html::child(tensor, "trainable") == Json(true) ? "yes" : "");
+                             html::number(tensor, "adapter_parameters").value_or(0) > 0 ? html::count(*html::number(tensor, "adapter_parameters")) : "");
     }
     content += "</table></div>";
     if (tensors.size() > kMostTensors) content += fmt::format("<p class=\"lead\">and {} more</p>", tensors.size() - kMostTensors);

@@ -87,6 +87,9 @@ Value to_int(Renderer&, const Value& subject, CallArguments& arguments) {
       if (const auto value = parse_integer(subject.text(), static_cast<int>(base))) return Value::integer(*value);
     }
   }
+  if (subject.is(Kind::kFloat) && std::isinf(subject.as_float())) {
+    raise_python("OverflowError", "cannot convert float infinity to integer");
+  }
   const auto number = to_float(subject);
   return number ? truncated(*number).value_or(otherwise) : otherwise;
 }
@@ -99,7 +102,6 @@ Value to_float_filter(Renderer&, const Value& subject, CallArguments& arguments)
 
 Value absolute(Renderer&, const Value& subject, CallArguments& arguments) {
   Parameters("abs", arguments, {});
-  if (subject.is(Kind::kUndefined)) raise_undefined(subject);
   if (subject.is(Kind::kFloat)) return Value::floating(std::fabs(subject.as_float()));
   if (!subject.is_integral()) raise_python("TypeError", "bad operand type for abs(): '" + type_name(subject) + "'");
   return subject.as_integer() < 0 ? negate(subject) : Value::integer(subject.as_integer());
@@ -114,21 +116,22 @@ double round_to(double value, int64_t precision) {
   return std::nearbyint(value / scale) * scale;
 }
 
-Value round_filter(Renderer&, const Value& subject, CallArguments& arguments) {
+Value round_filter(Renderer& renderer, const Value& subject, CallArguments& arguments) {
   const Parameters parameters("round", arguments, {"precision", "method"});
   const int64_t precision = parameters.integer(0, 0);
   const std::string method = parameters.has(1) ? parameters.need_text(1) : "common";
-  if (subject.is(Kind::kUndefined)) raise_undefined(subject);
-  if (!subject.is_number()) raise_python("TypeError", "type " + type_name(subject) + " doesn't define __round__ method");
   if (method == "common") {
+    if (!subject.is_number()) raise_python("TypeError", "type " + type_name(subject) + " doesn't define __round__ method");
     if (!subject.is_integral()) return Value::floating(round_to(subject.as_float(), precision));
     if (precision >= 0) return Value::integer(subject.as_integer());
     raise_python("TypeError", "rounding an int to tens is not supported");
   }
   if (method != "ceil" && method != "floor") raise_python("FilterArgumentError", "method must be common, ceil or floor");
-  const double scale = std::pow(10.0, static_cast<double>(precision));
-  const double scaled = subject.as_float() * scale;
-  return Value::floating((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  const Value scale = binary(renderer.budget(), BinaryOperator::kPower, Value::integer(10), Value::integer(precision));
+  const Value scaled = binary(renderer.budget(), BinaryOperator::kMultiply, subject, scale);
+  if (!scaled.is_number()) raise_python("TypeError", "must be real number, not " + type_name(scaled));
+  const double rounded = method == "ceil" ? std::ceil(scaled.as_float()) : std::floor(scaled.as_float());
+  return Value::floating(rounded / scale.as_float());
 }
 
 }  // namespace

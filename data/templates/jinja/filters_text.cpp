@@ -74,6 +74,8 @@ Value replace_filter(Renderer& renderer, const Value& subject, CallArguments& ar
 
 Value indent(Renderer& renderer, const Value& subject, CallArguments& arguments) {
   const Parameters parameters("indent", arguments, {"width", "first", "blank"});
+  if (subject.is(Kind::kUndefined)) raise_undefined(subject);
+  if (subject.is(Kind::kList)) raise_python("AttributeError", "'list' object has no attribute 'splitlines'");  // [] += "\n" works
   if (!subject.is(Kind::kString)) {
     raise_python("TypeError", fmt::format("unsupported operand type(s) for +=: '{}' and 'str'", type_name(subject)));
   }

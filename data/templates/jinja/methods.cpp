@@ -69,9 +69,11 @@ std::optional<Value> python_attribute(Renderer& renderer, const Value& owner, st
     if (auto attribute = loop_attribute(*budget, owner, name)) return attribute;
   }
   if (const auto method = find_method(owner, name)) {
-    return make_callable(
+    Value bound = make_callable(
         budget, std::string(name),
         [method = *method, owner](Renderer& inner, CallArguments& arguments) { return method(inner, owner, arguments); }, owner.depth());
+    bound.callable().type_name = owner.is_markup() ? "method" : "builtin_function_or_method";
+    return bound;
   }
   if (changes_value(owner, name)) return make_unsafe(budget, owner, name);
   if (name.size() > 4 && name.substr(0, 2) == "__" && name.substr(name.size() - 2) == "__") return make_unsafe(budget, owner, name);

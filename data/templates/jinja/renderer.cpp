@@ -1,17 +1,31 @@
 #include "data/templates/jinja/renderer.h"
 
+#include <pthread.h>
+
 #include <algorithm>
-#include <cstdlib>
 
 #include <nlohmann/json.hpp>
 
 #include "data/templates/jinja/globals.h"
+#include "data/templates/jinja/python_text.h"
 #include "data/templates/jinja/repr.h"
 
 namespace graft::jinja {
 namespace {
 
-constexpr std::ptrdiff_t kStackBytes = 3 << 20;  // of the 8 MiB that threads have
+// The lowest address this thread's stack may reach while rendering: a quarter of it stays free.
+const char* stack_floor() {
+  thread_local const char* const floor = [] {
+    pthread_attr_t attributes;
+    void* lowest = nullptr;
+    size_t size = 0;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0) throw BoundExceeded{"the size of the thread's stack is unknown"};
+    pthread_attr_getstack(&attributes, &lowest, &size);
+    pthread_attr_destroy(&attributes);
+    return static_cast<const char*>(lowest) + size / 4;
+  }();
+  return floor;
+}
 
 }  // namespace
 
@@ -23,14 +37,13 @@ Renderer::~Renderer() {
 }
 
 void Renderer::check_stack() const {
-  const char* here = static_cast<const char*>(__builtin_frame_address(0));
-  if (std::abs(stack_base_ - here) > kStackBytes) throw BoundExceeded{"recursion too deep for the stack"};
+  if (static_cast<const char*>(__builtin_frame_address(0)) < stack_floor_) throw BoundExceeded{"recursion too deep for the stack"};
 }
 
 std::string Renderer::text_of(const Value& value) { return to_text(budget_, value); }
 
 RenderedText Renderer::run() {
-  stack_base_ = static_cast<const char*>(__builtin_frame_address(0));
+  stack_floor_ = stack_floor();
   Activation root;
   root.slots.resize(static_cast<size_t>(template_.root.num_slots));
   activation_ = &root;
@@ -38,12 +51,16 @@ RenderedText Renderer::run() {
   root_output_ = &result.text;
   enter(template_.root.loads);
   execute(template_.root.body, result.text);
-  for (TextSpan& span : generation_) span = {std::min(span.begin, result.text.size()), std::min(span.end, result.text.size())};
-  result.generation = std::move(generation_);
+  if (!generation_.empty()) {
+    const std::vector<size_t> offsets = code_point_offsets(result.text);
+    const auto byte_of = [&](size_t code_point) { return offsets[std::min(code_point, offsets.size() - 1)]; };
+    for (const TextSpan& span : generation_) result.generation.push_back({byte_of(span.begin), byte_of(span.end)});
+  }
   return result;
 }
 
 Value Renderer::resolve(const std::string& name) {
+  budget_.pay(1 + static_cast<int64_t>(resolved_.size()) / 8);
   for (const auto& [known, value] : resolved_) {
     if (known == name) return value;
   }

@@ -74,7 +74,7 @@ class Renderer {
   const nlohmann::ordered_json& variables_;
   const int64_t now_;
   Budget budget_;
-  const char* stack_base_ = nullptr;
+  const char* stack_floor_ = nullptr;
   int line_ = 1;
   int call_depth_ = 0;
   Activation* activation_ = nullptr;
@@ -82,7 +82,7 @@ class Renderer {
   std::vector<std::shared_ptr<NamespaceObject>> namespaces_;         // may refer to each other in circles: cleared at the end
   std::vector<std::pair<std::string, Value>> resolved_;              // variables already converted from JSON
   std::string* root_output_ = nullptr;
-  std::vector<TextSpan> generation_;
+  std::vector<TextSpan> generation_;                                 // in code points
 };
 
 struct RaisedException {  // raise_exception(message)

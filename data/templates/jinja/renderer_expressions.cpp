@@ -189,8 +189,8 @@ bool Renderer::apply_test(const std::string& name, const Value& subject, CallArg
 }
 
 Value Renderer::get_attribute(const Value& owner, const std::string& name) {
-  if (owner.is(Kind::kUndefined)) raise_undefined(owner);
   if (auto attribute = python_attribute(*this, owner, name)) return *attribute;
+  if (owner.is(Kind::kUndefined)) raise_undefined(owner);
   if (owner.is(Kind::kDict)) {
     if (const Value* found = owner.dict().find(name)) return *found;
   }

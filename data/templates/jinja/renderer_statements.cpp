@@ -1,5 +1,6 @@
 #include "data/templates/jinja/globals.h"
 #include "data/templates/jinja/loop.h"
+#include "data/templates/jinja/python_text.h"
 #include "data/templates/jinja/renderer.h"
 #include "data/templates/jinja/repr.h"
 
@@ -175,9 +176,10 @@ void Renderer::execute_generation(const Statement& block, std::string& out) {
   activation_->captured = true;
   CallArguments none;
   const Value text = call_macro(*block.function, *activation_, none);
-  // As transformers measures it: from what the root has written so far.
-  const size_t begin = root_output_->size();
-  generation_.push_back({begin, begin + text.text().size()});
+  // As transformers measures it: from what the root has written so far, in code points.
+  budget_.pay_for_text(root_output_->size());
+  const size_t begin = static_cast<size_t>(count_code_points(*root_output_));
+  generation_.push_back({begin, begin + static_cast<size_t>(length_in_code_points(text))});
   append_text(budget_, text, out);
 }
 

@@ -27,24 +27,45 @@ struct Load {
   Reference source;     // kAlias
 };
 
-// What one scope refers to, loads on entry and stores: jinja's Symbols.
+// What one scope refers to, loads on entry and stores: jinja's Symbols. A branch of an if is a layer over the scope it stands in.
 struct Symbols {
   Symbols(const Symbols* parent, FunctionScope* function)
       : parent(parent), function(function), level(parent ? parent->level + 1 : 0) {}
+  static Symbols branch_of(const Symbols& base) {
+    Symbols layer(base.parent, base.function);
+    layer.base = &base;
+    layer.level = base.level;
+    return layer;
+  }
 
   const Symbols* parent;
+  const Symbols* base = nullptr;
   FunctionScope* function;
   int level;
   std::map<std::string, Reference> references;
   std::map<std::string, Load> loads;  // by identifier
   std::set<std::string> stores;
 
-  const Reference* find(const std::string& name) const {
-    for (const Symbols* scope = this; scope; scope = scope->parent) {
-      const auto found = scope->references.find(name);
-      if (found != scope->references.end()) return &found->second;
+  const Reference* find_here(const std::string& name) const {
+    for (const Symbols* layer = this; layer; layer = layer->base) {
+      const auto found = layer->references.find(name);
+      if (found != layer->references.end()) return &found->second;
     }
     return nullptr;
+  }
+
+  const Reference* find(const std::string& name) const {
+    for (const Symbols* scope = this; scope; scope = scope->parent) {
+      if (const Reference* found = scope->find_here(name)) return found;
+    }
+    return nullptr;
+  }
+
+  bool stored_here(const std::string& name) const {
+    for (const Symbols* layer = this; layer; layer = layer->base) {
+      if (layer->stores.count(name)) return true;
+    }
+    return false;
   }
 
   void define(const std::string& name, Load load) {
@@ -64,7 +85,7 @@ struct Symbols {
 
   void store(const std::string& name) {
     stores.insert(name);
-    if (references.count(name)) return;
+    if (find_here(name)) return;
     const Reference* outer = parent ? parent->find(name) : nullptr;
     define(name, outer ? Load{Load::Kind::kAlias, {}, *outer} : Load{});
   }
@@ -72,8 +93,11 @@ struct Symbols {
   // What the branches of an if store is, where no branch stored it, what it was outside.
   void merge_branches(const std::vector<Symbols>& branches) {
     std::set<std::string> stored;
-    for (const Symbols& branch : branches) stored.insert(branch.stores.begin(), branch.stores.end());
-    for (const std::string& name : stores) stored.erase(name);
+    for (const Symbols& branch : branches) {
+      for (const std::string& name : branch.stores) {
+        if (!stored_here(name)) stored.insert(name);
+      }
+    }
     for (const Symbols& branch : branches) {
       for (const auto& [name, reference] : branch.references) references[name] = reference;
       for (const auto& [identifier, load] : branch.loads) loads[identifier] = load;
@@ -147,7 +171,7 @@ class Collector {
     Symbols* const outer = symbols_;
     std::vector<Symbols> branches;
     for (const Body* body : {&statement.body, &statement.otherwise}) {
-      Symbols branch = *outer;
+      Symbols branch = Symbols::branch_of(*outer);
       symbols_ = &branch;
       visit(*body);
       branches.push_back(std::move(branch));

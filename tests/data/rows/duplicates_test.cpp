@@ -1,6 +1,6 @@
 #include "data/rows/duplicates.h"
 
-#include <chrono>
+#include <ctime>
 #include <random>
 #include <set>
 
@@ -21,7 +21,7 @@ Row row_of(const std::string& text, std::optional<std::string> label = {}) {
 
 TEST(NormalisedText, CaseWidthSpacesAndPunctuation) {
   EXPECT_EQ(normalised_text("  Where IS\tmy card?! "), "where is my card");
-  EXPECT_EQ(normalised_text("\uFF21\uFF22\uFF23 \uFB01ne"), "abc fine");            // full-width letters, the fi ligature
+  EXPECT_EQ(normalised_text("\uFF21\uFF22\uFF23 \uFB01ne"), "abc fine");  // full-width letters, the fi ligature
   EXPECT_EQ(normalised_text("Cafe\u0301"), normalised_text("CAF\u00C9"));
   EXPECT_EQ(normalised_text("top-up"), "top up");
   EXPECT_NE(normalised_text("2 + 2"), normalised_text("2 * 2"));
@@ -61,7 +61,8 @@ TEST(Duplicates, NearDuplicatesEqualAllPairs) {
   }
   for (int text = 0; text < 300; ++text) {
     std::string words = bases[random() % bases.size()];
-    for (unsigned change = random() % 4; change > 0; --change) words.insert(random() % words.size(), fmt::format(" x{} ", random() % 9));
+    for (unsigned change = random() % 4; change > 0; --change)
+      words.insert(random() % words.size(), fmt::format(" x{} ", random() % 9));
     (text % 3 ? train : test).push_back(row_of(words));
   }
   const auto findings = find_duplicates({&train, &test});
@@ -73,7 +74,8 @@ TEST(Duplicates, NearDuplicatesEqualAllPairs) {
     }
   }
   for (const TextMatch& match : findings.near) {
-    if (match.row.split == 1 && match.other.split == 0) found.insert(normalised_text(test[static_cast<size_t>(match.row.row)].text));
+    if (match.row.split == 1 && match.other.split == 0)
+      found.insert(normalised_text(test[static_cast<size_t>(match.row.row)].text));
   }
   EXPECT_GT(expected.size(), 10u);
   EXPECT_EQ(found, expected);
@@ -83,13 +85,13 @@ TEST(Duplicates, NearDuplicatesEqualAllPairs) {
 TEST(Duplicates, TwentyThousandTemplatedRowsAreFast) {
   std::vector<Row> rows;
   for (int row = 0; row < 20'000; ++row) {
-    rows.push_back(row_of(fmt::format("please tell me what i should do about the order {0} which i made {0} days ago in your shop at home", row)));
+    rows.push_back(row_of(fmt::format(
+        "please tell me what i should do about the order {0} which i made {0} days ago in your shop at home", row)));
   }
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of this process: other work on the machine does not count
   const auto findings = find_duplicates({&rows});
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 2);
   EXPECT_EQ(findings.exact.size(), 0u);
-  EXPECT_LT(seconds.count(), 4) << "2 s on an idle machine";
 }
 
 }  // namespace

@@ -46,7 +46,9 @@ TEST(EncodeRow, EveryTokenOfADocumentIsSupervisedAndItEndsWithEos) {
 
 TEST(EncodeRows, ThreadsDoNotChangeTheResult) {
   std::vector<Row> rows;
-  for (int row = 0; row < 300; ++row) rows.push_back(row % 5 ? conversation(std::string(row % 37, 'q'), std::to_string(row), row) : document(std::string(row + 1, 'd')));
+  for (int row = 0; row < 300; ++row)
+    rows.push_back(row % 5 ? conversation(std::string(row % 37, 'q'), std::to_string(row), row)
+                           : document(std::string(row + 1, 'd')));
   int64_t last = 0;
   const auto one = encode_rows(test::byte_context(), rows, 1, [&](int64_t done) { last = done; });
   EXPECT_EQ(last, 300);
@@ -63,7 +65,8 @@ TEST(EncodeRows, EveryRowThatCannotBeEncodedIsListed) {
     encode_rows(test::byte_context(), rows, 2);
     FAIL();
   } catch (const UserError& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("2 problems"), HasSubstr("a.jsonl:4: "), HasSubstr("a.jsonl:18: "), HasSubstr("robot")));
+    EXPECT_THAT(error.what(),
+                AllOf(HasSubstr("2 problems"), HasSubstr("a.jsonl:4: "), HasSubstr("a.jsonl:18: "), HasSubstr("robot")));
   }
 }
 
@@ -85,20 +88,21 @@ TEST(DocumentWindows, EachTokenButTheFirstIsATargetOnce) {
 
 TEST(LimitLengths, ErrorTruncateAndDrop) {
   const auto context = test::byte_context();
-  const std::vector<Row> rows = {conversation("short", "a"), conversation(std::string(100, 'x'), "cut off"), conversation("b", std::string(100, 'y')), document(std::string(119, 'z'))};
+  const std::vector<Row> rows = {conversation("short", "a"), conversation(std::string(100, 'x'), "cut off"),
+                                 conversation("b", std::string(100, 'y')), document(std::string(119, 'z'))};
   const auto encoded = encode_rows(context, rows, 1);
   const auto refused = limit_lengths(rows, encoded, 60, OverLong::kError);
   ASSERT_EQ(refused.over_long.size(), 2u);
   EXPECT_EQ(refused.over_long[0].row, 1);
   EXPECT_EQ(refused.over_long[0].length, encoded.length(1));
-  EXPECT_EQ(refused.row_of, (std::vector<int64_t>{0, 1, 2, 3, 3, 3}));   // windows 0..60, 59..119, 118..120
+  EXPECT_EQ(refused.row_of, (std::vector<int64_t>{0, 1, 2, 3, 3, 3}));  // windows 0..60, 59..119, 118..120
   EXPECT_EQ(refused.cut_documents, (std::vector<int64_t>{3}));
   EXPECT_TRUE(refused.without_targets.empty());
 
   const auto cut = limit_lengths(rows, encoded, 60, OverLong::kTruncate);
   EXPECT_EQ(cut.tokens.length(1), 60);
   EXPECT_EQ(cut.over_long.size(), 2u);
-  EXPECT_EQ(cut.without_targets, (std::vector<int64_t>{1}));   // its answer was cut off
+  EXPECT_EQ(cut.without_targets, (std::vector<int64_t>{1}));  // its answer was cut off
 
   const auto dropped = limit_lengths(rows, encoded, 60, OverLong::kDrop);
   EXPECT_EQ(dropped.row_of, (std::vector<int64_t>{0, 3, 3, 3}));

@@ -27,7 +27,8 @@ struct OpenDataset : testing::Test {
 };
 
 auto finding(Severity severity, const std::string& code, const std::string& message) {
-  return AllOf(Field(&DatasetFinding::severity, severity), Field(&DatasetFinding::code, code), Field(&DatasetFinding::message, HasSubstr(message)));
+  return AllOf(Field(&DatasetFinding::severity, severity), Field(&DatasetFinding::code, code),
+               Field(&DatasetFinding::message, HasSubstr(message)));
 }
 
 TEST_F(OpenDataset, SplitsEncodesAndCounts) {
@@ -45,7 +46,7 @@ TEST_F(OpenDataset, SplitsEncodesAndCounts) {
   EXPECT_EQ(data.test.num_sequences(), 0);
   EXPECT_EQ(data.train.statistics.rows_per_label.at("odd"), 15);
   EXPECT_EQ(data.validation.statistics.rows_per_label.at("even"), 5);
-  EXPECT_EQ(data.train.statistics.targets, 15 * 4 + 15 * 5);   // "odd", "even" and the end token
+  EXPECT_EQ(data.train.statistics.targets, 15 * 4 + 15 * 5);  // "odd", "even" and the end token
   EXPECT_EQ(data.train.statistics.tokens, static_cast<int64_t>(data.train.tokens.ids.size()));
   EXPECT_EQ(data.train.lengths.size(), 30u);
   int64_t counted = 0;
@@ -60,16 +61,20 @@ TEST_F(OpenDataset, SplitsEncodesAndCounts) {
 }
 
 TEST_F(OpenDataset, LeaksAndContradictionsAreFindings) {
-  request.train = {source("train.csv", "text,label\nWhere is my card?,card\nhello,greet\nhello,bye\n"
-                                       "one two three four five six seven eight nine ten,x\n")};
+  request.train = {source("train.csv",
+                          "text,label\nWhere is my card?,card\nhello,greet\nhello,bye\n"
+                          "one two three four five six seven eight nine ten,x\n")};
   request.validation = {source("validation.csv", "text,label\nwhere is MY card,card\nnew,alien\n")};
   request.test = {source("test.csv", "text,label\nHello,greet\none two three four five six seven eight nine eleven,x\n")};
   const Dataset data = open_dataset(request);
-  EXPECT_THAT(data.findings, Contains(finding(Severity::kError, "validation_leak", "1 row of validation whose text also stands in train")));
-  EXPECT_THAT(data.findings, Contains(finding(Severity::kWarning, "test_leak", "1 row of test whose text also stands in train")));
+  EXPECT_THAT(data.findings,
+              Contains(finding(Severity::kError, "validation_leak", "1 row of validation whose text also stands in train")));
+  EXPECT_THAT(data.findings,
+              Contains(finding(Severity::kWarning, "test_leak", "1 row of test whose text also stands in train")));
   EXPECT_THAT(data.findings, Contains(finding(Severity::kWarning, "two_labels", "1 text with two labels")));
   EXPECT_THAT(data.findings, Contains(finding(Severity::kWarning, "near_duplicates", "1 row of test with a near-duplicate")));
-  EXPECT_THAT(data.findings, Contains(finding(Severity::kWarning, "unknown_label", "1 label of validation never stand in train")));
+  EXPECT_THAT(data.findings,
+              Contains(finding(Severity::kWarning, "unknown_label", "1 label of validation never stand in train")));
   EXPECT_TRUE(data.has_errors());
   try {
     data.require_usable();
@@ -83,7 +88,8 @@ TEST_F(OpenDataset, OverLongRowsAreRefusedByLineUntilThePolicySaysOtherwise) {
   request.train = {source("train.csv", "text,label\nshort,a\n" + std::string(300, 'x') + ",b\n")};
   request.max_tokens = 100;
   const Dataset refused = open_dataset(request);
-  EXPECT_THAT(refused.findings, Contains(finding(Severity::kError, "over_long", "1 row of train longer than data.max_tokens 100")));
+  EXPECT_THAT(refused.findings,
+              Contains(finding(Severity::kError, "over_long", "1 row of train longer than data.max_tokens 100")));
   EXPECT_THAT(refused.findings[0].places, testing::ElementsAre(HasSubstr("train.csv:3: 3")));
   request.over_long = OverLong::kDrop;
   const Dataset dropped = open_dataset(request);
@@ -91,7 +97,8 @@ TEST_F(OpenDataset, OverLongRowsAreRefusedByLineUntilThePolicySaysOtherwise) {
   EXPECT_EQ(dropped.train.num_sequences(), 1);
   EXPECT_EQ(dropped.train.statistics.dropped_rows, 1);
   request.over_long = OverLong::kTruncate;
-  EXPECT_THAT(open_dataset(request).findings, Contains(finding(Severity::kError, "nothing_supervised", "1 row of train with no token to learn from")));
+  EXPECT_THAT(open_dataset(request).findings,
+              Contains(finding(Severity::kError, "nothing_supervised", "1 row of train with no token to learn from")));
 }
 
 TEST_F(OpenDataset, DocumentsAreCutIntoListedWindows) {
@@ -100,8 +107,9 @@ TEST_F(OpenDataset, DocumentsAreCutIntoListedWindows) {
   const Dataset data = open_dataset(request);
   EXPECT_EQ(data.train.num_sequences(), 3);
   EXPECT_EQ(data.train.row_of, (std::vector<int64_t>{0, 0, 0}));
-  EXPECT_EQ(data.train.statistics.targets, 250);   // 250 bytes and the end token, without the first
-  EXPECT_THAT(data.findings, Contains(finding(Severity::kNote, "cut_documents", "1 row of train of format text cut into windows")));
+  EXPECT_EQ(data.train.statistics.targets, 250);  // 250 bytes and the end token, without the first
+  EXPECT_THAT(data.findings,
+              Contains(finding(Severity::kNote, "cut_documents", "1 row of train of format text cut into windows")));
   EXPECT_FALSE(data.has_errors());
 }
 

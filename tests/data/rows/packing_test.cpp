@@ -40,7 +40,8 @@ TEST(RowsOfStep, IsAFunctionOfItsArguments) {
   EXPECT_NE(rows_of_step(1000, 10, 1, 157), first);
 }
 
-// Philox4x32-10 and Fisher-Yates written in Python gave this (it also gives Random123's known answers): runs replay across versions.
+// Philox4x32-10 and Fisher-Yates written in Python gave this (it also gives Random123's known answers): runs replay across
+// versions.
 TEST(RowsOfStep, GoldenOrder) {
   EXPECT_EQ(permutation_of_epoch(10, 0, 0), (std::vector<int64_t>{3, 7, 9, 2, 6, 4, 0, 5, 1, 8}));
   EXPECT_EQ(permutation_of_epoch(10, 0x123456789abcdef0, 3), (std::vector<int64_t>{2, 7, 3, 9, 4, 0, 6, 1, 8, 5}));
@@ -50,7 +51,7 @@ TEST(RowsOfStep, PermutationsAreUniform) {
   std::map<std::vector<int64_t>, int> counts;
   for (uint64_t seed = 0; seed < 24'000; ++seed) ++counts[permutation_of_epoch(4, seed, 0)];
   EXPECT_EQ(counts.size(), 24u);
-  for (const auto& [order, count] : counts) EXPECT_NEAR(count, 1000, 160);   // 5 standard deviations
+  for (const auto& [order, count] : counts) EXPECT_NEAR(count, 1000, 160);  // 5 standard deviations
 }
 
 TEST(RowsOfStep, RefusesNonsense) {

@@ -14,7 +14,9 @@ namespace graft {
 namespace {
 
 std::vector<Row> banking(const std::string& part) {
-  return read_rows({.path = test::shared_dir() / "data/banking77/banking_data" / (part + ".csv"), .format = "labelled", .label = "category"});
+  return read_rows({.path = test::shared_dir() / "data/banking77/banking_data" / (part + ".csv"),
+                    .format = "labelled",
+                    .label = "category"});
 }
 
 TEST(Banking77, EveryRowIsRead) {
@@ -30,11 +32,11 @@ TEST(Banking77, FindsTheTestTextsThatStandInTrain) {
   const auto train = banking("train"), test = banking("test");
   const auto findings = find_duplicates({&train, &test});
   EXPECT_EQ(findings.count_exact(1, 0), 25);
-  EXPECT_EQ(findings.conflicts.size(), 2u);   // one more text has another label in test
+  EXPECT_EQ(findings.conflicts.size(), 2u);  // one more text has another label in test
   const auto conflicts = find_duplicates({&train}).conflicts;
   ASSERT_EQ(conflicts.size(), 1u);
   EXPECT_EQ(normalised_text(train[static_cast<size_t>(conflicts[0].rows[0].row)].text), "has my top up gone through");
-  EXPECT_EQ(train.size() - static_cast<size_t>(findings.count_exact(0, 0)), 9'974u);   // distinct texts, counted by Python
+  EXPECT_EQ(train.size() - static_cast<size_t>(findings.count_exact(0, 0)), 9'974u);  // distinct texts, counted by Python
 }
 
 TEST(Banking77, ValidationKeepsLabelsInProportionAndTextsOnOneSide) {
@@ -69,7 +71,8 @@ TEST(Clinc, IsReadAsJsonLines) {
 TEST(LegalPolicies, EveryMarkdownFileIsOneRow) {
   const auto rows = read_rows({.path = test::shared_dir() / "data/legal_policies", .format = "text"});
   EXPECT_GE(rows.size(), 89u);
-  EXPECT_TRUE(std::is_sorted(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.source_file < b.source_file; }));
+  EXPECT_TRUE(
+      std::is_sorted(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.source_file < b.source_file; }));
 }
 
 }  // namespace

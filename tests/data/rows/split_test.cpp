@@ -56,11 +56,12 @@ TEST(ValidationRows, DoesNotDependOnRowOrder) {
 
 TEST(ValidationRows, EqualTextsLandOnOneSide) {
   auto rows = rows_of(4, 10, 3);
-  rows[0].label = "label3";   // a text with two labels
+  rows[0].label = "label3";  // a text with two labels
   const auto chosen = validation_rows(rows, 0.3);
   std::set<std::string> validation, train;
   for (size_t row = 0; row < rows.size(); ++row) {
-    (std::binary_search(chosen.begin(), chosen.end(), static_cast<int64_t>(row)) ? validation : train).insert(normalised_text(rows[row].text));
+    (std::binary_search(chosen.begin(), chosen.end(), static_cast<int64_t>(row)) ? validation : train)
+        .insert(normalised_text(rows[row].text));
   }
   for (const auto& text : validation) EXPECT_EQ(train.count(text), 0u);
   EXPECT_GT(validation.size(), 5u);
@@ -68,7 +69,7 @@ TEST(ValidationRows, EqualTextsLandOnOneSide) {
 
 TEST(ValidationRows, KeepsATextOfEachLabelForTraining) {
   auto rows = rows_of(3, 1, 4);
-  EXPECT_THROW(validation_rows(rows, 0.5), UserError);   // one text a label: none can go
+  EXPECT_THROW(validation_rows(rows, 0.5), UserError);  // one text a label: none can go
   rows = rows_of(3, 2, 1);
   EXPECT_EQ(validation_rows(rows, 0.9).size(), 3u);
   EXPECT_TRUE(validation_rows(rows, 0).empty());

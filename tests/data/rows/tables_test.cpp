@@ -23,12 +23,14 @@ void expect_like_python(const std::filesystem::path& csv, const std::filesystem:
   EXPECT_EQ(problems.count(), 0);
   ASSERT_EQ(table.records.size() + 1, expected.size());
   EXPECT_EQ(table.names, expected[0]);
-  for (size_t row = 0; row < table.records.size(); ++row) ASSERT_EQ(table.records[row], expected[row + 1]) << "line " << table.lines[row];
+  for (size_t row = 0; row < table.records.size(); ++row)
+    ASSERT_EQ(table.records[row], expected[row + 1]) << "line " << table.lines[row];
 }
 
 TEST(Csv, EqualsPython) {
   test::TemporaryFolder folder;
-  test::write_file(folder / "hard.csv", "a,b,c\r\n\"x\"\"y\"\"\",\"\",\"1,2\"\n\"two\r\nlines\",\" spaced \", q\"uote\n,,\n\"end\",\"of\",\"file\"");
+  test::write_file(folder / "hard.csv",
+                   "a,b,c\r\n\"x\"\"y\"\"\",\"\",\"1,2\"\n\"two\r\nlines\",\" spaced \", q\"uote\n,,\n\"end\",\"of\",\"file\"");
   expect_like_python(folder / "hard.csv", folder / "hard.json");
   expect_like_python(test::shared_dir() / "data/banking77/banking_data/train.csv", folder / "train.json");
 }

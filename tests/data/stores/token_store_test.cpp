@@ -1,8 +1,8 @@
 #include "data/stores/token_store.h"
 
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <thread>
@@ -40,7 +40,8 @@ struct TokenStore : testing::Test {
   TemplateContext context{tokenizer};
   std::vector<Row> rows;
   std::vector<std::string> log;
-  StoreOptions options{.cache = cache, .rows_per_shard = 10, .threads = 2, .log = [this](const std::string& line) { log.push_back(line); }};
+  StoreOptions options{
+      .cache = cache, .rows_per_shard = 10, .threads = 2, .log = [this](const std::string& line) { log.push_back(line); }};
 
   TokenStore() {
     for (int row = 0; row < 35; ++row) {
@@ -60,7 +61,7 @@ struct TokenStore : testing::Test {
 };
 
 mode_t mode_of(const fs::path& path) {
-  struct stat status{};
+  struct stat status {};
   stat(path.c_str(), &status);
   return status.st_mode & 0777;
 }
@@ -84,7 +85,7 @@ TEST_F(TokenStore, IsPrivate) {
     EXPECT_EQ(mode_of(file.path()), 0600u) << file.path();
     ++files;
   }
-  EXPECT_EQ(files, 6);   // four shards, index.json, lock
+  EXPECT_EQ(files, 6);  // four shards, index.json, lock
 }
 
 TEST_F(TokenStore, EqualTokensGiveEqualBytes) {
@@ -106,7 +107,7 @@ TEST_F(TokenStore, GoesOnAfterAKill) {
   test::write_file(folder() / "part-00099.h5", "stray");
   test::write_file(folder() / "notes.txt", "the user's");
   TokenTable again;
-  EXPECT_EQ(calls_of([&] { again = encode_through_store(context, rows, options); }), 5);   // the last shard's rows only
+  EXPECT_EQ(calls_of([&] { again = encode_through_store(context, rows, options); }), 5);  // the last shard's rows only
   EXPECT_EQ(again, expected);
   EXPECT_FALSE(fs::exists(folder() / "part-00003.h5.partial"));
   EXPECT_FALSE(fs::exists(folder() / "part-00099.h5"));
@@ -138,7 +139,7 @@ TEST_F(TokenStore, TheKeyNamesEverythingThatDecidesTheTokens) {
   changed.arguments["enable_thinking"] = false;
   EXPECT_NE(token_store_key(changed, rows), key);
   changed = context;
-  changed.now = 5;   // no template reads it
+  changed.now = 5;  // no template reads it
   EXPECT_EQ(token_store_key(changed, rows), key);
   tokenizer->fingerprint = "other";
   EXPECT_NE(token_store_key(context, rows), key);

@@ -126,7 +126,7 @@ TEST(Recipe, shows_twenty_problems_and_counts_the_rest) {
 TEST(Recipe, broken_yaml) {
   EXPECT_THAT(error_of("model: {base: x\nrun: 1"), HasSubstr("(r.yaml:"));
   EXPECT_THAT(error_of("run: {seed: 1}\nrun: {seed: 2}\n"), HasSubstr("got 'run' again (first on line 1) — remove one (r.yaml:2:1)"));
-  EXPECT_THAT(error_of(""), HasSubstr("expected a recipe to be a mapping with keys, got nothing"));
+  EXPECT_THAT(error_of(""), HasSubstr("r.yaml:1:1: expected a recipe to be a mapping with keys, got nothing"));
   EXPECT_THAT(error_of("- a\n"), HasSubstr("got a list of 1"));
   EXPECT_THAT(error_of("a: 1\n---\nb: 1\n"), HasSubstr("expected one document"));
   EXPECT_THAT(error_of("a: !!python/object:os.system ls\n"), HasSubstr("without a type tag"));
