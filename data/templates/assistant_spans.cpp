@@ -33,22 +33,28 @@ bool has_reasoning(const Json& message) {
   return has_entries(message, "reasoning_content") || has_entries(message, "thinking") || has_entries(message, "reasoning");
 }
 
-// The visible part of the content replaced by the mark: what follows a think block that stands in the content itself.
-std::optional<Json> marked(const Json& message) {
+// The content replaced by the mark; or only what follows a think block in it, which some templates take apart.
+std::optional<Json> marked(const Json& message, bool keep_thinking) {
   const auto content = message.find("content");
   if (content == message.end()) return std::nullopt;
   Json result = message;
   if (content->is_array()) {
-    if (content->empty()) return std::nullopt;
+    if (content->empty() || keep_thinking) return std::nullopt;
     result["content"] = Json::array({{{"type", "text"}, {"text", kMark}}});
     return result;
   }
   if (!content->is_string() || is_blank(content->get_ref<const std::string&>())) return std::nullopt;
   const std::string& text = content->get_ref<const std::string&>();
   const size_t think_end = text.rfind("</think>");
-  result["content"] = (think_end == std::string::npos ? "" : text.substr(0, think_end + 8) + "\n\n") + kMark;
+  if (keep_thinking && think_end == std::string::npos) return std::nullopt;
+  result["content"] = (keep_thinking ? text.substr(0, think_end + 8) + "\n\n" : "") + kMark;
   return result;
 }
+
+struct Content {
+  TextSpan span;
+  bool after_thinking = false;  // a think block of the content stands before it
+};
 
 class TurnFinder {
  public:
@@ -61,13 +67,13 @@ class TurnFinder {
     const bool last = index + 1 == messages_.size();
     const Json before = first(index), through = first(index + 1);
     const std::string turn_text = last ? text_ : render_(through, false);
-    const std::optional<TextSpan> content = find_content(through, turn_text);
+    const std::optional<Content> content = find_content(through, turn_text);
     AssistantTurn turn;
     turn.message = index;
     turn.stable_until = common_prefix(turn_text, text_);
-    turn.span.begin = find_begin(message, before, turn_text, content);
+    turn.span.begin = find_begin(message, before, turn_text, content, turn.unasked);
     const bool plain = content && !has_entries(message, "tool_calls");
-    const size_t written_until = plain ? content->end : end_of_writing(turn, turn_text);
+    const size_t written_until = plain ? content->span.end : end_of_writing(turn, turn_text);
     turn.rewritten = turn.stable_until < written_until;
     turn.span.end = find_end(plain, written_until, turn);
     turn.span.end = std::max(turn.span.end, turn.span.begin);
@@ -87,66 +93,86 @@ class TurnFinder {
 
   // Where the last message's content stands in turn_text: found by rendering a mark in its place. nullopt when it is empty, or when the
   // template does more with it than to write (and trim) it.
-  std::optional<TextSpan> find_content(const Json& through, const std::string& turn_text) {
-    Json changed = through;
-    const auto replaced = marked(changed.back());
-    if (!replaced) return std::nullopt;
-    changed.back() = *replaced;
-    const auto with_mark = try_render(changed, false);
-    if (!with_mark) return std::nullopt;
+  std::optional<Content> find_content(const Json& through, const std::string& turn_text) {
     const std::string mark = kMark;
-    const size_t begin = with_mark->rfind(mark);
-    if (begin == std::string::npos) return std::nullopt;
-    const size_t after = with_mark->size() - begin - mark.size();
-    if (turn_text.size() < begin + after || turn_text.compare(0, begin, *with_mark, 0, begin) != 0 ||
-        turn_text.compare(turn_text.size() - after, after, *with_mark, begin + mark.size(), after) != 0) {
-      return std::nullopt;
+    for (const bool keep_thinking : {false, true}) {
+      Json changed = through;
+      const auto replaced = marked(changed.back(), keep_thinking);
+      if (!replaced) continue;
+      changed.back() = *replaced;
+      const auto with_mark = try_render(changed, false);
+      const size_t begin = with_mark ? with_mark->rfind(mark) : std::string::npos;
+      if (begin == std::string::npos) continue;
+      const size_t after = with_mark->size() - begin - mark.size();
+      if (turn_text.size() >= begin + after && turn_text.compare(0, begin, *with_mark, 0, begin) == 0 &&
+          turn_text.compare(turn_text.size() - after, after, *with_mark, begin + mark.size(), after) == 0) {
+        return Content{{begin, turn_text.size() - after}, keep_thinking};
+      }
     }
-    return TextSpan{begin, turn_text.size() - after};
+    return std::nullopt;
   }
 
-  size_t find_begin(const Json& message, const Json& before, const std::string& turn_text, const std::optional<TextSpan>& content) {
+  size_t find_begin(const Json& message, const Json& before, const std::string& turn_text, const std::optional<Content>& content,
+                    bool& unasked) {
     const std::string base = before.empty() ? "" : try_render(before, false).value_or("");
     const std::string prompt = before.empty() ? base : try_render(before, true).value_or(base);
     const bool has_prompt = prompt != base;
     if (has_prompt && starts_with(turn_text, prompt)) return prompt.size();
-    const size_t base_end = starts_with(turn_text, base) ? base.size() : common_prefix(turn_text, base);
+    unasked = !starts_with(turn_text, base);
+    const size_t latest = content ? content->span.begin : turn_text.size();
+    if (unasked) return latest;
     if (has_prompt) {
-      // The turn is not written as it is asked for: a think block is added or missing. It begins where the two part.
-      const size_t parting = common_prefix(turn_text, prompt);
-      return content ? std::min(std::max(parting, base_end), content->begin) : std::max(parting, base_end);
+      // The turn is not written as it is asked for: a think block is added or missing. It begins where the two part, or a little
+      // before: "<think>" and "<tool_call>" part after "<t".
+      size_t parting = common_prefix(turn_text, prompt);
+      while (parting > base.size() && std::string_view("\n >]").find(turn_text[parting - 1]) == std::string_view::npos) --parting;
+      return std::min(parting, latest);
     }
     // No generation prompt: what stands before the content is the turn's header, unless it is blank or the assistant's reasoning.
-    if (!content || has_reasoning(message)) return base_end;
-    const std::string_view header = std::string_view(turn_text).substr(base_end, content->begin - std::min(base_end, content->begin));
-    return is_blank(header) ? base_end : content->begin;
+    if (!content || content->after_thinking || has_reasoning(message)) return base.size();
+    return is_blank(std::string_view(turn_text).substr(base.size(), latest - std::min(base.size(), latest))) ? base.size() : latest;
   }
 
-  // Of a turn whose content is not known (tool calls, an edited think block): all of its text, but for blanks and what the template writes
-  // only at a conversation's end, after the turn's last special token.
+  // Of a turn whose content is not known (tool calls, an edited think block): all of its text, but for what the template writes only at a
+  // conversation's end: blanks and special tokens after the turn's own last one.
   size_t end_of_writing(const AssistantTurn& turn, const std::string& turn_text) const {
-    const std::string_view written = jinja::strip(turn_text, nullptr, false, true);
-    size_t end = written.size();
-    for (const SpecialToken& special : specials_) {
-      if (special.span.begin < turn.span.begin || special.span.end > turn.stable_until) continue;
-      if (is_blank(written.substr(std::min(special.span.end, written.size())))) end = std::min(end, special.span.end);
+    size_t end = jinja::strip(turn_text, nullptr, false, true).size();
+    for (auto special = specials_.rbegin(); special != specials_.rend(); ++special) {
+      if (special->span.end > turn.stable_until || special->span.begin < turn.span.begin) continue;
+      if (only_specials(std::string_view(turn_text).substr(special->span.end))) end = std::min(end, special->span.end);
     }
     return std::max(end, turn.span.begin);
+  }
+
+  bool only_specials(std::string_view text) const {
+    text = jinja::strip(text, nullptr, true, false);
+    while (!text.empty()) {
+      const auto found = std::find_if(specials_.begin(), specials_.end(), [&](const SpecialToken& special) {
+        return text.substr(0, special.span.end - special.span.begin) ==
+               std::string_view(text_).substr(special.span.begin, special.span.end - special.span.begin);
+      });
+      if (found == specials_.end()) return false;
+      text = jinja::strip(text.substr(found->span.end - found->span.begin), nullptr, true, false);
+    }
+    return true;
   }
 
   bool is_stop(int32_t id) const { return std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end(); }
 
   size_t find_end(bool plain, size_t written_until, const AssistantTurn& turn) const {
+    const size_t from = plain ? written_until : turn.span.begin;
     const SpecialToken* end_token = nullptr;
     for (const SpecialToken& special : specials_) {
+      if (special.span.begin < from) continue;
       if (special.span.end > turn.stable_until) {
         // Some models end a turn with the next turn's first token.
         if (!end_token && special.span.begin == turn.stable_until && is_stop(special.id)) end_token = &special;
         break;
       }
-      if (special.span.begin < (plain ? written_until : turn.span.begin)) continue;
+      // After known content the first one ends the turn, or one that is joined to it and known to end turns.
+      if (plain && end_token && (is_stop(end_token->id) || special.span.begin != end_token->span.end)) break;
+      if (plain && end_token && !is_stop(special.id)) continue;
       end_token = &special;
-      if (plain) break;
     }
     return end_token ? end_token->span.end : std::min(written_until, turn.stable_until);
   }

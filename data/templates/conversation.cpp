@@ -26,6 +26,12 @@ std::vector<TextSpan> supervised_spans(const TemplateContext& context, const Ren
                        "template with generation blocks as data.template",
            context.chat_template->name(), turn.message + 1);
     }
+    if (turn.unasked) {
+      fail("template", "{}: message {} (assistant): expected the text before it to be what a server asks with, but the template writes the "
+                       "turns before it differently once the answer follows — see both with graft render; join the system message into "
+                       "the first user turn, or give another template as data.template",
+           context.chat_template->name(), turn.message + 1);
+    }
     spans.push_back(turn.span);
   }
   return tidy_spans(std::move(spans));
@@ -59,7 +65,7 @@ std::vector<TurnStability> turn_stability(const TemplateContext& context, const 
   const RenderedRow rendered(context, row, false);
   const std::vector<int32_t> ids = context.tokenizer->encode(rendered.text(), false);
   std::vector<TurnStability> result;
-  for (const AssistantTurn& turn : assistant_turns(context, rendered, ids)) result.push_back({turn.message, !turn.rewritten});
+  for (const AssistantTurn& turn : assistant_turns(context, rendered, ids)) result.push_back({turn.message, !turn.rewritten, !turn.unasked});
   return result;
 }
 

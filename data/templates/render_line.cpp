@@ -32,8 +32,9 @@ std::vector<TextSpan> spans_of(const TemplateContext& context, const RenderMessa
   const std::string without_prompt = render(messages, false);
   std::vector<TextSpan> spans;
   for (const AssistantTurn& turn : find_assistant_turns(render, messages, without_prompt, specials, end_tokens(*context.tokenizer))) {
-    if (turn.rewritten) {
-      fail("template", "message {} (assistant) is rewritten when later turns are added — see graft plan", turn.message + 1);
+    if (turn.rewritten || turn.unasked) {
+      fail("template", "message {} (assistant): the template writes {} — see graft plan", turn.message + 1,
+           turn.rewritten ? "it differently when later turns are added" : "the turns before it differently once the answer follows");
     }
     if (text.compare(0, turn.span.end, without_prompt, 0, turn.span.end) != 0) {
       fail("template", "message {} (assistant) is rewritten by the generation prompt — render it without", turn.message + 1);

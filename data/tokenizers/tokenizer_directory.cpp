@@ -51,6 +51,8 @@ ConfigToken config_token(const json& value, const std::string& where) {
   return out;
 }
 
+// BOS and EOS are put around the text as tokenizer.json's post-processor says; the config's add_bos_token and add_eos_token count
+// nothing beside a tokenizer.json (transformers 5 drops them when it loads one).
 class Directory {
  public:
   explicit Directory(const std::filesystem::path& path) : path_(path), config_(read_json_if_there(path / "tokenizer_config.json")) {
@@ -67,7 +69,6 @@ class Directory {
   std::shared_ptr<const Tokenizer> load() {
     add_tokens_of_decoder();
     collect_named_tokens();
-    set_bos_and_eos();
     vocabulary_.clear();
     auto tokenizer = std::make_shared<ByteLevelBpe>(std::move(parts_));
     for (const auto& [name, content] : named_) tokenizer->special_tokens[name] = content;
@@ -134,7 +135,8 @@ class Directory {
   }
 
   void collect_named_tokens() {
-    const json map = read_json_if_there(path_ / "special_tokens_map.json");
+    // Since added_tokens_decoder exists, special_tokens_map.json is history; without it, it overrides the config.
+    const json map = config_.contains("added_tokens_decoder") ? json::object() : read_json_if_there(path_ / "special_tokens_map.json");
     const auto take = [&](const std::string& name, const json& value) {
       const ConfigToken entry = config_token(value, where(name.c_str()));
       if (!entry.present) return;
@@ -146,10 +148,10 @@ class Directory {
       }
     };
     for (const char* name : kNamedTokens) {
-      if (config_.contains(name)) {
-        take(name, config_[name]);
-      } else if (map.is_object() && map.contains(name)) {
+      if (map.is_object() && map.contains(name)) {
         take(name, map[name]);
+      } else if (config_.contains(name)) {
+        take(name, config_[name]);
       }
     }
     // Further special tokens: a list, or names of the model's own ({"image_token": "<image>"}).
@@ -163,17 +165,6 @@ class Directory {
           if (entry.present && !is_added(entry.token.content)) add(entry.token);
         }
       }
-    }
-  }
-
-  // When the config speaks of add_bos_token or add_eos_token, these replace the post-processor of tokenizer.json.
-  void set_bos_and_eos() {
-    if (!config_.contains("add_bos_token") && !config_.contains("add_eos_token")) return;
-    parts_.before.clear();
-    parts_.after.clear();
-    for (const auto& [name, content] : named_) {
-      if (name == "bos_token" && flag(config_, "add_bos_token", false)) parts_.before.push_back(*find(content));
-      if (name == "eos_token" && flag(config_, "add_eos_token", false)) parts_.after.push_back(*find(content));
     }
   }
 

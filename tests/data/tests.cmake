@@ -3,3 +3,9 @@ add_executable(tokenize_tool "${CMAKE_CURRENT_LIST_DIR}/tokenizers/tokenize_tool
 target_link_libraries(tokenize_tool PRIVATE data)
 add_test(NAME data/tokenizers/parity COMMAND "${GRAFT_PYTHON}" "${CMAKE_CURRENT_LIST_DIR}/tokenizers/parity_test.py" $<TARGET_FILE:tokenize_tool>)
 set_tests_properties(data/tokenizers/parity PROPERTIES LABELS "python" TIMEOUT 900 ENVIRONMENT "HF_HUB_OFFLINE=1;OMP_NUM_THREADS=1")
+
+# Chat templates against jinja2 in transformers' environment.
+add_executable(template_driver "${CMAKE_CURRENT_LIST_DIR}/templates/template_driver.cpp")
+target_link_libraries(template_driver PRIVATE data)
+add_test(NAME data/templates/jinja2 COMMAND "${GRAFT_PYTHON}" -W ignore "${CMAKE_CURRENT_LIST_DIR}/templates/compare_with_jinja2.py" $<TARGET_FILE:template_driver>)
+set_tests_properties(data/templates/jinja2 PROPERTIES LABELS "python" TIMEOUT 900 ENVIRONMENT "HF_HUB_OFFLINE=1;OMP_NUM_THREADS=1")

@@ -133,7 +133,7 @@ std::string most_confused(const std::vector<std::string>& labels, const Matrix& 
 }
 
 std::string label_table(const std::vector<LabelScore>& scores) {
-  std::string table = "<h3>Per label</h3><div class=\"wide\"><table><tr><th>label</th><th class=\"track\">F1</th><th class=\"n\"></th><th class=\"n\">precision</th>"
+  std::string table = "<h3>Per label</h3><div class=\"wide\"><table class=\"bars\"><tr><th>label</th><th class=\"track\">F1</th><th class=\"n\"></th><th class=\"n\">precision</th>"
                       "<th class=\"n\">recall</th><th class=\"n\">rows</th></tr>\n";
   for (const LabelScore& score : scores) {
     table += fmt::format(
@@ -238,7 +238,7 @@ std::string results(const ReportData& data) {
   }
   add("macro_f1", "macro-F1");
   std::string content;
-  if (!bars.empty()) content += "<div class=\"wide\"><table>" + bars + "</table></div>";
+  if (!bars.empty()) content += "<div class=\"wide\"><table class=\"bars\">" + bars + "</table></div>";
   content += other_scores(before, after);
   const Json& answers = html::child(data.evaluation, "answers");
   if (data.examples && answers.is_array() && !answers.empty()) content += answers_table(answers);

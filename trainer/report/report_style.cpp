@@ -24,7 +24,7 @@ h3 { margin: 26px 0 8px; font-size: 15px; font-weight: 640; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(172px, 1fr)); gap: 12px; margin: 26px 0 0; }
 .card { background: var(--panel); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px 13px; }
 .card span { display: block; color: var(--soft); font-size: 13px; }
-.card b { display: block; font-size: 27px; line-height: 1.25; font-weight: 640; font-variant-numeric: tabular-nums; }
+.card b { display: block; white-space: nowrap; font-size: 24px; line-height: 1.25; font-weight: 640; font-variant-numeric: tabular-nums; }
 .card.good b { color: var(--good); } .card.bad b { color: var(--bad); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(400px, 100%), 1fr)); gap: 20px 24px; }
 figure { margin: 0; } .plot { min-width: 0; }
@@ -49,7 +49,7 @@ td.n, th.n { text-align: right; white-space: nowrap; }
 .bar { display: block; height: 9px; border-radius: 5px; background: var(--one); min-width: 2px; vertical-align: middle; }
 .bar.before { background: var(--soft); opacity: .55; }
 .compact { width: auto; } .compact th, .compact td { padding-right: 34px; }
-.track { width: 42%; min-width: 150px; } td.track { vertical-align: middle; } .track > div { background: var(--panel); border-radius: 5px; line-height: 0; height: 9px; }
+.track { width: 42%; min-width: 150px; } td.track { vertical-align: middle; } .bars td:first-child { width: 1%; min-width: 150px; } .track > div { background: var(--panel); border-radius: 5px; line-height: 0; height: 9px; }
 .confusion { width: auto; } .confusion td, .confusion th { padding: 4px 8px; border: 1px solid var(--line); } .confusion td { text-align: right; min-width: 34px; }
 .confusion th.row { text-align: left; color: var(--ink); font-weight: 500; white-space: nowrap; } .confusion .zero { color: transparent; }
 pre, code, .hash { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }

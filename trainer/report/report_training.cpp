@@ -40,15 +40,15 @@ std::string loss_plot(const std::vector<Json>& metrics) {
   std::vector<PlotSeries> series;
   const bool many = loss.size() >= kFewPoints;
   series.push_back({many ? "each step" : "training", loss, 0, many, false});
-  if (many) series.push_back({"training, smoothed", smoothed(loss, static_cast<double>(loss.size()) / 60), 0, false, false});
+  if (many) series.push_back({"smoothed", smoothed(loss, static_cast<double>(loss.size()) / 60), 0, false, false});
   if (!validation.empty()) series.push_back({"validation", validation, 1, false, true});
   return line_plot({"Loss, nats a token", described("Training loss", loss, html::small_number) + described("Validation loss", validation, html::small_number), "step"},
-                   series, true);
+                   series, YAxis::kLogIfWide);
 }
 
 std::string single_plot(const std::vector<Json>& metrics, const char* key, const char* title, std::string (*format)(double)) {
   const Points points = curve(metrics, key);
-  return line_plot({title, described(title, points, format), "step"}, {{"", points, 0, false, false}}, true);
+  return line_plot({title, described(title, points, format), "step"}, {{"", points, 0, false, false}}, YAxis::kFromZero);
 }
 
 std::string label_bars(const Json& labels) {
@@ -61,7 +61,7 @@ std::string label_bars(const Json& labels) {
     highest = std::max(highest, counts.back().second);
   }
   std::stable_sort(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
-  std::string table = "<h3>Rows per label</h3><div class=\"wide\"><table>";
+  std::string table = "<h3>Rows per label</h3><div class=\"wide\"><table class=\"bars\">";
   for (size_t i = 0; i < std::min(counts.size(), kMostLabels); ++i) {
     table += fmt::format("<tr><td>{}</td><td class=\"track\"><div><span class=\"bar\" style=\"width:{:.1f}%\"></span></div></td><td class=\"n\">{}</td></tr>\n",
                          html::escape(counts[i].first), 100 * counts[i].second / highest, html::count(counts[i].second));

@@ -21,8 +21,13 @@ constexpr double kWidth = 460, kHeight = 210, kLeft = 46, kRight = 12, kTop = 12
 constexpr size_t kMaxPoints = 500;   // of one line: more than the plot has pixels
 
 struct Scale {
-  double low, high, from, to;
-  double operator()(double value) const { return from + (value - low) / (high - low) * (to - from); }
+  double low, high;
+  bool logarithmic;
+  double from, to;
+  double operator()(double value) const {
+    const double share = logarithmic ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
+    return from + share * (to - from);
+  }
 };
 
 bool is_finite(const std::pair<double, double>& point) { return std::isfinite(point.first) && std::isfinite(point.second); }
@@ -66,6 +71,18 @@ std::string line_path(const Points& points, const Scale& x, const Scale& y) {
     ++drawn;
   }
   return drawn == 1 ? path + "h.01" : path;   // a round line end makes a single point a dot
+}
+
+// 1, 2 and 5 times powers of ten; powers alone where there are many.
+std::vector<double> log_ticks(double low, double high) {
+  const bool wide = high / low > 1e3;
+  std::vector<double> ticks;
+  for (double power = std::pow(10, std::floor(std::log10(low))); power <= high; power *= 10) {
+    for (const double factor : {1.0, 2.0, 5.0}) {
+      if ((factor == 1 || !wide) && factor * power >= low && factor * power <= high) ticks.push_back(factor * power);
+    }
+  }
+  return ticks;
 }
 
 std::string axes(const Scale& x, const Scale& y, const std::vector<double>& x_ticks, const std::vector<double>& y_ticks,
@@ -129,7 +146,7 @@ Points smoothed(const Points& points, double width) {
   return result;
 }
 
-std::string line_plot(const PlotText& text, const std::vector<PlotSeries>& series, bool from_zero) {
+std::string line_plot(const PlotText& text, const std::vector<PlotSeries>& series, YAxis y_axis) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   double x_low = kInfinity, x_high = -kInfinity, y_low = kInfinity, y_high = -kInfinity;
   for (const PlotSeries& one : series) {
@@ -141,15 +158,14 @@ std::string line_plot(const PlotText& text, const std::vector<PlotSeries>& serie
   }
   if (x_low > x_high) return {};
   if (x_low == x_high) x_low -= 1, x_high += 1;
-  if (from_zero && y_low > 0) y_low = 0;
-  if (y_low == y_high) y_low -= std::max(std::abs(y_low) * 0.1, 1e-12), y_high += std::max(std::abs(y_high) * 0.1, 1e-12);
-  const double margin = (y_high - y_low) * 0.06;
-  y_high += margin;
-  if (!from_zero) y_low = y_low >= 0 ? std::max(0.0, y_low - margin) : y_low - margin;
-  const Scale x{x_low, x_high, kLeft + 4, kWidth - kRight}, y{y_low, y_high, kHeight - kBottom, kTop};
+  const bool logarithmic = y_axis == YAxis::kLogIfWide && y_low > 0 && y_high > 8 * y_low;
+  if (!logarithmic) y_low = std::min(y_low, 0.0);
+  if (y_low == y_high) y_high = y_low + 1;
+  if (!logarithmic) y_high += (y_high - y_low) * 0.06;
+  const Scale x{x_low, x_high, false, kLeft + 4, kWidth - kRight}, y{y_low, y_high, logarithmic, kHeight - kBottom, kTop};
   std::vector<double> x_ticks = axis_ticks(x_low, x_high, 6);
   std::erase_if(x_ticks, [](double tick) { return tick != std::floor(tick); });   // steps are whole
-  std::string content = axes(x, y, x_ticks, axis_ticks(y_low, y_high, 4), text.x_label), legend;
+  std::string content = axes(x, y, x_ticks, logarithmic ? log_ticks(y_low, y_high) : axis_ticks(y_low, y_high, 4), text.x_label), legend;
   for (const PlotSeries& one : series) {
     const Points points = thinned(one.points);
     if (std::none_of(points.begin(), points.end(), is_finite)) continue;
@@ -161,6 +177,7 @@ std::string line_plot(const PlotText& text, const std::vector<PlotSeries>& serie
     }
     if (!one.name.empty()) legend += fmt::format("<span class=\"key key-{}{}\">{}</span>", one.colour, one.faint ? " faint" : "", html::escape(one.name));
   }
+  if (logarithmic) legend += "<span>logarithmic</span>";
   return frame(text, legend, content);
 }
 
@@ -174,8 +191,8 @@ std::string bar_plot(const PlotText& text, const Points& bars) {
   }
   if (highest == 0) return {};
   const double cell = (kWidth - kRight - kLeft - 4) / static_cast<double>(shown.size());
-  const Scale y{0, highest * 1.06, kHeight - kBottom, kTop};
-  const Scale x{0, static_cast<double>(shown.size()), kLeft + 4, kWidth - kRight};
+  const Scale y{0, highest * 1.06, false, kHeight - kBottom, kTop};
+  const Scale x{0, static_cast<double>(shown.size()), false, kLeft + 4, kWidth - kRight};
   std::string path;
   for (size_t i = 0; i < shown.size(); ++i) {
     if (shown[i].second == 0) continue;

@@ -19,8 +19,10 @@ struct PlotText {
   std::string x_label;
 };
 
+enum class YAxis { kFromZero, kLogIfWide };   // kLogIfWide: logarithmic when positive values span more than a factor of 8, else from zero
+
 // Every series becomes a non-empty path; a plot without any finite point is an empty text.
-std::string line_plot(const PlotText& text, const std::vector<PlotSeries>& series, bool from_zero);
+std::string line_plot(const PlotText& text, const std::vector<PlotSeries>& series, YAxis y_axis);
 // bars: (upper bound, count), ascending.
 std::string bar_plot(const PlotText& text, const std::vector<std::pair<double, double>>& bars);
 

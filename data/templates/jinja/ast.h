@@ -81,7 +81,7 @@ using ScopeLoads = std::vector<ScopeLoad>;
 
 // A Python function of jinja's compiled template: the root, a macro, or the body of a call or generation block.
 struct Function {
-  std::string name;
+  std::string name;  // empty: a block's body
   std::vector<std::string> parameters;
   std::vector<ExpressionPtr> defaults;  // of the last parameters
   std::vector<int> parameter_slots;

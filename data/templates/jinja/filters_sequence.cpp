@@ -130,12 +130,20 @@ Value sort(Renderer& renderer, const Value& subject, CallArguments& arguments) {
   return make_list(&renderer.budget(), sorted_by(renderer, std::move(items), keys, parameters.flag(0)));
 }
 
+// As in jinja's generators, a subject that cannot be iterated is complained of when the first element is asked for.
+Next lazily(Renderer& renderer, const Value& subject) {
+  return [&budget = renderer.budget(), subject, source = Next()](Value& out) mutable {
+    if (!source) source = iterate(budget, subject);
+    return source(out);
+  };
+}
+
 Value unique(Renderer& renderer, const Value& subject, CallArguments& arguments) {
   const Parameters parameters("unique", arguments, {"case_sensitive", "attribute"});
   const bool case_sensitive = parameters.flag(0);
   return make_generator(
       &renderer.budget(),
-      [&renderer, next = iterate(renderer.budget(), subject), attribute = parameters.get(1, Value::none()), case_sensitive,
+      [&renderer, next = lazily(renderer, subject), attribute = parameters.get(1, Value::none()), case_sensitive,
        seen = std::vector<Value>()](Value& out) mutable {
         while (next(out)) {
           Value key = get_path(renderer, out, attribute);
@@ -186,6 +194,7 @@ Value reverse(Renderer& renderer, const Value& subject, CallArguments& arguments
   if (subject.is(Kind::kString)) {
     return slice(renderer.budget(), subject, Value::none(), Value::none(), Value::integer(-1));
   }
+  if (!is_iterable(subject)) raise_python("FilterArgumentError", "argument must be iterable");
   std::vector<Value> items = to_vector(renderer.budget(), subject);
   std::reverse(items.begin(), items.end());
   const Value list = make_list(&renderer.budget(), std::move(items));
@@ -200,7 +209,7 @@ Value batch(Renderer& renderer, const Value& subject, CallArguments& arguments) 
   parameters.need(0);
   return make_generator(
       &renderer.budget(),
-      [&renderer, next = iterate(renderer.budget(), subject), size, fill = parameters.get(1, Value::none())](Value& out) mutable {
+      [&renderer, next = lazily(renderer, subject), size, fill = parameters.get(1, Value::none())](Value& out) mutable {
         std::vector<Value> row;
         for (Value item; static_cast<int64_t>(row.size()) != std::max<int64_t>(size, 1) && next(item);) row.push_back(std::move(item));
         if (row.empty()) return false;

@@ -203,7 +203,6 @@ StatementPtr Parser::parse_macro() {
 StatementPtr Parser::parse_call_block() {
   auto node = std::make_unique<Statement>(StatementKind::kCallBlock, take().line);
   node->function = std::make_unique<Function>();
-  node->function->name = "caller";
   if (current().is_operator("(")) parse_signature(*node->function);
   node->expression = parse_expression();
   if (node->expression->kind != ExpressionKind::kCall) fail("expected call");
@@ -216,7 +215,6 @@ StatementPtr Parser::parse_call_block() {
 StatementPtr Parser::parse_generation() {
   auto node = std::make_unique<Statement>(StatementKind::kGeneration, take().line);
   node->function = std::make_unique<Function>();
-  node->function->name = "generation";
   const int outer_loops = std::exchange(loops_, 0);
   node->function->body = parse_closed_body("endgeneration");
   loops_ = outer_loops;

@@ -60,6 +60,7 @@ std::optional<Value> take_keyword(CallArguments& arguments, const std::string& n
 }  // namespace
 
 void Renderer::bind_parameters(const Function& function, CallArguments& arguments) {
+  const auto shown_name = [&] { return function.name.empty() ? "None" : repr_text(function.name); };
   const size_t count = function.parameters.size();
   const auto place = [&](int index) -> Value& { return activation_->slots[static_cast<size_t>(index)]; };
   for (size_t i = 0; i < count; ++i) {
@@ -81,11 +82,11 @@ void Renderer::bind_parameters(const Function& function, CallArguments& argument
   } else if (!arguments.keywords.empty()) {
     for (const auto& [name, value] : arguments.keywords) {
       if (name == "caller") {
-        raise_python("TypeError", "macro " + repr_text(function.name) +
+        raise_python("TypeError", "macro " + shown_name() +
                                       " was invoked with two values for the special caller argument. This is most likely a bug.");
       }
     }
-    raise_python("TypeError", "macro " + repr_text(function.name) + " takes no keyword argument " +
+    raise_python("TypeError", "macro " + shown_name() + " takes no keyword argument " +
                                   repr_text(arguments.keywords[0].first));
   }
   const size_t taken = std::min(count, arguments.positional.size());
@@ -93,7 +94,7 @@ void Renderer::bind_parameters(const Function& function, CallArguments& argument
     place(function.varargs_slot) =
         make_tuple(&budget_, {arguments.positional.begin() + static_cast<std::ptrdiff_t>(taken), arguments.positional.end()});
   } else if (arguments.positional.size() > count) {
-    raise_python("TypeError", fmt::format("macro {} takes not more than {} argument(s)", repr_text(function.name), count));
+    raise_python("TypeError", fmt::format("macro {} takes not more than {} argument(s)", shown_name(), count));
   }
   const size_t first_default = count - function.defaults.size();
   for (size_t i = 0; i < count; ++i) {

@@ -139,8 +139,11 @@ void append_repr(Budget& budget, const Value& value, std::string& out, int depth
       break;
     }
     case Kind::kCallable:
-      out += value.callable().type_name == "Macro" ? "<Macro " + repr_text(value.callable().name) + ">"
-                                                   : "<" + value.callable().type_name + " " + value.callable().name + ">";
+      if (value.callable().type_name == "Macro") {
+        out += "<Macro " + (value.callable().name.empty() ? "anonymous" : repr_text(value.callable().name)) + ">";
+      } else {
+        out += "<" + value.callable().type_name + " " + value.callable().name + ">";
+      }
       break;
     case Kind::kGenerator: out += "<" + value.generator().type_name + " object>"; break;
     case Kind::kLoop: out += "<LoopContext>"; break;

@@ -4,6 +4,7 @@ usage: compare_with_jinja2.py DRIVER [--templates N] [--seed S] [--show]
 DRIVER is the program of template_driver.cpp. Exit 1 when a template differs; each difference is printed with the seed that makes it.
 """
 import argparse
+import copy
 import json
 import os
 import random
@@ -186,7 +187,7 @@ def render(source):
     except (TemplateSyntaxError, SyntaxError) as error:
         return {"error": {"kind": "syntax", "type": "TemplateSyntaxError", "message": str(error)}}
     try:
-        variables = dict(VARIABLES)
+        variables = copy.deepcopy(VARIABLES)  # jinja2's indent changes a list that it is given
         text, spans = chat_template_utils._render_with_assistant_indices(
             compiled, variables.pop("messages"), None, None, False, **variables)
         return {"text": text, "generation": [list(span) for span in spans]}
@@ -207,7 +208,9 @@ def same_message(ours, theirs):
 
 def compare(ours, theirs):
     """None when equal, 'skipped' when the comparison says nothing, else what differs."""
-    if " at 0x" in json.dumps(theirs):
+    if " at 0x" in json.dumps(theirs).lower():
+        return "skipped"
+    if ours.get("error", {}).get("kind") == "bound" and theirs.get("error", {}).get("type") in ("MemoryError", "OverflowError"):
         return "skipped"
     # jinja2 folds a slice of a constant by another way, on which 1[:2] is undefined rather than an error.
     if "error" in ours and ("not subscriptable" in ours["error"]["message"] or "'slice'" in ours["error"]["message"]):

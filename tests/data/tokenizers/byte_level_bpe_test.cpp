@@ -117,11 +117,11 @@ TEST(ByteLevelBpe, BytesWithoutTokens) {
   auto file = tiny_tokenizer_json();
   file["model"]["vocab"].erase("Q");
   file["added_tokens"].clear();
-  EXPECT_THAT(words(make(file), "aQQb"), ElementsAre("a", "b"));
+  EXPECT_THAT(words(make(file), "aQQb"), ElementsAre("ab"));   // as the tokenizers library: dropped first, merged then
   file["model"]["unk_token"] = "!";
-  EXPECT_THAT(words(make(file), "aQQb"), ElementsAre("a", "!", "!", "b"));
+  EXPECT_THAT(words(make(file), "hQQo"), ElementsAre("h", "!", "!", "o"));
   file["model"]["fuse_unk"] = true;
-  EXPECT_THAT(words(make(file), "aQQb"), ElementsAre("a", "!", "b"));
+  EXPECT_THAT(words(make(file), "hQQo"), ElementsAre("h", "!", "o"));
   file["model"]["unk_token"] = "nothing";
   EXPECT_THAT([&] { make(file); }, ThrowsMessage<UserError>(HasSubstr("unk_token 'nothing'")));
 }
@@ -139,7 +139,6 @@ TEST(ByteLevelBpe, FingerprintSeesEveryPart) {
   changed("/normalizer", {{"type", "NFC"}});
   changed("/pre_tokenizer/add_prefix_space", true);
   changed("/model/ignore_merges", true);
-  changed("/model/merges/1", "l o");  // "lo" is no token
   std::sort(seen.begin(), seen.end());
   EXPECT_EQ(std::unique(seen.begin(), seen.end()), seen.end());
 }

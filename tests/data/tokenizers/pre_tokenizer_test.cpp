@@ -130,7 +130,7 @@ TEST(RegexTranslation, MeansWhatOnigurumaMeans) {
 }
 
 TEST(RegexSplitter, EndlessBacktrackingIsAnError) {
-  const RegexSplitter splitter("(?:(?:a+)+)+b");
+  const RegexSplitter splitter("(?:(?:a+)+)+[bc]");   // with a single b PCRE2 sees at once that none follows
   EXPECT_THAT([&] { splitter.matches(std::string(200, 'a')); }, ThrowsMessage<UserError>(HasSubstr("bounded time")));
 }
 
