@@ -70,7 +70,7 @@ class TurnFinder {
     const std::optional<Content> content = find_content(through, turn_text);
     AssistantTurn turn;
     turn.message = index;
-    turn.stable_until = common_prefix(turn_text, text_);
+    turn.stable_until = whole_specials(common_prefix(turn_text, text_));
     turn.span.begin = find_begin(message, before, turn_text, content, turn.unasked);
     const bool plain = content && !has_entries(message, "tool_calls");
     const size_t written_until = plain ? content->span.end : end_of_writing(turn, turn_text);
@@ -133,28 +133,29 @@ class TurnFinder {
     return is_blank(std::string_view(turn_text).substr(base.size(), latest - std::min(base.size(), latest))) ? base.size() : latest;
   }
 
-  // Of a turn whose content is not known (tool calls, an edited think block): all of its text, but for what the template writes only at a
-  // conversation's end: blanks and special tokens after the turn's own last one.
-  size_t end_of_writing(const AssistantTurn& turn, const std::string& turn_text) const {
-    size_t end = jinja::strip(turn_text, nullptr, false, true).size();
-    for (auto special = specials_.rbegin(); special != specials_.rend(); ++special) {
-      if (special->span.end > turn.stable_until || special->span.begin < turn.span.begin) continue;
-      if (only_specials(std::string_view(turn_text).substr(special->span.end))) end = std::min(end, special->span.end);
+  // Two different special tokens may begin alike: a text is the same only up to the first of them.
+  size_t whole_specials(size_t length) const {
+    for (const SpecialToken& special : specials_) {
+      if (special.span.begin < length && length < special.span.end) return special.span.begin;
     }
-    return std::max(end, turn.span.begin);
+    return length;
   }
 
-  bool only_specials(std::string_view text) const {
-    text = jinja::strip(text, nullptr, true, false);
-    while (!text.empty()) {
-      const auto found = std::find_if(specials_.begin(), specials_.end(), [&](const SpecialToken& special) {
-        return text.substr(0, special.span.end - special.span.begin) ==
-               std::string_view(text_).substr(special.span.begin, special.span.end - special.span.begin);
-      });
-      if (found == specials_.end()) return false;
-      text = jinja::strip(text.substr(found->span.end - found->span.begin), nullptr, true, false);
+  // Of a turn whose content is not known (tool calls, an edited think block): all of its text, but for the blanks and special tokens at its
+  // end, which a template may write otherwise when the conversation goes on.
+  size_t end_of_writing(const AssistantTurn& turn, const std::string& turn_text) const {
+    std::string_view written = jinja::strip(turn_text, nullptr, false, true);
+    for (auto special = ending_of(written); special != specials_.end(); special = ending_of(written)) {
+      written.remove_suffix(special->span.end - special->span.begin);
+      written = jinja::strip(written, nullptr, false, true);
     }
-    return true;
+    return std::max(written.size(), turn.span.begin);
+  }
+
+  std::vector<SpecialToken>::const_iterator ending_of(std::string_view written) const {
+    return std::find_if(specials_.begin(), specials_.end(), [&](const SpecialToken& special) {
+      return written.ends_with(std::string_view(text_).substr(special.span.begin, special.span.end - special.span.begin));
+    });
   }
 
   bool is_stop(int32_t id) const { return std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end(); }
@@ -166,7 +167,8 @@ class TurnFinder {
       if (special.span.begin < from) continue;
       if (special.span.end > turn.stable_until) {
         // Some models end a turn with the next turn's first token.
-        if (!end_token && special.span.begin == turn.stable_until && is_stop(special.id)) end_token = &special;
+        const bool ended = end_token && (plain || is_stop(end_token->id));
+        if (!ended && special.span.begin == turn.stable_until && is_stop(special.id)) end_token = &special;
         break;
       }
       // After known content the first one ends the turn, or one that is joined to it and known to end turns.

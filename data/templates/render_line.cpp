@@ -27,9 +27,9 @@ Json input_error(const std::string& message) { return {{"error", {{"kind", "inpu
 
 // The assistant's spans of `text`; text may go on with a generation prompt.
 std::vector<TextSpan> spans_of(const TemplateContext& context, const RenderMessages& render, const Json& messages,
-                               const std::string& text, const std::vector<int32_t>& ids) {
-  const auto specials = special_tokens_in(*context.tokenizer, text, ids);
+                               const std::string& text) {
   const std::string without_prompt = render(messages, false);
+  const auto specials = special_tokens_in(*context.tokenizer, without_prompt, context.tokenizer->encode(without_prompt, false));
   std::vector<TextSpan> spans;
   for (const AssistantTurn& turn : find_assistant_turns(render, messages, without_prompt, specials, end_tokens(*context.tokenizer))) {
     if (turn.rewritten || turn.unasked) {
@@ -67,7 +67,7 @@ Json render_line(const TemplateContext& context, const Json& line) {
       const auto spans = context.chat_template->has_generation_blocks()
                              ? tidy_spans(rendered.generation)
                              : spans_of(context, [&](const Json& some, bool prompt) { return render(some, prompt).text; }, messages,
-                                        rendered.text, ids);
+                                        rendered.text);
       result["mask"] = mask_of(*context.tokenizer, rendered.text, ids, spans);
     } catch (const UserError& error) {
       result["mask"] = nullptr;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <set>
 
 #include <fmt/ranges.h>
 
@@ -15,30 +13,6 @@ namespace graft {
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string last_name(const std::string& module) { return module.substr(module.rfind('.') + 1); }
-
-std::string layer_prefix(const std::string& module) {   // "model.layers.3." of "model.layers.3.self_attn.q_proj"
-  const auto layers = module.find("layers.");
-  const auto end = layers == std::string::npos ? layers : module.find('.', layers + 7);
-  return end == std::string::npos ? std::string() : module.substr(0, end + 1);
-}
-
-// "q_proj" for every layer where each name that is adapted is adapted in all of them; else each module's full name.
-std::vector<std::string> targets_of(const PeftAdapter& adapter) {
-  std::set<std::string> layers;
-  std::map<std::string, size_t> count_of_name;
-  std::vector<std::string> modules, names;
-  for (const auto& [module, factors] : adapter.modules) {
-    modules.push_back(module);
-    layers.insert(layer_prefix(module));
-    if (++count_of_name[last_name(module)] == 1) names.push_back(last_name(module));
-  }
-  const bool plain = !adapter.target_is_expression && std::all_of(adapter.target_modules.begin(), adapter.target_modules.end(),
-                                                                  [](const std::string& name) { return name.find('.') == std::string::npos; });
-  const bool everywhere = std::all_of(count_of_name.begin(), count_of_name.end(), [&](const auto& entry) { return entry.second == layers.size(); });
-  return plain && everywhere ? names : modules;
-}
 
 AdapterOptions options_of(const PeftAdapter& adapter, const fs::path& folder) {
   const auto& first = adapter.modules.begin()->first;
@@ -53,7 +27,8 @@ AdapterOptions options_of(const PeftAdapter& adapter, const fs::path& folder) {
   const auto rank = static_cast<double>(options.rank);
   options.alpha = adapter.alpha_pattern.empty() ? adapter.alpha : adapter.scaling_of(first) * (adapter.use_rslora ? std::sqrt(rank) : rank);
   options.dropout = adapter.dropout;
-  options.targets = targets_of(adapter);
+  options.targets.clear();
+  for (const auto& [module, factors] : adapter.modules) options.targets.push_back(module);
   return options;
 }
 
@@ -85,10 +60,7 @@ AdapterOptions adapter_options(const fs::path& folder) { return options_of(read_
 
 std::unique_ptr<AdapterSet> load_adapter(Decoder& decoder, const fs::path& folder) {
   const auto adapter = read_peft_adapter(folder);
-  auto options = options_of(adapter, folder);
-  options.targets.clear();   // exactly the modules that have values
-  for (const auto& [module, factors] : adapter.modules) options.targets.push_back(module);
-  auto adapters = std::make_unique<AdapterSet>(decoder, options, 0);
+  auto adapters = std::make_unique<AdapterSet>(decoder, options_of(adapter, folder), 0);
   copy_values(*adapters, adapter, folder);
   return adapters;
 }

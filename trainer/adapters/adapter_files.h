@@ -8,8 +8,8 @@
 
 namespace graft {
 
-// What a PEFT folder says. UserError for what graft does not compute: DoRA, biases, trained copies of modules, ranks or
-// alphas of single modules, another kind than LoRA.
+// What a PEFT folder says; `targets` are the full names of its modules. UserError for what graft does not compute: DoRA, biases, trained copies of
+// modules, ranks or alphas of single modules, another kind than LoRA.
 AdapterOptions adapter_options(const std::filesystem::path& folder);
 
 // A set with the folder's rank, scale and modules, on this decoder. UserError lists modules or shapes that do not fit.

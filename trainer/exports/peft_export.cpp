@@ -1,5 +1,7 @@
 #include "trainer/exports/peft_export.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "checkpoints/atomic_file.h"
@@ -10,6 +12,29 @@
 #include "trainer/exports/output_place.h"
 
 namespace graft {
+namespace {
+
+std::string last_name(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+
+// "q_proj" for every layer, where each name that is adapted is adapted in all layers; else the modules' full names.
+std::vector<std::string> target_names(const ExportSource& source) {
+  const std::string ending = ".weight";
+  std::vector<std::string> modules, names;
+  for (const auto& weight : *source.weights) {
+    if (!source.updates.contains(weight.rule)) continue;
+    modules.push_back(weight.rule->hub.substr(0, weight.rule->hub.size() - ending.size()));
+    if (std::find(names.begin(), names.end(), last_name(modules.back())) == names.end()) names.push_back(last_name(modules.back()));
+  }
+  for (const auto& weight : *source.weights) {
+    const auto& hub = weight.rule->hub;
+    if (source.updates.contains(weight.rule) || !hub.ends_with(ending)) continue;
+    const auto name = last_name(hub.substr(0, hub.size() - ending.size()));
+    if (std::find(names.begin(), names.end(), name) != names.end()) return modules;   // PEFT would adapt this one too
+  }
+  return names;
+}
+
+}  // namespace
 
 std::vector<ExportedTensor> peft_tensors(const AdapterSet& adapters) {
   std::vector<ExportedTensor> tensors;
@@ -32,7 +57,9 @@ void write_peft(const ExportSource& source, const AdapterSet* adapters, const Ad
   }
   result.tensors = peft_tensors(*adapters);
   StagedFolder folder(path);
-  save_adapter(*adapters, options, source.base_name, folder.path());
+  auto named = options;
+  named.targets = target_names(source);
+  save_adapter(*adapters, named, source.base_name, folder.path());
   if (source.chat_template) write_file_atomic(folder.path() / "chat_template.jinja", source.chat_template->source());
   write_file_atomic(folder.path() / "README.md", model_card(source, format, result));
   folder.commit();

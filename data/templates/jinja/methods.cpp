@@ -75,7 +75,6 @@ std::optional<Value> python_attribute(Renderer& renderer, const Value& owner, st
     bound.callable().type_name = owner.is_markup() ? "method" : "builtin_function_or_method";
     return bound;
   }
-  if (owner.is(Kind::kUndefined)) raise_undefined(owner);   // '__' names too: nothing is reached through what is not there
   if (changes_value(owner, name)) return make_unsafe(budget, owner, name);
   if (name.size() > 4 && name.substr(0, 2) == "__" && name.substr(name.size() - 2) == "__") return make_unsafe(budget, owner, name);
   if (is_unsupported(owner, name)) {

@@ -36,19 +36,24 @@ Json two_turns() {
 Json one_turn() { return {{"messages", Json::array({message("user", "Quux asks"), message("assistant", "Zorro answers")})}}; }
 
 const std::set<std::string> kRewriteHistory = {"qwen3"};
-const std::set<std::string> kWriteNoEndToken = {"codellama-70b", "glm-4-9b", "glm-4.5", "glm-4.6", "hunyuan-hy3"};
+const std::set<std::string> kWriteOtherPrompts = {"codellama-70b"};  // a "Destination: user" that no finished turn has
+const std::set<std::string> kWriteNoEndToken = {"glm-4-9b", "glm-4.5", "glm-4.6", "hunyuan-hy3"};
+const std::set<std::string> kForgetThinking = {"glm-4.5-training"};   // earlier turns lose their thinking: only the blocks say what is supervised
 const std::set<std::string> kNeedTools = {"hermes-2-pro-tools"};
 
 class TemplateMask : public testing::TestWithParam<std::string> {};
 
 TEST_P(TemplateMask, CoversTheAssistantAndItsEndTokenOnly) {
   const std::string name = GetParam();
-  if (name == "codellama-70b" || name == "gpt-oss") GTEST_SKIP() << "known gap: rewritten prompts and harmony's end token (CHANGELOG)";
   if (kNeedTools.count(name)) {
     EXPECT_THAT(error_of(golden::context_of(golden::load(name)), one_turn()), HasSubstr("NoneType"));
     return;
   }
   const TemplateContext context = golden::context_of(golden::load(name));
+  if (kWriteOtherPrompts.count(name)) {
+    EXPECT_THAT(error_of(context, two_turns()), HasSubstr("expected the text before it to be what a server asks with"));
+    return;
+  }
   const bool rewrites = kRewriteHistory.count(name);
   if (rewrites) {
     EXPECT_THAT(error_of(context, two_turns()), HasSubstr("message 2 (assistant): expected its text to stay"));
@@ -65,6 +70,8 @@ TEST_P(TemplateMask, CoversTheAssistantAndItsEndTokenOnly) {
   }
   if (kWriteNoEndToken.count(name)) return;
   for (const std::string& part : parts) {
+    // Harmony ends an answer with <|return|>, but writes <|end|> in its place once the conversation goes on.
+    if (name == "gpt-oss" && &part != &parts.back()) continue;
     const std::string stripped = part.substr(0, part.find_last_not_of('\n') + 1);
     EXPECT_FALSE(stripped.ends_with("answers")) << "no end token is supervised: " << part;
   }
@@ -72,7 +79,6 @@ TEST_P(TemplateMask, CoversTheAssistantAndItsEndTokenOnly) {
 
 // Rendering prefixes finds what the template's author marked with generation blocks, up to a newline at either end.
 TEST_P(TemplateMask, AgreesWithGenerationBlocks) {
-  if (std::string(GetParam()) == "glm-4.5-training") GTEST_SKIP() << "known gap: earlier turns that lose their thinking (CHANGELOG)";
   golden::Template golden = golden::load(GetParam());
   const TemplateContext marked = golden::context_of(golden);
   if (!marked.chat_template->has_generation_blocks()) return;
@@ -88,6 +94,7 @@ TEST_P(TemplateMask, AgreesWithGenerationBlocks) {
     if (!item.expected.contains("text") || item.id.find("nogen") == std::string::npos || item.id.find("thinking") == 0) continue;
     SCOPED_TRACE(item.id);
     auto expected = golden::supervised_parts(marked, encode_conversation(marked, item.conversation));
+    if (kForgetThinking.count(golden.name) && error_of(unmarked, item.conversation).find("expected its text to stay") != std::string::npos) continue;
     auto found = golden::supervised_parts(unmarked, encode_conversation(unmarked, item.conversation));
     std::transform(expected.begin(), expected.end(), expected.begin(), trimmed);
     std::transform(found.begin(), found.end(), found.begin(), trimmed);
@@ -185,7 +192,6 @@ TEST(Conversation, RefusesTextThatNoServerWouldAskWith) {
 }
 
 TEST(Conversation, FindsTheTurnWhenThePromptOpensAThinkBlock) {
-  GTEST_SKIP() << "known gap: the opening <think> of a prompt that the finished turn does not begin with (CHANGELOG)";
   const TemplateContext context = context_with(
       "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
       "{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}");
@@ -196,7 +202,7 @@ TEST(Conversation, FindsTheTurnWhenThePromptOpensAThinkBlock) {
   row["messages"][1]["content"] = "<table>";
   EXPECT_THAT(parts_of(context, row), ElementsAre("<table><|im_end|>"));
   row["messages"][1]["reasoning"] = "hm";
-  EXPECT_THAT(parts_of(context, row), ElementsAre("<think>hm</think><table><|im_end|>"));
+  EXPECT_THAT(parts_of(context, row), ElementsAre("hm</think><table><|im_end|>"));  // the prompt has opened the block
 }
 
 TEST(Conversation, TemplatesWithoutGenerationPrompt) {

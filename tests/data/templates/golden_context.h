@@ -31,6 +31,11 @@ inline TemplateContext context_of(const Template& golden) {
   if (golden.special_tokens.contains("eos_token")) {
     tokenizer->eos_id = tokenizer->token_id(golden.special_tokens["eos_token"].get_ref<const std::string&>());
   }
+  if (golden.name.starts_with("glm")) {  // as generation_config.json of GLM names them
+    for (const char* token : {"<|user|>", "<|observation|>"}) {
+      if (const auto id = tokenizer->token_id(token)) tokenizer->stop_ids.push_back(*id);
+    }
+  }
   return {tokenizer, std::make_shared<ChatTemplate>(golden.source, golden.name), Json::object(), kClock};
 }
 

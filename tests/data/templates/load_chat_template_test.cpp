@@ -24,9 +24,9 @@ class LoadChatTemplate : public testing::Test {
   }
   ~LoadChatTemplate() override { fs::remove_all(folder_); }
   void write(const std::string& name, const std::string& text) { std::ofstream(folder_ / name, std::ios::binary) << text; }
-  std::string error() {
+  std::string error(const std::string& name = "") {
     try {
-      load_chat_template(folder_);
+      load_chat_template(name.empty() ? folder_ : folder_ / name);
     } catch (const UserError& error) {
       return error.what();
     }
@@ -68,8 +68,8 @@ TEST_F(LoadChatTemplate, SaysWhatIsWrong) {
   EXPECT_THAT(error(), HasSubstr("chat_template.jinja, line 2"));
   write("chat_template.jinja", "a\xff");
   EXPECT_THAT(error(), HasSubstr("offset 1"));
-  folder_ /= "nowhere.gguf";
-  EXPECT_THAT(error(), HasSubstr("does not exist"));
+  EXPECT_THAT(error("nowhere.gguf"), HasSubstr("does not exist"));
+  EXPECT_THAT(error("chat_template.jinja"), HasSubstr("expected a model directory or a .gguf file"));
 }
 
 }  // namespace

@@ -12,7 +12,6 @@ using golden::Json;
 using testing::HasSubstr;
 
 TEST(RenderLine, EqualsTheGoldens) {
-  GTEST_SKIP() << "known gap: the test reads a span beyond one template's text (CHANGELOG)";
   size_t texts = 0, errors = 0, masks = 0;
   for (const std::string& name : golden::names()) {
     const golden::Template golden = golden::load(name);
