@@ -25,10 +25,13 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
   for (size_t d = 0; d + 1 < document_offsets.size(); ++d) {
     const int64_t begin = document_offsets[d], length = document_offsets[d + 1] - begin;
     if (length == 0) continue;
-    const auto q_HTD = q_NHD.narrow(0, begin, length).transpose(0, 1);
-    const auto k_HTD = k_NKD.narrow(0, begin, length).transpose(0, 1).repeat_interleave(num_heads / num_kv, 0);
-    const auto v_HTD = v_NKD.narrow(0, begin, length).transpose(0, 1).repeat_interleave(num_heads / num_kv, 0);
-    const auto future = at::ones({length, length}, at::kBool).triu(1);
+    const int64_t before = d == 0 ? 0 : options.shared_prefix;
+    const auto keys_of = [&](const at::Tensor& x_NKD) {
+      const auto seen_SKD = at::cat({x_NKD.narrow(0, 0, before), x_NKD.narrow(0, begin, length)}, 0);
+      return seen_SKD.transpose(0, 1).repeat_interleave(num_heads / num_kv, 0);
+    };
+    const auto q_HTD = q_NHD.narrow(0, begin, length).transpose(0, 1), k_HTD = keys_of(k_NKD), v_HTD = keys_of(v_NKD);
+    const auto future = at::ones({length, before + length}, at::kBool).triu(before + 1);
     const auto scores = (at::matmul(q_HTD, k_HTD.transpose(1, 2)) * options.scale).masked_fill(future, -INFINITY);
     outputs.push_back(at::matmul(at::softmax(scores, -1), v_HTD).transpose(0, 1).reshape({length, num_heads * size}));
   }

@@ -20,6 +20,7 @@ struct AttentionOptions {
   at::Tensor query_norm_D, key_norm_D;   // float32; undefined: no head norm
   double head_norm_epsilon = 0;
   at::Tensor cosine_PE, sine_PE;         // float32 [positions, D/2]
+  int64_t shared_prefix = 0;             // the first document's first tokens, which every later document sees as if they stood before its own
 };
 
 // Keys and values of earlier tokens, one per sequence (already rotated, float32, [K, capacity, D]).

@@ -40,6 +40,9 @@ void check(const Tensor& qkv, const AttentionOptions& options, std::span<const i
   if (offsets.empty() || offsets.front() != 0 || offsets.back() != qkv.size(0) || !std::is_sorted(offsets.begin(), offsets.end())) {
     fail("kernels", "attention: expected document offsets that rise from 0 to {}, got others", qkv.size(0));
   }
+  if (options.shared_prefix != 0 && (offsets.size() < 2 || options.shared_prefix < 0 || options.shared_prefix > offsets[1])) {
+    fail("kernels", "attention: expected a shared prefix within the first document, got {} tokens", options.shared_prefix);
+  }
   for (const auto position : positions) {
     if (position < 0 || position >= options.cosine_PE.size(0)) {
       fail("kernels", "attention: expected positions below {}, got {}", options.cosine_PE.size(0), position);
@@ -167,35 +170,87 @@ Tensor as_type_of(const Tensor& out32, const Tensor& like) {
   return out;
 }
 
-std::vector<DocumentView> packed_documents(const Heads& heads, std::span<const int32_t> offsets, const AttentionOptions& options) {
-  std::vector<DocumentView> documents;
-  const int64_t num_tokens = heads.keys.size(1), size = options.head_size;
+// Rows of keys and values, document after document: those of the shared prefix stand again before every document but the first.
+struct KeyRows {
+  std::vector<int64_t> token_of_row;     // empty: row m is token m
+  std::vector<DocumentView> documents;   // with pointers into `keys` and `values`, [K, M, D]
+  std::vector<int64_t> first_row;        // of each document
+  Tensor keys, values;
+  int64_t num_rows = 0;
+};
+
+KeyRows lay_out_keys(const Heads& heads, std::span<const int32_t> offsets, const AttentionOptions& options) {
+  KeyRows layout;
+  const int64_t num_tokens = heads.keys.size(1), num_kv = options.num_kv_heads, size = options.head_size, prefix = options.shared_prefix;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     const int64_t begin = offsets[d], length = offsets[d + 1] - begin;
     if (length == 0) continue;
-    documents.push_back({begin, length, length, heads.keys.const_data_ptr<float>() + begin * size,
-                         heads.values.const_data_ptr<float>() + begin * size, num_tokens * size});
+    const int64_t before = begin == 0 ? 0 : prefix;
+    layout.documents.push_back({begin, length, before + length, nullptr, nullptr, 0});
+    layout.first_row.push_back(layout.num_rows);
+    layout.num_rows += before + length;
+    if (prefix == 0) continue;
+    for (int64_t n = 0; n < before; ++n) layout.token_of_row.push_back(n);
+    for (int64_t n = begin; n < begin + length; ++n) layout.token_of_row.push_back(n);
   }
-  return documents;
+  const auto laid_out = [&](const Tensor& x_KND) {
+    if (prefix == 0) return x_KND;
+    auto rows_KMD = at::empty({num_kv, layout.num_rows, size}, at::kFloat);
+    const float* source = x_KND.const_data_ptr<float>();
+    float* target = rows_KMD.data_ptr<float>();
+    at::parallel_for(0, num_kv * layout.num_rows, 512, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t kv = i / layout.num_rows, token = layout.token_of_row[i % layout.num_rows];
+        std::copy_n(source + (kv * num_tokens + token) * size, size, target + i * size);
+      }
+    });
+    return rows_KMD;
+  };
+  layout.keys = laid_out(heads.keys);
+  layout.values = laid_out(heads.values);
+  for (size_t d = 0; d < layout.documents.size(); ++d) {
+    layout.documents[d].keys = layout.keys.const_data_ptr<float>() + layout.first_row[d] * size;
+    layout.documents[d].values = layout.values.const_data_ptr<float>() + layout.first_row[d] * size;
+    layout.documents[d].key_head_stride = layout.num_rows * size;
+  }
+  return layout;
+}
+
+// [heads, M, D] of key rows to [heads, N, D] of tokens: a token of the shared prefix gets the sum over documents, in their order.
+Tensor sum_to_tokens(const Tensor& rows_HMD, const KeyRows& layout, int64_t num_tokens) {
+  if (layout.token_of_row.empty()) return rows_HMD;
+  const int64_t num_heads = rows_HMD.size(0), size = rows_HMD.size(2);
+  auto tokens_HND = at::zeros({num_heads, num_tokens, size}, at::kFloat);
+  at::parallel_for(0, num_heads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t h = begin; h < end; ++h) {
+      for (int64_t m = 0; m < layout.num_rows; ++m) {
+        rows::add(tokens_HND.data_ptr<float>() + (h * num_tokens + layout.token_of_row[m]) * size,
+                  rows_HMD.const_data_ptr<float>() + (h * layout.num_rows + m) * size, size);
+      }
+    }
+  });
+  return tokens_HND;
 }
 
 // dq, dk, dv of one (document, query head): dk and dv per query head, summed over the group afterwards.
 struct HeadGradients {
-  float *dq, *dk, *dv;   // each [length, D]
+  float *dq, *dk, *dv;   // [queries, D], [keys, D], [keys, D]
 };
 
 void backward_head(const DocumentView& document, int64_t head, const AttentionOptions& options, const float* queries, const float* dout,
                    const float* out, const float* log_sums, const HeadGradients& gradients) {
-  const int64_t size = options.head_size, length = document.num_queries, group = options.num_heads / options.num_kv_heads;
+  const int64_t size = options.head_size, num_queries = document.num_queries, group = options.num_heads / options.num_kv_heads;
+  const int64_t before = document.num_keys - num_queries;   // keys that every query sees
   const float scale = static_cast<float>(options.scale);
   const float* k = document.keys + head / group * document.key_head_stride;
   const float* v = document.values + head / group * document.key_head_stride;
-  std::vector<float> deltas(length), scores(kQueryBlock * kKeyBlock), dscores(kQueryBlock * kKeyBlock);
-  for (int64_t r = 0; r < length; ++r) deltas[r] = rows::dot(dout + r * size, out + r * size, size);
-  for (int64_t key_begin = 0; key_begin < length; key_begin += kKeyBlock) {
-    const int64_t keys = std::min(kKeyBlock, length - key_begin);
-    for (int64_t query_begin = key_begin / kQueryBlock * kQueryBlock; query_begin < length; query_begin += kQueryBlock) {
-      const int64_t count = std::min(kQueryBlock, length - query_begin);
+  std::vector<float> deltas(num_queries), scores(kQueryBlock * kKeyBlock), dscores(kQueryBlock * kKeyBlock);
+  for (int64_t r = 0; r < num_queries; ++r) deltas[r] = rows::dot(dout + r * size, out + r * size, size);
+  for (int64_t key_begin = 0; key_begin < document.num_keys; key_begin += kKeyBlock) {
+    const int64_t keys = std::min(kKeyBlock, document.num_keys - key_begin);
+    const int64_t first_query = std::max<int64_t>(0, key_begin - before) / kQueryBlock * kQueryBlock;
+    for (int64_t query_begin = first_query; query_begin < num_queries; query_begin += kQueryBlock) {
+      const int64_t count = std::min(kQueryBlock, num_queries - query_begin);
       matrix_product(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
       matrix_product(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
       for (int64_t r = 0; r < count; ++r) {
@@ -226,20 +281,23 @@ struct PackedAttentionBackward : torch::autograd::Node {
     if (!gradients[0].defined()) return {Tensor()};
     const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, size = options.head_size;
     const auto heads = unpack_heads(qkv, options, positions);
-    const auto documents = packed_documents(heads, offsets, options);
+    const auto layout = lay_out_keys(heads, offsets, options);
     const auto dout_HND = by_head(gradients[0].contiguous()), out_HND = by_head(out);
-    auto dq_HND = at::zeros({num_heads, num_tokens, size}, at::kFloat), dk_HND = at::zeros_like(dq_HND), dv_HND = at::zeros_like(dq_HND);
-    const auto tasks = tasks_of(documents, num_heads, num_tokens + 1);
+    auto dq_HND = at::zeros({num_heads, num_tokens, size}, at::kFloat);
+    auto dk_HMD = at::zeros({num_heads, layout.num_rows, size}, at::kFloat), dv_HMD = at::zeros_like(dk_HMD);
+    const auto tasks = tasks_of(layout.documents, num_heads, num_tokens + 1);
     at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const int64_t first = tasks[t].head * num_tokens + tasks[t].document->query_begin, offset = first * size;
+        const int64_t document = tasks[t].document - layout.documents.data();
+        const int64_t key_offset = (tasks[t].head * layout.num_rows + layout.first_row[document]) * size;
         backward_head(*tasks[t].document, tasks[t].head, options, heads.queries.const_data_ptr<float>() + offset,
                       dout_HND.const_data_ptr<float>() + offset, out_HND.const_data_ptr<float>() + offset,
                       log_sum_HN.const_data_ptr<float>() + first,
-                      {dq_HND.data_ptr<float>() + offset, dk_HND.data_ptr<float>() + offset, dv_HND.data_ptr<float>() + offset});
+                      {dq_HND.data_ptr<float>() + offset, dk_HMD.data_ptr<float>() + key_offset, dv_HMD.data_ptr<float>() + key_offset});
       }
     });
-    return {pack_gradients(dq_HND, dk_HND, dv_HND)};
+    return {pack_gradients(dq_HND, sum_to_tokens(dk_HMD, layout, num_tokens), sum_to_tokens(dv_HMD, layout, num_tokens))};
   }
 
   Tensor by_head(const Tensor& x) const {   // [N, H*D] of any type to float32 [H, N, D]
@@ -308,8 +366,8 @@ Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std:
   const auto heads = unpack_heads(qkv, options, positions);
   const bool needs_gradient = torch::autograd::compute_requires_grad(qkv);
   auto log_sum_HN = needs_gradient ? at::empty({options.num_heads, qkv.size(0)}, at::kFloat) : Tensor();
-  auto out = as_type_of(forward_all(packed_documents(heads, document_offsets, options), options, heads.queries,
-                                    needs_gradient ? &log_sum_HN : nullptr), qkv);
+  const auto layout = lay_out_keys(heads, document_offsets, options);
+  auto out = as_type_of(forward_all(layout.documents, options, heads.queries, needs_gradient ? &log_sum_HN : nullptr), qkv);
   if (needs_gradient) {
     auto node = std::make_shared<PackedAttentionBackward>();
     node->set_next_edges(torch::autograd::collect_next_edges(qkv));

@@ -17,11 +17,17 @@ struct Batch {
   std::vector<float> weights_N;              // of the loss at position i; empty: 1
   std::vector<int64_t> row_keys_N;           // for dropout: of (row, position); empty without dropout
   uint64_t dropout_seed = 0;                 // of (run seed, step); 0: dropout off
+  int64_t shared_prefix = 0;                 // the first document's first tokens, which stand before every later document too (share_prefix)
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens_N.size()); }
   // Appends one document with positions from first_position on.
   void add_document(const std::vector<int32_t>& tokens, int32_t first_position = 0);
 };
+
+// Rows of one task mostly begin alike: with the system prompt. This batch computes the tokens with which all documents begin once, in the
+// first document; the later documents hold what follows. Losses and gradients are the same sums. Unchanged where it does not pay, where
+// dropout draws per row, or (labels) up to a supervised token.
+Batch share_prefix(const Batch& batch);
 
 // What the layers keep of earlier tokens, for D sequences of different length. document_offsets of a Batch then delimit the new tokens.
 struct DecodeState {

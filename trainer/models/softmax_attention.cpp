@@ -37,6 +37,7 @@ at::Tensor SoftmaxAttention::forward(const at::Tensor& x_NC, const RopeTable& ro
   options.head_norm_epsilon = spec.head_norm ? spec.head_norm->epsilon : 0;
   options.cosine_PE = rope.cosine_PE;
   options.sine_PE = rope.sine_PE;
+  options.shared_prefix = batch.shared_prefix;
   const auto mixed = caches.empty() ? packed_attention(qkv, options, batch.positions_N, batch.document_offsets)
                                     : cached_attention(qkv, options, batch.positions_N, batch.document_offsets, caches);
   return lora_linear(mixed, {}, {output.part()}, dropout_of(output, batch));

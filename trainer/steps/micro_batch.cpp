@@ -59,7 +59,8 @@ void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& b
 
 }  // namespace
 
-MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, const Batch& batch, const MicroBatchOptions& options) {
+MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, const Batch& rows_batch, const MicroBatchOptions& options) {
+  const Batch batch = options.share_prefix ? share_prefix(rows_batch) : rows_batch;
   const c10::AutoGradMode no_gradient(false);
   const int64_t num_layers = decoder.num_layers();
   const int64_t lowest = options.want_gradient ? adapters->lowest_layer() : num_layers;

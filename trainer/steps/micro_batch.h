@@ -12,6 +12,7 @@ struct MicroBatchOptions {
   bool want_gradient = true;
   double gradient_scale = 1;              // 1 / the step's count of supervised tokens
   Recompute recompute = Recompute::kNone;
+  bool share_prefix = true;               // computes the rows' common beginning once (trainer/models/batch.h)
   int64_t loss_buffer_bytes = int64_t{64} << 20;
 };
 

@@ -59,6 +59,39 @@ TEST_P(PackedAttention, EqualsTheSpecification) {
   EXPECT_LT(relative_error(gradient, expected_gradient), 5e-6);
 }
 
+// The first two thirds of the first document stand before all others too.
+TEST_P(PackedAttention, SharedPrefixEqualsTheSpecificationAndRepeatedTokens) {
+  auto inputs = make_inputs(GetParam());
+  auto& options = inputs.options;
+  options.shared_prefix = inputs.offsets[1] * 2 / 3;
+  std::vector<int64_t> repeated;    // token of the compact rows at each row of the documents written out
+  std::vector<int32_t> positions, offsets{0};
+  std::vector<int64_t> kept;        // rows written out that the compact result has
+  for (size_t d = 0; d + 1 < inputs.offsets.size(); ++d) {
+    const int64_t before = d == 0 ? 0 : options.shared_prefix;
+    for (int64_t n = 0; n < before; ++n) repeated.push_back(n);
+    for (int32_t n = inputs.offsets[d]; n < inputs.offsets[d + 1]; ++n) {
+      kept.push_back(static_cast<int64_t>(repeated.size()));
+      repeated.push_back(n);
+      inputs.positions[n] = static_cast<int32_t>(before + n - inputs.offsets[d]);
+    }
+    offsets.push_back(static_cast<int32_t>(repeated.size()));
+  }
+  for (const auto n : repeated) positions.push_back(inputs.positions[n]);
+  const auto ours = packed_attention(inputs.qkv, options, inputs.positions, inputs.offsets);
+  const auto expected = packed_attention_reference(inputs.qkv, options, inputs.positions, inputs.offsets);
+  EXPECT_LT(relative_error(ours, expected), 2e-6);
+  const auto dout = random_tensor({ours.size(0), ours.size(1)}, 6);
+  const auto gradient = torch::autograd::grad({ours}, {inputs.qkv}, {dout})[0];
+  EXPECT_LT(relative_error(gradient, torch::autograd::grad({expected}, {inputs.qkv}, {dout})[0]), 5e-6);
+
+  options.shared_prefix = 0;
+  const auto written_out = inputs.qkv.index_select(0, at::tensor(repeated));
+  const auto apart = packed_attention_reference(written_out, options, positions, offsets).index_select(0, at::tensor(kept));
+  EXPECT_LT(relative_error(ours, apart), 2e-6);
+  EXPECT_LT(relative_error(gradient, torch::autograd::grad({apart}, {inputs.qkv}, {dout})[0]), 5e-6);
+}
+
 TEST_P(PackedAttention, OneTokenAtATimeEqualsOnePass) {
   const auto inputs = make_inputs(GetParam());
   const auto qkv = inputs.qkv.detach();

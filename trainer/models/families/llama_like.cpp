@@ -13,7 +13,7 @@ using nlohmann::ordered_json;
 
 ConfigReader::ConfigReader(const ordered_json& config, std::string family) : config_(config), family_(std::move(family)) {
   if (!config.is_object()) fail("models", "expected an object in config.json, got {} — is this a model directory?", config.type_name());
-  ignore({"architectures", "model_type", "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache",
+  ignore({"architectures", "model_type", "_name_or_path", "_model_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache",
           "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "initializer_range", "attention_dropout", "pretraining_tp",
           "output_hidden_states", "output_attentions", "return_dict", "chunk_size_feed_forward", "is_encoder_decoder",
           "is_llama_config", "id2label", "label2id", "problem_type", "unsloth_fixed", "unsloth_version", "_attn_implementation_autoset",
