@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A run that is killed and resumed ends with the uninterrupted run's bytes; a resume that would not is refused.
 
-  kill_and_resume_test.py --graft PROGRAM [--kills 3]
+  kill_and_resume_test.py --graft PROGRAM [--kills 4] [--inside 2] [--steps 6]
 """
 import argparse
 import hashlib
@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -37,37 +38,74 @@ def steps_done(run: pathlib.Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def run_killed(graft: str, out: pathlib.Path, kills: int, seed: int) -> int:
-    """Returns how often it was killed; every kill comes at a random moment after a random step."""
-    chance, killed = random.Random(seed), 0
+def writes_checkpoint(run: pathlib.Path) -> bool:
+    return any((run / "checkpoints").glob("*.partial"))
+
+
+def newest_checkpoint(run: pathlib.Path) -> int:
+    return max((int(path.name.split("-")[1]) for path in (run / "checkpoints").glob("step-*") if not path.name.endswith(".partial")), default=0)
+
+
+def run_killed(graft: str, out: pathlib.Path, kills: int, inside: int, seed: int) -> tuple[int, int]:
+    """Kills at random moments, the first `inside` times while a checkpoint is written. Returns kills inside a checkpoint and steps computed."""
+    chance, killed, killed_inside, computed = random.Random(seed), 0, 0, 0
     while True:
+        begin = newest_checkpoint(out)
         resume = ["--resume"] if (out / "manifest.json").exists() else []
         process = subprocess.Popen(command(graft, out, *resume), stderr=subprocess.PIPE, text=True)
-        after, before = chance.randint(1, 2), steps_done(out)
-        while process.poll() is None and (killed >= kills or steps_done(out) < before // EVERY * EVERY + after):
-            time.sleep(0.01)
-        time.sleep(chance.random() * 0.3)
+        wait_inside = killed_inside < inside
+        after = chance.randint(1, 2)
+        while process.poll() is None:
+            if killed < kills and (writes_checkpoint(out) if wait_inside else steps_done(out) >= begin + after):
+                break
+            time.sleep(0.001)
+        if not wait_inside:
+            time.sleep(chance.random() * 0.3)
         if process.poll() is None and killed < kills:
             os.kill(process.pid, signal.SIGKILL)
             killed += 1
         _, errors = process.communicate()
+        if process.returncode != 0 and writes_checkpoint(out):
+            killed_inside += 1
+        computed += steps_done(out) - begin
         if process.returncode == 0:
-            return killed
+            assert killed == kills, f"the run ended after {killed} of {kills} kills: give it more steps"
+            return killed_inside, computed
         assert process.returncode == -signal.SIGKILL, f"exit {process.returncode}: {errors}"
+
+
+def full_disk(graft: str, out: pathlib.Path, whole: pathlib.Path) -> None:
+    """After the first checkpoint no file may grow beyond a megabyte: the next one fails, the first stays, and a resume ends as if nothing had been."""
+    process = subprocess.Popen(command(graft, out), stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
+    while newest_checkpoint(out) < EVERY and process.poll() is None:
+        time.sleep(0.001)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    _, errors = process.communicate()
+    assert process.returncode == 3, f"exit {process.returncode}: {errors}"
+    assert newest_checkpoint(out) >= EVERY and not writes_checkpoint(out)
+    subprocess.run(command(graft, out, "--resume"), check=True)
+    assert outcome(whole) == outcome(out), "the run on the full disk ended with other bytes or losses"
+    print(f"a full disk: exit 3, the last complete checkpoint kept, the same bytes after --resume\n  {errors.strip().splitlines()[-1]}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--graft", required=True)
-    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--kills", type=int, default=4)
+    parser.add_argument("--inside", type=int, default=2, help="of them, kills while a checkpoint is written")
+    parser.add_argument("--steps", type=int, default=6)
     args = parser.parse_args()
+    global STEPS
+    STEPS = args.steps
     folder = pathlib.Path(tempfile.mkdtemp(prefix="graft-resume-"))
     try:
         whole, killed = folder / "whole", folder / "killed"
         subprocess.run(command(args.graft, whole), check=True)
-        kills = run_killed(args.graft, killed, args.kills, seed=1)
+        inside, computed = run_killed(args.graft, killed, args.kills, args.inside, seed=1)
+        assert inside >= args.inside, f"only {inside} kills came while a checkpoint was written"
+        assert computed <= STEPS + args.kills * EVERY, f"{computed} steps were computed for {STEPS}"
         assert outcome(whole) == outcome(killed), "the resumed run ended with other bytes or losses"
-        print(f"{kills} kills, the same {STEPS} losses and adapter {outcome(whole)[0][:16]}")
+        print(f"{args.kills} kills ({inside} while a checkpoint was written), {computed} steps computed for {STEPS}, the same {STEPS} losses and adapter {outcome(whole)[0][:16]}")
 
         again = subprocess.run(command(args.graft, whole), capture_output=True, text=True)
         assert again.returncode == 2 and "--resume" in again.stderr, again.stderr
@@ -84,6 +122,7 @@ def main() -> None:
         assert process.returncode == 143, process.returncode
         subprocess.run(command(args.graft, stopped, "--resume"), check=True)
         assert outcome(whole) == outcome(stopped), "the stopped run ended with other bytes or losses"
+        full_disk(args.graft, folder / "full", whole)
         print("SIGTERM: saved, exit 143, the same bytes after --resume")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

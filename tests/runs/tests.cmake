@@ -1,6 +1,15 @@
 # Whole runs of the program.
 if(GRAFT_WITH_TORCH)
-  add_test(NAME runs/kill_and_resume
-    COMMAND "${GRAFT_PYTHON}" "${CMAKE_CURRENT_LIST_DIR}/kill_and_resume_test.py" --graft $<TARGET_FILE:graft>)
-  set_tests_properties(runs/kill_and_resume PROPERTIES LABELS "python" TIMEOUT 900)
+  function(graft_run_test name)
+    add_test(NAME runs/${name} COMMAND "${GRAFT_PYTHON}" "${CMAKE_CURRENT_LIST_DIR}/${name}_test.py" --graft $<TARGET_FILE:graft> ${ARGN})
+    set_tests_properties(runs/${name} PROPERTIES LABELS "python" TIMEOUT 900)
+  endfunction()
+  graft_run_test(kill_and_resume)
+  graft_run_test(privacy)
+  if(DEFINED ENV{GRAFT_SHARED})
+    set(shared "$ENV{GRAFT_SHARED}")
+  else()
+    get_filename_component(shared "${PROJECT_SOURCE_DIR}/../shared" ABSOLUTE)
+  endif()
+  graft_run_test(twenty_steps --data "${shared}/data/banking77/banking_data")
 endif()

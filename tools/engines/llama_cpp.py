@@ -47,6 +47,7 @@ def _prototypes(library: ctypes.CDLL) -> None:
             ("llama_adapter_lora_init", pointer, [pointer, ctypes.c_char_p]),
             ("llama_set_adapters_lora", int32, [pointer, pointer, ctypes.c_size_t, pointer]),
             ("llama_model_get_vocab", pointer, [pointer]), ("llama_vocab_n_tokens", int32, [pointer]),
+            ("llama_vocab_eos", int32, [pointer]), ("llama_vocab_is_eog", ctypes.c_bool, [pointer, int32]),
             ("llama_get_memory", pointer, [pointer]), ("llama_memory_clear", None, [pointer, ctypes.c_bool]),
             ("llama_decode", int32, [pointer, Batch]), ("llama_get_logits", ctypes.POINTER(ctypes.c_float), [pointer]),
             ("llama_tokenize", int32, [pointer, ctypes.c_char_p, int32, pointer, int32, ctypes.c_bool, ctypes.c_bool]),
@@ -143,6 +144,13 @@ class LlamaCpp:
         if count < 0:
             self._fail(f"cannot tokenize {len(raw)} bytes")
         return list(out[:count])
+
+    def end_tokens(self) -> tuple[list[int], int | None]:
+        """(every token that ends generation, the one that the file names)."""
+        vocabulary = self._library.llama_model_get_vocab(self._model)
+        stop = [token for token in range(self.vocabulary) if self._library.llama_vocab_is_eog(vocabulary, token)]
+        end = self._library.llama_vocab_eos(vocabulary)
+        return stop, end if end >= 0 else None
 
     def close(self) -> None:
         self._library.llama_free(self._context)

@@ -12,7 +12,8 @@ def load(request: dict) -> dict:
         engine.close()
     engine = LlamaCpp(request["model"], request.get("adapter"), request.get("threads", 2), request.get("context", 2048),
                       request.get("cache", "F16"))
-    return {"reader": f"llama.cpp (xllamacpp {version()}, {request.get('cache', 'F16')} cache)", "vocabulary": engine.vocabulary}
+    stop, end = engine.end_tokens()
+    return {"stop": stop, "end": end, "reader": f"llama.cpp (xllamacpp {version()}, {request.get('cache', 'F16')} cache)", "vocabulary": engine.vocabulary}
 
 
 def generate(request: dict) -> dict:

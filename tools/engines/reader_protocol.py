@@ -1,7 +1,7 @@
 """How graft talks to an engine: one JSON request per line on stdin, one JSON answer per line on stdout, until stdin ends.
 
   {"command": "load", "model": PATH, "adapter": PATH?, "threads": N, "context": N, "cache": "F16"|"F32", "tokenizer": PATH?}
-      -> {"reader": "llama.cpp (xllamacpp 2026...)", "vocabulary": V}
+      -> {"reader": "llama.cpp (xllamacpp 2026...)", "vocabulary": V, "stop": [ids that end generation], "end": ID|null}
   {"command": "logits", "ids": [...], "out": PATH}      writes float32 [T, V], little endian, nothing else
       -> {"rows": T, "columns": V}
   {"command": "generate", "ids": [...], "max_tokens": N, "stop": [ids]}     greedy; the stop token is not returned

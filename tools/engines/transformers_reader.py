@@ -33,7 +33,9 @@ def load(request: dict) -> dict:
         model = peft.PeftModel.from_pretrained(model, request["adapter"])
         reader += f", peft {peft.__version__}"
     model.eval()
-    return {"reader": reader, "vocabulary": model.config.vocab_size}
+    ends = next((ends for ends in (model.generation_config.eos_token_id, model.config.eos_token_id) if ends is not None), [])
+    stop = ends if isinstance(ends, list) else [ends]
+    return {"reader": reader, "vocabulary": model.config.vocab_size, "stop": stop, "end": stop[0] if stop else None}
 
 
 @torch.inference_mode()

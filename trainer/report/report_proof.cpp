@@ -1,5 +1,6 @@
 // Sections on trust: certificates and serving commands, manifest and recipe.
 #include <algorithm>
+#include <regex>
 
 #include <fmt/format.h>
 
@@ -9,6 +10,12 @@
 
 namespace graft::report {
 namespace {
+
+// A report is passed on: paths that climb out of the run's surroundings tell of this machine.
+std::string with_short_paths(const std::string& text) {
+  static const std::regex kClimbing(R"((\.\./){2,}[^\s"',}]*/([^\s"',}/]+))");
+  return without_absolute_paths(std::regex_replace(text, kClimbing, "…/$2"));
+}
 
 using html::Json;
 
@@ -152,7 +159,7 @@ std::string provenance(const ReportData& data) {
     content += "<h3>Files</h3><div class=\"wide\"><table><tr><th>use</th><th>file</th><th class=\"n\">size</th><th>SHA-256</th></tr>\n" + files + "</table></div>";
   }
   content += hash_list(data);
-  if (!data.recipe_text.empty()) content += "<h3>Recipe</h3><pre>" + html::escape(data.recipe_text) + "</pre>";
+  if (!data.recipe_text.empty()) content += "<h3>Recipe</h3><pre>" + html::escape(with_short_paths(data.recipe_text)) + "</pre>";
   return section("provenance", "Provenance", "What went in, so that the run can be traced and repeated.", content);
 }
 

@@ -61,6 +61,7 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& f
   LabelledOptions options;
   options.labels = false;
   options.texts = label_texts(run.dataset.train.rows);
+  options.texts.merge(label_texts(test.rows));   // a label that training never saw is missed, not an error after the training
   const auto evaluate = [&](const std::string& title) {
     Progress progress(log(), title, static_cast<int64_t>(test.rows.size()), {});
     options.progress = [&](int64_t done) { progress.update(done); };
@@ -156,7 +157,7 @@ TrainResult finish_run(PreparedRun& run, const RunFolder& folder, const RunState
       CertificateRequest certificate_request;
       certificate_request.artefact = {exported.path, wanted.format, run.files.base};
       certificate_request.max_mean_kl = wanted.max_mean_kl;
-      certificate_request.serve_command = exported.serve.empty() ? "" : exported.serve.front();
+      if (!exported.serve.empty()) certificate_request.serve_command = without_absolute_paths(exported.serve.front());
       certificate_request.warning = exported.warning;
       const auto certificate = make_certificate(*reference, certificate_request);
       write_file_atomic(folder.certificates() / certificate_name(wanted.format), certificate.dump(1) + "\n");

@@ -28,15 +28,19 @@ const DatasetSplit& held_out_split(const Dataset& dataset) {
 }
 
 // The conversation without its last answer, as a server would send it.
-std::vector<int32_t> prompt_of(const TemplateContext& context, const Row& row, std::string& rendered) {
-  if (!row.json.contains("messages") || !context.chat_template) return {};
+ordered_json conversation_of(const Row& row) {
+  if (!row.json.contains("messages")) return nullptr;
   auto json = row.json;
   while (!json["messages"].empty() && json["messages"].back().value("role", "") == "assistant") json["messages"].erase(json["messages"].size() - 1);
-  if (json["messages"].empty()) return {};
-  const auto encoded = encode_prompt(context, json);
-  rendered = encoded.text;
-  return encoded.ids;
+  return json["messages"].empty() ? ordered_json(nullptr) : json;
 }
+
+// Where two texts part: for messages that must not show them.
+size_t first_difference(const std::string& a, const std::string& b) {
+  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+}
+
+std::string piece(const Tokenizer& tokenizer, int32_t id) { return fmt::format("{} ({})", tokenizer.decode({id}), id); }
 
 std::string trimmed(std::string text) {
   const auto begin = text.find_first_not_of(" \t\r\n");
@@ -127,12 +131,53 @@ double greedy_accuracy(ServedModel& model, const std::vector<HeldOutRow>& rows, 
     longest = std::max(longest, static_cast<int64_t>(row.ids.size() - std::min(row.prompt.size(), row.ids.size())));
   }
   if (asked.empty()) return 0;
-  auto stop_ids = tokenizer.stop_ids;
-  if (tokenizer.eos_id) stop_ids.push_back(*tokenizer.eos_id);
-  const auto answers = model.greedy(prompts, longest + kAnswerSlack, stop_ids);
+  const auto answers = model.greedy(prompts, longest + kAnswerSlack);
   int64_t correct = 0;
   for (size_t i = 0; i < answers.size(); ++i) correct += answers[i].stopped && trimmed(tokenizer.decode(answers[i].ids)) == *asked[i]->label;
   return static_cast<double>(correct) / static_cast<double>(asked.size());
+}
+
+std::vector<HeldOutRow> served_rows(ServedModel& served, const ServedArtefact& artefact, const TrainedReference& reference,
+                                    std::vector<std::string>& problems) {
+  const auto& trained = reference.run.context;
+  auto rows = reference.rows;
+  const auto stop_ids = served.stop_ids();
+  std::optional<int32_t> unstopped;
+  for (const auto& row : rows) {
+    if (row.conversation.is_null()) continue;
+    const auto last = std::find(row.predicts_target.rbegin(), row.predicts_target.rend(), 1);
+    if (last == row.predicts_target.rend()) continue;
+    const auto end = row.ids[static_cast<size_t>(row.predicts_target.rend() - last)];
+    if (std::find(stop_ids.begin(), stop_ids.end(), end) == stop_ids.end()) unstopped = end;
+  }
+  if (unstopped) problems.push_back(fmt::format("answers were trained to end with {}, where the served model does not stop", piece(*trained.tokenizer, *unstopped)));
+  if (trained.tokenizer->eos_id && served.end_id() != trained.tokenizer->eos_id) {
+    problems.push_back(fmt::format("the served end token is {}, the base's is {}", served.end_id() ? piece(*trained.tokenizer, *served.end_id()) : "none",
+                                   piece(*trained.tokenizer, *trained.tokenizer->eos_id)));
+  }
+  if (!trained.chat_template || std::all_of(rows.begin(), rows.end(), [](const HeldOutRow& row) { return row.conversation.is_null(); })) return rows;
+  auto context = trained;
+  context.chat_template = served_template(artefact);
+  if (!context.chat_template) {
+    problems.push_back("the served model has no chat template");
+    return rows;
+  }
+  size_t other_texts = 0, other_ids = 0, first_text = 0, first_row = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    auto& row = rows[i];
+    if (row.conversation.is_null()) continue;
+    row.prompt_text = encode_prompt(context, row.conversation).text;
+    row.prompt = served.tokenize(row.prompt_text);
+    const auto& as_trained = reference.rows[i];
+    if (row.prompt_text != as_trained.prompt_text) {
+      if (other_texts++ == 0) first_text = first_difference(row.prompt_text, as_trained.prompt_text);
+    } else if (row.prompt != as_trained.prompt && other_ids++ == 0) {
+      first_row = i;
+    }
+  }
+  if (other_texts) problems.push_back(fmt::format("the served template renders {} of {} prompts otherwise than trained, first at byte {}", other_texts, rows.size(), first_text));
+  if (other_ids) problems.push_back(fmt::format("the served tokenizer gives other ids for {} of {} prompts, first for held-out row {}", other_ids, rows.size(), first_row + 1));
+  return rows;
 }
 
 TrainedReference::TrainedReference(PreparedRun& prepared) : run(prepared) {
@@ -147,13 +192,18 @@ TrainedReference::TrainedReference(PreparedRun& prepared) : run(prepared) {
     row.ids.assign(span.ids.begin(), span.ids.end());
     row.predicts_target.assign(row.ids.size(), 0);
     for (size_t i = 0; i + 1 < row.ids.size(); ++i) num_targets += row.predicts_target[i] = span.supervised[i + 1] != 0;
-    std::string rendered;
-    row.prompt = prompt_of(run.context, source, rendered);
+    if (run.context.chat_template) row.conversation = conversation_of(source);
+    if (!row.conversation.is_null()) {
+      auto prompt = encode_prompt(run.context, row.conversation);
+      row.prompt_text = std::move(prompt.text);
+      row.prompt = std::move(prompt.ids);
+    }
     row.label = source.label;
-    prompts_hash.update(rendered).update("\x1e");
+    prompts_hash.update(row.prompt_text).update("\x1e");
     ids_hash.update(std::as_bytes(std::span(row.ids))).update("\x1e");
     rows.push_back(std::move(row));
   }
+  log().info(fmt::format("certificates: {} rows of {} through the trained model and the base, in float32", rows.size(), split_name));
   prompts_sha256 = prompts_hash.finish();
   ids_sha256 = ids_hash.finish();
 
@@ -198,6 +248,8 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
   auto& run = reference.run;
   auto served = request.engine == "graft" ? open_with_graft(request.artefact)
                                           : open_with_engine(request.engine, request.artefact, run.threads, request.cache_type);
+  std::vector<std::string> problems;
+  const auto rows_as_served = served_rows(*served, request.artefact, reference, problems);
   std::vector<PositionDivergence> targets, all;
   double loss_sum = 0;
   std::vector<std::vector<int32_t>> ids;
@@ -230,17 +282,16 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
   if (reference.trained_accuracy) {
     task["trained"] = *reference.trained_accuracy;
     task["base"] = *reference.base_accuracy;
-    task["exported"] = greedy_accuracy(*served, reference.rows, *run.context.tokenizer);
+    task["exported"] = greedy_accuracy(*served, rows_as_served, *run.context.tokenizer);
   }
 
   // The served template and tokenizer must give the very ids that were trained on.
-  std::vector<std::string> mismatches;
   const auto synthetic = synthetic_conversation(run.context);
   if (synthetic.is_object() && synthetic.contains("ids")) {
     const auto served_ids = served->tokenize(synthetic["text"].get<std::string>());
-    if (served_ids != synthetic["ids"].get<std::vector<int32_t>>()) mismatches.push_back("the served tokenizer gives other ids for the built-in conversation");
+    if (served_ids != synthetic["ids"].get<std::vector<int32_t>>()) problems.push_back("the served tokenizer gives other ids for the built-in conversation");
   }
-  const bool passed = over_targets.mean_kl <= request.max_mean_kl && mismatches.empty() && std::isfinite(over_targets.mean_kl);
+  const bool passed = over_targets.mean_kl <= request.max_mean_kl && problems.empty() && std::isfinite(over_targets.mean_kl);
   ordered_json certificate = {{"format", request.artefact.format},
                               {"artifact", request.artefact.path.filename().string()},
                               {"reader", served->reader()},
@@ -257,7 +308,7 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
                               {"task", task},
                               {"threshold", request.max_mean_kl},
                               {"passed", passed},
-                              {"problems", mismatches},
+                              {"problems", problems},
                               {"sha256",
                                {{"artifact", file_or_folder_sha256(request.artefact.path)},
                                 {"base", file_or_folder_sha256(run.files.base)},

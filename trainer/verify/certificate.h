@@ -16,7 +16,9 @@ namespace graft {
 struct HeldOutRow {
   std::vector<int32_t> ids;
   std::vector<uint8_t> predicts_target;    // position i predicts a supervised token
-  std::vector<int32_t> prompt;             // without the answer; empty for text
+  nlohmann::ordered_json conversation;     // without the answer; null for text
+  std::string prompt_text;                 // rendered as trained
+  std::vector<int32_t> prompt;
   std::optional<std::string> label;        // labelled rows: what greedy decoding should answer
 };
 
@@ -53,5 +55,10 @@ std::string certificate_summary(const nlohmann::ordered_json& certificate);
 
 // Accuracy of answers by free greedy decoding: the text, trimmed, is the label.
 double greedy_accuracy(ServedModel& model, const std::vector<HeldOutRow>& rows, const Tokenizer& tokenizer);
+
+// The rows as the artefact's own template and tokenizer make them. What differs from the rows as trained, or would end answers elsewhere, is
+// added to `problems`: one sentence each, without the rows' text.
+std::vector<HeldOutRow> served_rows(ServedModel& served, const ServedArtefact& artefact, const TrainedReference& reference,
+                                    std::vector<std::string>& problems);
 
 }  // namespace graft

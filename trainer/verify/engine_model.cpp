@@ -103,7 +103,10 @@ class EngineModel : public ServedModel {
     const bool beside = artefact.format == "peft" || artefact.format == "gguf-lora";
     json request = {{"command", "load"}, {"model", (beside ? artefact.base : artefact.path).string()}, {"threads", threads}, {"cache", cache_type}};
     if (beside) request["adapter"] = artefact.path.string();
-    reader_ = process_.ask(request).at("reader").get<std::string>();
+    const auto loaded = process_.ask(request);
+    reader_ = loaded.at("reader").get<std::string>();
+    stop_ids_ = loaded.at("stop").get<std::vector<int32_t>>();
+    if (!loaded.at("end").is_null()) end_id_ = loaded["end"].get<int32_t>();
     fs::create_directories(folder_);
     fs::permissions(folder_, fs::perms::owner_all);
   }
@@ -130,14 +133,17 @@ class EngineModel : public ServedModel {
     }
   }
 
-  std::vector<GreedyAnswer> greedy(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens, const std::vector<int32_t>& stop_ids) override {
+  std::vector<GreedyAnswer> greedy(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens) override {
     std::vector<GreedyAnswer> answers;
     for (const auto& prompt : prompts) {
-      const auto answer = process_.ask({{"command", "generate"}, {"ids", prompt}, {"max_tokens", max_tokens}, {"stop", stop_ids}});
+      const auto answer = process_.ask({{"command", "generate"}, {"ids", prompt}, {"max_tokens", max_tokens}, {"stop", stop_ids_}});
       answers.push_back({answer.at("ids").get<std::vector<int32_t>>(), answer.at("stopped").get<bool>()});
     }
     return answers;
   }
+
+  std::vector<int32_t> stop_ids() override { return stop_ids_; }
+  std::optional<int32_t> end_id() override { return end_id_; }
 
   std::vector<int32_t> tokenize(const std::string& text) override {
     return process_.ask({{"command", "tokenize"}, {"text", text}}).at("ids").get<std::vector<int32_t>>();
@@ -147,6 +153,8 @@ class EngineModel : public ServedModel {
   EngineProcess process_;
   fs::path folder_;
   std::string reader_;
+  std::vector<int32_t> stop_ids_;
+  std::optional<int32_t> end_id_;
 };
 
 }  // namespace

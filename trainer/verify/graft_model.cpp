@@ -42,7 +42,7 @@ class GraftModel : public ServedModel {
     }
   }
 
-  std::vector<GreedyAnswer> greedy(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens, const std::vector<int32_t>&) override {
+  std::vector<GreedyAnswer> greedy(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens) override {
     GenerationOptions options;   // temperature 0: greedy; the generator knows the tokenizer's stop ids
     options.max_new_tokens = max_tokens;
     std::vector<GreedyAnswer> answers;
@@ -51,6 +51,13 @@ class GraftModel : public ServedModel {
     }
     return answers;
   }
+
+  std::vector<int32_t> stop_ids() override {
+    auto ids = tokenizer_->stop_ids;
+    if (tokenizer_->eos_id) ids.push_back(*tokenizer_->eos_id);
+    return ids;
+  }
+  std::optional<int32_t> end_id() override { return tokenizer_->eos_id; }
 
   std::vector<int32_t> tokenize(const std::string& text) override { return tokenizer_->encode(text, false); }
 
@@ -65,6 +72,12 @@ class GraftModel : public ServedModel {
 
 std::unique_ptr<ServedModel> serve_decoder(const Decoder& decoder, std::shared_ptr<const Tokenizer> tokenizer) {
   return std::make_unique<GraftModel>(decoder, std::move(tokenizer));
+}
+
+std::shared_ptr<const ChatTemplate> served_template(const ServedArtefact& artefact) {
+  if (artefact.format == "gguf-lora") return load_chat_template(artefact.base);
+  if (artefact.format == "peft" && !std::filesystem::exists(artefact.path / "chat_template.jinja")) return load_chat_template(artefact.base);
+  return load_chat_template(artefact.path);
 }
 
 std::unique_ptr<ServedModel> open_with_graft(const ServedArtefact& artefact) {

@@ -3,11 +3,13 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "data/templates/chat_template.h"
 #include "data/tokenizers/tokenizer.h"
 #include "trainer/models/decoder.h"
 
@@ -27,8 +29,11 @@ class ServedModel {
   virtual std::string reader() const = 0;   // "graft 0.1.0", "llama.cpp (xllamacpp 2026.10.11549, F16 cache)"
   // Every position of every row, in order, in blocks.
   virtual void logits(const std::vector<std::vector<int32_t>>& rows, const LogitsBlock& block) = 0;
-  virtual std::vector<GreedyAnswer> greedy(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens,
-                                           const std::vector<int32_t>& stop_ids) = 0;
+  // Free greedy decoding up to one of stop_ids().
+  virtual std::vector<GreedyAnswer> greedy(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens) = 0;
+  // The tokens that end an answer for whoever serves the artefact, and the one that it names as its end token.
+  virtual std::vector<int32_t> stop_ids() = 0;
+  virtual std::optional<int32_t> end_id() = 0;
   // The artefact's own tokenisation of a text, special tokens recognised, none added.
   virtual std::vector<int32_t> tokenize(const std::string& text) = 0;
 };
@@ -38,6 +43,9 @@ struct ServedArtefact {
   std::string format;           // "gguf:F16", "safetensors", "peft", "gguf-lora", "base"
   std::filesystem::path base;   // beside which adapters are served
 };
+
+// The chat template that the artefact is served with: its own, an adapter without one has its base's. Null: none.
+std::shared_ptr<const ChatTemplate> served_template(const ServedArtefact& artefact);
 
 // Float32 compute on the artefact's stored weights.
 std::unique_ptr<ServedModel> open_with_graft(const ServedArtefact& artefact);
