@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TICKETS = ROOT / "recipes/data/support_tickets"
-ROWS, HEADS, KV_HEADS = 24, 9, 3      # of SmolLM2-135M
+ROWS, HEADS, KV_HEADS = 8, 9, 3      # of SmolLM2-135M
 GRAFT = ""
 
 
@@ -86,7 +86,7 @@ class PlantedFaults(unittest.TestCase):
         file = self.planted()
         field = gguf.GGUFReader(file, "r+").fields["tokenizer.chat_template"]
         text = bytes(field.parts[-1])
-        planted = text.replace(b"assistant\\n'", b"assistant'  ")      # of the same length: the file stays as it is
+        planted = text.replace(b"assistant\n'", b"assistant' ")      # of the same length: the file stays as it is
         self.assertNotEqual(text, planted)
         self.assertEqual(len(text), len(planted))
         field.parts[-1][:] = np.frombuffer(planted, np.uint8)
