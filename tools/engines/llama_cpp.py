@@ -50,6 +50,7 @@ def _prototypes(library: ctypes.CDLL) -> None:
             ("llama_vocab_eos", int32, [pointer]), ("llama_vocab_is_eog", ctypes.c_bool, [pointer, int32]),
             ("llama_get_memory", pointer, [pointer]), ("llama_memory_clear", None, [pointer, ctypes.c_bool]),
             ("llama_decode", int32, [pointer, Batch]), ("llama_get_logits", ctypes.POINTER(ctypes.c_float), [pointer]),
+            ("llama_detokenize", int32, [pointer, pointer, int32, ctypes.c_char_p, int32, ctypes.c_bool, ctypes.c_bool]),
             ("llama_tokenize", int32, [pointer, ctypes.c_char_p, int32, pointer, int32, ctypes.c_bool, ctypes.c_bool]),
     ]:
         function = getattr(library, name)
@@ -144,6 +145,14 @@ class LlamaCpp:
         if count < 0:
             self._fail(f"cannot tokenize {len(raw)} bytes")
         return list(out[:count])
+
+    def detokenize(self, ids: list[int]) -> str:
+        out = ctypes.create_string_buffer(64 * len(ids) + 64)
+        vocabulary = self._library.llama_model_get_vocab(self._model)
+        count = self._library.llama_detokenize(vocabulary, (ctypes.c_int32 * len(ids))(*ids), len(ids), out, len(out), False, True)
+        if count < 0:
+            self._fail(f"cannot detokenize {len(ids)} tokens")
+        return out.raw[:count].decode(errors="replace")
 
     def end_tokens(self) -> tuple[list[int], int | None]:
         """(every token that ends generation, the one that the file names)."""

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
 #include <ATen/ops/zeros_like.h>
 #include <sys/resource.h>
 
 #include "checkpoints/atomic_file.h"
 #include "checkpoints/hash.h"
+#include "data/rows/normalised_text.h"
 #include "kernels/common/error.h"
 #include "trainer/adapters/adapter_files.h"
 #include "trainer/evaluation/labelled_report.h"
@@ -43,6 +45,25 @@ bool is_labelled(const DatasetSplit& split) {
   return !split.rows.empty() && std::all_of(split.rows.begin(), split.rows.end(), [](const Row& row) { return row.label.has_value(); });
 }
 
+struct UnseenScore {
+  int64_t rows = 0;
+  double accuracy = 0;
+};
+
+// Greedy answers to the test rows whose normalised text is not a training row's.
+UnseenScore score_unseen(const Dataset& dataset, const LabelledEvaluation& evaluation) {
+  std::unordered_set<std::string> trained;
+  for (const auto& row : dataset.train.rows) trained.insert(normalised_text(row.text));
+  UnseenScore score;
+  for (size_t i = 0; i < evaluation.answers.size(); ++i) {
+    if (trained.contains(normalised_text(dataset.test.rows[i].text))) continue;
+    ++score.rows;
+    score.accuracy += evaluation.answers[i].greedy == evaluation.answers[i].gold;
+  }
+  score.accuracy /= static_cast<double>(std::max<int64_t>(1, score.rows));
+  return score;
+}
+
 // Base and trained model on the test rows, by free greedy decoding; the file that the report shows.
 std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& folder) {
   const auto& test = run.dataset.test;
@@ -76,6 +97,12 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& f
   const auto trained_report = report_of(trained, options), base_report = report_of(base, options);
   const EvaluatedModel before{base, base_report}, after{trained, trained_report};
   auto json = evaluation_json(before, after, test.rows, run.recipe.report.examples ? kReportExamples : 0);
+  const auto unseen = score_unseen(run.dataset, trained);
+  if (unseen.rows < static_cast<int64_t>(test.rows.size())) {
+    json["without_training_texts"] = {{"rows", unseen.rows}, {"accuracy", unseen.accuracy}};
+    log().info(fmt::format("test accuracy without the {} rows whose text stands in train: {:.1f} %", static_cast<int64_t>(test.rows.size()) - unseen.rows,
+                           100 * unseen.accuracy));
+  }
   write_file_atomic(folder.path() / "evaluation.json", json.dump(1) + "\n");
   log().info(fmt::format("test accuracy by free greedy decoding: {:.1f} % [{:.1f}, {:.1f}], base {:.1f} %, on {} rows", 100 * trained_report.main().accuracy.value,
                          100 * trained_report.main().accuracy.low, 100 * trained_report.main().accuracy.high, 100 * base_report.main().accuracy.value,
