@@ -71,10 +71,4 @@ std::vector<TextSpan> tidy_spans(std::vector<TextSpan> spans) {
   return result;
 }
 
-std::vector<int32_t> end_tokens(const Tokenizer& tokenizer) {
-  std::vector<int32_t> ids = tokenizer.stop_ids;
-  if (tokenizer.eos_id) ids.push_back(*tokenizer.eos_id);
-  return ids;
-}
-
 }  // namespace graft

@@ -32,7 +32,5 @@ class RenderedRow {
 
 // Sorted and made disjoint; empty spans dropped.
 std::vector<TextSpan> tidy_spans(std::vector<TextSpan> spans);
-// eos_id and stop_ids.
-std::vector<int32_t> end_tokens(const Tokenizer& tokenizer);
 
 }  // namespace graft

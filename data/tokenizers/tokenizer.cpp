@@ -25,6 +25,12 @@ nlohmann::ordered_json Tokenizer::to_tokenizer_config() const {
   return config;
 }
 
+std::vector<int32_t> end_tokens(const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = tokenizer.stop_ids;
+  if (tokenizer.eos_id) ids.push_back(*tokenizer.eos_id);
+  return ids;
+}
+
 std::vector<int32_t> end_tokens_by_text(const Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
   const auto add = [&](const char* text) {

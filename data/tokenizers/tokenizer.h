@@ -52,6 +52,8 @@ class Tokenizer {
 
 // Ids that are end-of-generation for llama.cpp by their text alone ("<|im_end|>", "<|eot_id|>", ...), ascending.
 std::vector<int32_t> end_tokens_by_text(const Tokenizer& tokenizer);
+// Those that the tokenizer names: stop_ids and eos_id.
+std::vector<int32_t> end_tokens(const Tokenizer& tokenizer);
 
 // A model directory (tokenizer.json, tokenizer_config.json, special_tokens_map.json, generation_config.json) or a .gguf file.
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::filesystem::path& model);

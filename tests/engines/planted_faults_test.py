@@ -5,11 +5,11 @@
 The faults are planted in the exported file: rows of q and k in the hub's order (as if writer and reader of graft had both forgotten to
 move them), another end token, a template without the newline before the answer, and an adapter of half its scale.
 """
-import argparse
 import json
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -17,14 +17,15 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TICKETS = ROOT / "recipes/data/support_tickets"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import graft_program
+from graft_program import ROOT, TICKETS, ticket_source, with_settings
+
 ROWS, HEADS, KV_HEADS = 8, 9, 3      # of SmolLM2-135M
-GRAFT = ""
 
 
 def graft(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([GRAFT, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run([graft_program.PROGRAM, *map(str, arguments)], capture_output=True, text=True)
 
 
 class PlantedFaults(unittest.TestCase):
@@ -33,11 +34,10 @@ class PlantedFaults(unittest.TestCase):
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="graft-faults-"))
         test = cls.folder / "test.jsonl"
         test.write_text("".join((TICKETS / "test.jsonl").read_text().splitlines(True)[:ROWS]))
-        settings = ["run.threads=1", "schedule.steps=6", "optimizer.learning_rate=3e-3", "schedule.warmup=0", "data.validation_fraction=0", 
-                    f"data.test=[{{path: {test}, format: labelled, text: text, label: queue, system: Name the queue of this support ticket., prompt: '{{text}}'}}]",
-                    "export=[peft, gguf:F16]"]
+        settings = ["run.threads=1", "schedule.steps=6", "optimizer.learning_rate=3e-3", "schedule.warmup=0", "data.validation_fraction=0",
+                    f"data.test=[{ticket_source(test)}]", "export=[peft, gguf:F16]"]
         cls.run_folder = cls.folder / "run"
-        done = graft("train", ROOT / "recipes/support_routing.yaml", "--out", cls.run_folder, "--quiet", *(part for s in settings for part in ("--set", s)))
+        done = graft("train", ROOT / "recipes/support_routing.yaml", "--out", cls.run_folder, "--quiet", *with_settings(settings))
         assert done.returncode == 0, done.stderr
         cls.file = next((cls.run_folder / "exports").glob("*.gguf"))
         cls.adapter = next(path.parent for path in (cls.run_folder / "exports").rglob("adapter_config.json"))
@@ -108,8 +108,4 @@ class PlantedFaults(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--graft", required=True)
-    arguments, rest = parser.parse_known_args()
-    GRAFT = arguments.graft
-    unittest.main(argv=[__file__] + rest)
+    graft_program.main()

@@ -13,10 +13,13 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from graft_program import ROOT, with_settings
+
 STEPS, EVERY = 6, 2
 
 
@@ -24,7 +27,7 @@ def command(graft: str, out: pathlib.Path, *more: str) -> list[str]:
     settings = [f"schedule.steps={STEPS}", "optimizer.batch_rows=2", f"run.checkpoint_every={EVERY}", "run.threads=1", "data.validation_fraction=0",
                 "data.test=[]", "export=[]"]
     return [graft, "train", str(ROOT / "recipes/support_routing.yaml"), "--out", str(out), "--quiet",
-            *[part for setting in settings for part in ("--set", setting)], *more]
+            *with_settings(settings), *more]
 
 
 def outcome(run: pathlib.Path) -> tuple[str, list]:

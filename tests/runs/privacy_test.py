@@ -5,19 +5,19 @@
 A training row with a random canary goes through the quickstart's recipe (three steps, few rows, all its exports) under another host and
 user name; every file of the run is searched, and every line printed. strace sees plan, train, verify, eval and chat.
 """
-import argparse
 import json
 import os
 import pathlib
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TICKETS = ROOT / "recipes/data/support_tickets"
-GRAFT = ""
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import graft_program
+from graft_program import ROOT, TICKETS, ticket_source, with_settings
 
 
 class Privacy(unittest.TestCase):
@@ -33,10 +33,9 @@ class Privacy(unittest.TestCase):
         (cls.folder / "test.jsonl").write_text("".join(test[:6]))
         cls.run_folder = cls.folder / "run"
         cls.shown = ""
-        source = "format: labelled, text: text, label: queue, system: Name the queue of this support ticket., prompt: '{text}'"
-        settings = [f"data.train=[{{path: {cls.folder}/train.jsonl, {source}}}]", f"data.test=[{{path: {cls.folder}/test.jsonl, {source}}}]",
+        settings = [*(f"data.{part}=[{ticket_source(cls.folder / f'{part}.jsonl')}]" for part in ("train", "test")),
                     "schedule.steps=3", "run.threads=1", "run.checkpoint_every=2"]
-        recipe = [ROOT / "recipes/support_routing.yaml", *(part for setting in settings for part in ("--set", setting))]
+        recipe = [ROOT / "recipes/support_routing.yaml", *with_settings(settings)]
         cls.graft("plan", *recipe, "--out", cls.run_folder)
         cls.graft("train", *recipe, "--out", cls.run_folder)
         cls.exports = sorted((cls.run_folder / "exports").iterdir())
@@ -52,7 +51,7 @@ class Privacy(unittest.TestCase):
     def graft(cls, *arguments):
         """Runs graft with the other names, under strace; the trace of every command is kept."""
         name = str(arguments[0])
-        command = ["strace", "--seccomp-bpf", "-f", "-qq", "-e", "trace=%network", "-e", "signal=none", "-o", cls.folder / f"{name}.trace", GRAFT, *arguments]
+        command = ["strace", "--seccomp-bpf", "-f", "-qq", "-e", "trace=%network", "-e", "signal=none", "-o", cls.folder / f"{name}.trace", graft_program.PROGRAM, *arguments]
         environment = {**os.environ, "USER": cls.user, "LOGNAME": cls.user, "HOSTNAME": cls.host, "HOME": str(cls.home)}
         if subprocess.run(["unshare", "--uts", "true"], capture_output=True).returncode == 0:
             command = ["unshare", "--uts", "sh", "-c", 'hostname "$0" 2>/dev/null; exec "$@"', cls.host, *command]
@@ -95,8 +94,4 @@ class Privacy(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--graft", required=True)
-    arguments, rest = parser.parse_known_args()
-    GRAFT = arguments.graft
-    unittest.main(argv=[__file__] + rest)
+    graft_program.main()

@@ -16,8 +16,9 @@ import tempfile
 import torch
 from safetensors.torch import load_file
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools/bench"))
+from peer_inputs import MODEL, ROOT, model_directory, peer_row
+
 STEPS, ROWS, RANK, ALPHA, LEARNING_RATE, THREADS = 20, 6, 16, 32, 1e-3, 2
 
 
@@ -26,16 +27,6 @@ def rows_of(path: pathlib.Path) -> list[dict]:
         table = list(csv.DictReader(file))
     return [{"messages": [{"role": "user", "content": row["text"]}, {"role": "assistant", "content": row["category"]}]}
             for row in table[::len(table) // ROWS][:ROWS]]
-
-
-def float32_model(folder: pathlib.Path) -> pathlib.Path:
-    from transformers import AutoModelForCausalLM
-    model = AutoModelForCausalLM.from_pretrained(MODEL.parent, gguf_file=MODEL.name, dtype=torch.float32)
-    model.hf_quantizer, model.is_quantized = None, False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(folder)
-    return folder
 
 
 def train(graft: str, work: pathlib.Path, name: str, steps: int, learning_rate: float) -> pathlib.Path:
@@ -65,13 +56,12 @@ def main() -> None:
         rows = rows_of(arguments.data)
         (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         encoded = subprocess.run([arguments.graft, "render", str(MODEL), "--file", str(work / "rows.jsonl")], check=True, capture_output=True, text=True)
-        batch = [{"ids": one["ids"], "labels": [token if kept else -100 for token, kept in zip(one["ids"], one["mask"])]}
-                 for one in map(json.loads, encoded.stdout.splitlines())]
+        batch = [peer_row(json.loads(line)) for line in encoded.stdout.splitlines()]
         first = train(arguments.graft, work, "first", 1, 1e-30) / "adapter"      # a step that changes nothing: the adapter as it begins
         ours = train(arguments.graft, work, "ours", STEPS, LEARNING_RATE)
         losses = [json.loads(line)["loss"] for line in (ours / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
         clip = 1.0
-        job = {"model": str(float32_model(work / "model")), "dtype": "float32", "threads": THREADS, "rank": RANK, "alpha": ALPHA, "learning_rate": LEARNING_RATE,
+        job = {"model": str(model_directory(work / "model", "float32")), "dtype": "float32", "threads": THREADS, "rank": RANK, "alpha": ALPHA, "learning_rate": LEARNING_RATE,
                "checkpointing": False, "steps": [batch] * STEPS, "adapter": str(first), "save": str(work / "theirs"), "clip": clip}
         (work / "job.json").write_text(json.dumps(job))
         peer = subprocess.run([sys.executable, str(ROOT / "tools/bench/peft_peer.py"), str(work / "job.json")], check=True, capture_output=True, text=True)

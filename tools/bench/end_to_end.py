@@ -22,8 +22,8 @@ import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODEL = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+from peer_inputs import MODEL, ROOT, model_directory, peer_row
+
 SHARED = pathlib.Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
 RANK, ALPHA, LEARNING_RATE = 16, 32, 2e-4
 BATCH_ROWS = 16
@@ -34,19 +34,6 @@ def say(text: str) -> None:
 
 
 # --- the same inputs for both ----------------------------------------------------------------------------------------
-
-def bf16_model(folder: pathlib.Path) -> pathlib.Path:
-    """The GGUF's weights in bfloat16 as a Hugging Face directory with tokenizer and template."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    model = AutoModelForCausalLM.from_pretrained(MODEL.parent, gguf_file=MODEL.name, dtype=torch.bfloat16)
-    model.hf_quantizer, model.is_quantized = None, False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name).save_pretrained(folder)
-    return folder
-
 
 def graft_lines(graft: str, command: list[str], rows: list, work: pathlib.Path) -> list:
     """Runs a graft command that maps lines to lines of JSON."""
@@ -79,7 +66,7 @@ def banking_rows(graft: str, steps: int, work: pathlib.Path) -> tuple[list[dict]
     rows = [{"messages": [{"role": "system", "content": "Name the intent of the customer's message."},
                           {"role": "user", "content": row["text"]}, {"role": "assistant", "content": row["category"]}]} for row in picked]
     encoded = graft_lines(graft, ["render", str(MODEL)], rows, work)
-    peer = [{"ids": one["ids"], "labels": [token if kept else -100 for token, kept in zip(one["ids"], one["mask"])]} for one in encoded]
+    peer = [peer_row(one) for one in encoded]
     return rows, [peer[i:i + BATCH_ROWS] for i in range(0, len(peer), BATCH_ROWS)]
 
 
@@ -181,7 +168,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
         work = pathlib.Path(folder)
         say("preparing the bf16 base and the rows")
-        base = bf16_model(work / "base")
+        base = model_directory(work / "base", "bfloat16")
         inputs = {kind: banking_rows(arguments.graft, arguments.steps, work) if kind == "banking77" else
                   rows_of_length(arguments.graft, int(kind), arguments.steps, work) for kind in kinds}
         runs = {}

@@ -172,12 +172,7 @@ void add_chat_command(CommandLine& line) {
   command->add_option("--max-tokens", generation.max_new_tokens, "of one answer")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--compute", options->compute, "float32 or bfloat16")->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
   command->add_flag("--compare", options->compare, "answer with the base and with the adapter");
-  command->callback([=, &line] {
-    line.chosen = [=, &line] {
-      line.apply_log_level();
-      return run(*options, line.json);
-    };
-  });
+  command->callback([=, &line] { line.chosen = [=, &line] { return run(*options, line.json); }; });
 }
 
 }  // namespace graft

@@ -13,6 +13,7 @@
 #include "trainer/evaluation/perplexity.h"
 #include "trainer/report/log_file.h"
 #include "trainer/report/progress.h"
+#include "trainer/runs/recipe_inputs.h"
 
 namespace graft {
 namespace {
@@ -39,10 +40,10 @@ std::optional<Recipe> recipe_of(const Options& options, const ModelFiles& files)
 std::vector<SourceOptions> sources_of(const Options& options, const std::optional<Recipe>& recipe) {
   std::vector<SourceOptions> sources;
   if (recipe) {
-    for (const auto& source : recipe->data.test) sources.push_back(source_options_of(source));
+    for (const auto& source : recipe->data.test) sources.push_back(source_options(source));
   }
   if (options.data) {   // another file, read as the recipe reads its test rows, or its training rows
-    if (sources.empty() && recipe && !recipe->data.train.empty()) sources.push_back(source_options_of(recipe->data.train.front()));
+    if (sources.empty() && recipe && !recipe->data.train.empty()) sources.push_back(source_options(recipe->data.train.front()));
     sources.resize(1);
     sources[0].path = *options.data;
   }
@@ -91,7 +92,7 @@ std::map<std::string, std::string> all_labels(const std::vector<Row>& rows, cons
       log().warning(fmt::format("the recipe's training rows are not there ({}): labels that occur only in them cannot be answered", source.path));
       continue;
     }
-    texts.merge(label_texts(read_rows(source_options_of(source))));
+    texts.merge(label_texts(read_rows(source_options(source))));
   }
   return texts;
 }
@@ -231,12 +232,7 @@ void add_eval_command(CommandLine& line) {
   command->add_option("--seed", options->seed, "of the bootstrap intervals")->capture_default_str();
   command->add_option("--compute", options->compute, "float32 or bfloat16")->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
   command->add_flag("--compare", options->compare, "evaluate the base too");
-  command->callback([=, &line] {
-    line.chosen = [=, &line] {
-      line.apply_log_level();
-      return run(*options, line.json);
-    };
-  });
+  command->callback([=, &line] { line.chosen = [=, &line] { return run(*options, line.json); }; });
 }
 
 }  // namespace graft

@@ -127,12 +127,7 @@ void add_export_command(CommandLine& line) {
   command->add_option("--to", options->format, fmt::format("one of {}", fmt::join(export_format_names(), ", ")))->required();
   command->add_option("--out", options->out, "file (.gguf) or folder to write")->required();
   command->add_flag("--force", options->force, "replace an export that is there");
-  command->callback([=, &line] {
-    line.chosen = [=, &line] {
-      line.apply_log_level();
-      return run(*options, line.json);
-    };
-  });
+  command->callback([=, &line] { line.chosen = [=, &line] { return run(*options, line.json); }; });
 }
 
 }  // namespace graft

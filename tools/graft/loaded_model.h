@@ -13,7 +13,7 @@
 namespace graft {
 
 // The tokenizer and template of a model, no weights. A run's own recipe, else `recipe`, decides template, its arguments and date; without one
-// they are the base's, and the date is SOURCE_DATE_EPOCH or today (UTC).
+// they are the base's, with the date "auto".
 TemplateContext template_context(const ModelFiles& files, const Recipe* recipe = nullptr);
 
 struct LoadedModel {
@@ -25,7 +25,5 @@ struct LoadedModel {
 
 // adapter: a PEFT folder, or empty for the run's own.
 LoadedModel load_model(const std::string& model, const std::string& adapter, const std::string& compute, const Recipe* recipe = nullptr);
-
-SourceOptions source_options_of(const DataSource& source);
 
 }  // namespace graft

@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return line.app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kWrongInput);
   }
+  line.apply_log_level();
   return line.chosen();
 }
 

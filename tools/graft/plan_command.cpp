@@ -15,7 +15,6 @@ void add_plan_command(CommandLine& line) {
   command->add_flag("--resolved", *resolved, "also print the recipe with every default");
   command->callback([=, &line] {
     line.chosen = [=, &line] {
-      line.apply_log_level();
       const auto recipe = options->load();
       auto run = prepare_run(recipe, [](const std::string& text) { log().detail(text); });
       const auto plan = make_plan(run, !*no_probe);

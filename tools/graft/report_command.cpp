@@ -13,7 +13,6 @@ void add_report_command(CommandLine& line) {
   command->add_option("RUN", *run, "run folder")->required();
   command->callback([=, &line] {
     line.chosen = [=, &line] {
-      line.apply_log_level();
       write_report(*run);
       const auto path = (std::filesystem::path(*run) / "report.html").string();
       log().result(line.json ? nlohmann::json{{"report", path}}.dump() : path);

@@ -15,7 +15,6 @@ void add_train_command(CommandLine& line) {
   command->add_flag("--not-bit-exact", train_options->not_bit_exact, "resume though program, threads or instruction set changed; recorded in the manifest");
   command->callback([=, &line] {
     line.chosen = [=, &line] {
-      line.apply_log_level();
       const auto result = train(options->load(), *train_options);
       if (line.json) log().result(result.summary.dump());
       return result.exit_code;

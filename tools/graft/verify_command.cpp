@@ -65,7 +65,6 @@ void add_verify_command(CommandLine& line) {
   command->add_option("--cache-type", options->cache_type, "llama.cpp's key-value cache: F16 or F32")->check(CLI::IsMember({"F16", "F32"}))->capture_default_str();
   command->callback([=, &line] {
     line.chosen = [=, &line] {
-      line.apply_log_level();
       return run(line, *options);
     };
   });

@@ -17,9 +17,7 @@ std::string stop_reason_name(StopReason reason) {
 }
 
 Generator::Generator(const Decoder& decoder, std::shared_ptr<const Tokenizer> tokenizer)
-    : decoder_(decoder), tokenizer_(std::move(tokenizer)), stops_(tokenizer_->stop_ids) {
-  if (tokenizer_->eos_id) stops_.push_back(*tokenizer_->eos_id);
-}
+    : decoder_(decoder), tokenizer_(std::move(tokenizer)), stops_(end_tokens(*tokenizer_)) {}
 
 bool Generator::is_stop(int32_t token) const { return std::find(stops_.begin(), stops_.end(), token) != stops_.end(); }
 

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_set>
+#include <set>
 
 #include <ATen/ops/zeros_like.h>
 #include <sys/resource.h>
 
 #include "checkpoints/atomic_file.h"
 #include "checkpoints/hash.h"
-#include "data/rows/normalised_text.h"
 #include "kernels/common/error.h"
 #include "trainer/adapters/adapter_files.h"
 #include "trainer/evaluation/labelled_report.h"
@@ -51,12 +50,14 @@ struct UnseenScore {
 };
 
 // Greedy answers to the test rows whose normalised text is not a training row's.
-UnseenScore score_unseen(const Dataset& dataset, const LabelledEvaluation& evaluation) {
-  std::unordered_set<std::string> trained;
-  for (const auto& row : dataset.train.rows) trained.insert(normalised_text(row.text));
+UnseenScore score_unseen(const DuplicateFindings& duplicates, const LabelledEvaluation& evaluation) {
+  std::set<int64_t> trained;
+  for (const auto& match : duplicates.exact) {
+    if (match.row.split == 2 && match.other.split == 0) trained.insert(match.row.row);   // splits: train, validation, test
+  }
   UnseenScore score;
   for (size_t i = 0; i < evaluation.answers.size(); ++i) {
-    if (trained.contains(normalised_text(dataset.test.rows[i].text))) continue;
+    if (trained.contains(static_cast<int64_t>(i))) continue;
     ++score.rows;
     score.accuracy += evaluation.answers[i].greedy == evaluation.answers[i].gold;
   }
@@ -97,7 +98,7 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& f
   const auto trained_report = report_of(trained, options), base_report = report_of(base, options);
   const EvaluatedModel before{base, base_report}, after{trained, trained_report};
   auto json = evaluation_json(before, after, test.rows, run.recipe.report.examples ? kReportExamples : 0);
-  const auto unseen = score_unseen(run.dataset, trained);
+  const auto unseen = score_unseen(run.dataset.duplicates, trained);
   if (unseen.rows < static_cast<int64_t>(test.rows.size())) {
     json["without_training_texts"] = {{"rows", unseen.rows}, {"accuracy", unseen.accuracy}};
     log().info(fmt::format("test accuracy without the {} rows whose text stands in train: {:.1f} %", static_cast<int64_t>(test.rows.size()) - unseen.rows,

@@ -2,10 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <ctime>
-#include <fstream>
-#include <iterator>
 
 #include <ATen/Parallel.h>
 
@@ -16,53 +13,13 @@
 #include "trainer/adapters/adapter_files.h"
 #include "trainer/recipe/learning_rate.h"
 #include "trainer/report/machine_info.h"
+#include "trainer/runs/recipe_inputs.h"
 
 namespace graft {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-SourceOptions source_options(const DataSource& source) {
-  SourceOptions options;
-  options.path = source.path;
-  options.format = source.format;
-  options.text = source.text;
-  options.label = source.label;
-  options.prompt = source.prompt;
-  options.completion = source.completion;
-  options.system = source.system;
-  options.weight = source.weight;
-  return options;
-}
-
-std::vector<SourceOptions> source_options(const std::vector<DataSource>& sources) {
-  std::vector<SourceOptions> options;
-  for (const auto& source : sources) options.push_back(source_options(source));
-  return options;
-}
-
-std::shared_ptr<const ChatTemplate> template_file(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) fail("recipe", "expected data.template to be \"base\" or a readable .jinja file, got {}", path.string());
-  return std::make_shared<ChatTemplate>(std::string(std::istreambuf_iterator<char>(in), {}), path.filename().string());
-}
-
-// auto: SOURCE_DATE_EPOCH, else today at 00:00 UTC, so that two runs of a day render the same text.
-int64_t template_time(const std::string& date) {
-  if (date == "auto") {
-    if (const char* epoch = std::getenv("SOURCE_DATE_EPOCH")) return std::atoll(epoch);
-    const auto now = static_cast<int64_t>(std::time(nullptr));
-    return now - now % 86400;
-  }
-  std::tm day{};
-  if (sscanf(date.c_str(), "%d-%d-%d", &day.tm_year, &day.tm_mon, &day.tm_mday) != 3) {
-    fail("recipe", "expected data.template_date as YYYY-MM-DD or auto, got {}", date);
-  }
-  day.tm_year -= 1900;
-  day.tm_mon -= 1;
-  return timegm(&day);
-}
 
 std::string date_text(int64_t time) {
   const std::time_t seconds = time;
@@ -136,12 +93,7 @@ PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std
   run.adapters = std::make_unique<AdapterSet>(*run.decoder, recipe.adapter, static_cast<uint64_t>(recipe.run.seed));
   if (recipe.adapter.from) copy_adapter(*run.adapters, *recipe.adapter.from);
 
-  run.context.tokenizer = load_tokenizer(run.files.base);
-  run.context.chat_template = recipe.data.template_source == "base"
-                                  ? load_chat_template(run.files.base)
-                                  : template_file(recipe.data.template_source);
-  run.context.arguments = recipe.data.template_arguments;
-  run.context.now = template_time(recipe.data.template_date);
+  run.context = template_context(run.files.base, recipe.data);
   run.recipe.data.template_date = date_text(run.context.now);
 
   DatasetRequest request;

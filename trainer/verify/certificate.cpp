@@ -27,14 +27,6 @@ const DatasetSplit& held_out_split(const Dataset& dataset) {
   return dataset.train;
 }
 
-// The conversation without its last answer, as a server would send it.
-ordered_json conversation_of(const Row& row) {
-  if (!row.json.contains("messages")) return nullptr;
-  auto json = row.json;
-  while (!json["messages"].empty() && json["messages"].back().value("role", "") == "assistant") json["messages"].erase(json["messages"].size() - 1);
-  return json["messages"].empty() ? ordered_json(nullptr) : json;
-}
-
 // Where two texts part: for messages that must not show them.
 size_t first_difference(const std::string& a, const std::string& b) {
   return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
@@ -192,8 +184,9 @@ TrainedReference::TrainedReference(PreparedRun& prepared) : run(prepared) {
     row.ids.assign(span.ids.begin(), span.ids.end());
     row.predicts_target.assign(row.ids.size(), 0);
     for (size_t i = 0; i + 1 < row.ids.size(); ++i) num_targets += row.predicts_target[i] = span.supervised[i + 1] != 0;
-    if (run.context.chat_template) row.conversation = conversation_of(source);
-    if (!row.conversation.is_null()) {
+    const auto asked = prompt_of(source);
+    if (run.context.chat_template && asked.contains("messages") && !asked["messages"].empty()) {
+      row.conversation = asked;
       auto prompt = encode_prompt(run.context, row.conversation);
       row.prompt_text = std::move(prompt.text);
       row.prompt = std::move(prompt.ids);

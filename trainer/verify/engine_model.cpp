@@ -100,9 +100,8 @@ class EngineModel : public ServedModel {
  public:
   EngineModel(const std::string& engine, const ServedArtefact& artefact, int64_t threads, const std::string& cache_type)
       : process_(engine), folder_(fs::temp_directory_path() / fmt::format("graft-verify-{}", getpid())) {
-    const bool beside = artefact.format == "peft" || artefact.format == "gguf-lora";
-    json request = {{"command", "load"}, {"model", (beside ? artefact.base : artefact.path).string()}, {"threads", threads}, {"cache", cache_type}};
-    if (beside) request["adapter"] = artefact.path.string();
+    json request = {{"command", "load"}, {"model", (artefact.is_adapter() ? artefact.base : artefact.path).string()}, {"threads", threads}, {"cache", cache_type}};
+    if (artefact.is_adapter()) request["adapter"] = artefact.path.string();
     const auto loaded = process_.ask(request);
     reader_ = loaded.at("reader").get<std::string>();
     stop_ids_ = loaded.at("stop").get<std::vector<int32_t>>();

@@ -52,11 +52,7 @@ class GraftModel : public ServedModel {
     return answers;
   }
 
-  std::vector<int32_t> stop_ids() override {
-    auto ids = tokenizer_->stop_ids;
-    if (tokenizer_->eos_id) ids.push_back(*tokenizer_->eos_id);
-    return ids;
-  }
+  std::vector<int32_t> stop_ids() override { return end_tokens(*tokenizer_); }
   std::optional<int32_t> end_id() override { return tokenizer_->eos_id; }
 
   std::vector<int32_t> tokenize(const std::string& text) override { return tokenizer_->encode(text, false); }
@@ -75,14 +71,12 @@ std::unique_ptr<ServedModel> serve_decoder(const Decoder& decoder, std::shared_p
 }
 
 std::shared_ptr<const ChatTemplate> served_template(const ServedArtefact& artefact) {
-  if (artefact.format == "gguf-lora") return load_chat_template(artefact.base);
-  if (artefact.format == "peft" && !std::filesystem::exists(artefact.path / "chat_template.jinja")) return load_chat_template(artefact.base);
-  return load_chat_template(artefact.path);
+  const bool has_own = !artefact.is_adapter() || std::filesystem::exists(artefact.path / "chat_template.jinja");
+  return load_chat_template(has_own ? artefact.path : artefact.base);
 }
 
 std::unique_ptr<ServedModel> open_with_graft(const ServedArtefact& artefact) {
-  const bool beside = artefact.format == "peft" || artefact.format == "gguf-lora";
-  const auto& model = beside ? artefact.base : artefact.path;
+  const auto& model = artefact.is_adapter() ? artefact.base : artefact.path;
   auto decoder = load_decoder(model, ComputeType::kFloat32);
   std::unique_ptr<AdapterSet> adapters;
   if (artefact.format == "peft") adapters = load_adapter(*decoder, artefact.path);
