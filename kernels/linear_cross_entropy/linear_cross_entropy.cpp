@@ -8,24 +8,10 @@
 
 #include "kernels/common/error.h"
 #include "kernels/elementwise/typed_rows.h"
-#include "kernels/matrix_product/matrix_product.h"
+#include "kernels/frozen_product/frozen_product.h"
 
 namespace graft {
 namespace {
-
-constexpr int64_t kTileBytes = int64_t{8} << 20;
-
-// Calls f(first row, number of rows, decoded float32 tile) over the head's rows.
-template <typename Function>
-void for_each_tile(const FrozenWeight& head, const Function& function) {
-  const int64_t inputs = head.columns(), tile_rows = std::max<int64_t>(64, kTileBytes / 4 / inputs);
-  auto tile = at::empty({std::min(tile_rows, head.rows()), inputs}, at::kFloat);
-  for (int64_t first = 0; first < head.rows(); first += tile_rows) {
-    const int64_t count = std::min(tile_rows, head.rows() - first);
-    head.decode_rows(first, count, tile.data_ptr<float>(), inputs);
-    function(first, count, tile.const_data_ptr<float>());
-  }
-}
 
 at::Tensor float_rows(const at::Tensor& hidden_MC, int64_t first, int64_t count) {
   const int64_t inputs = hidden_MC.size(1);
@@ -34,11 +20,9 @@ at::Tensor float_rows(const at::Tensor& hidden_MC, int64_t first, int64_t count)
   return result;
 }
 
-void logits_of(const at::Tensor& hidden32_BC, const FrozenWeight& head, float* logits_BV) {
-  const int64_t count = hidden32_BC.size(0), inputs = head.columns(), vocab = head.rows();
-  for_each_tile(head, [&](int64_t first, int64_t rows, const float* tile) {
-    matrix_product(count, rows, inputs, {hidden32_BC.const_data_ptr<float>(), inputs}, {tile, inputs, true}, logits_BV + first, vocab);
-  });
+void logits_of(const at::Tensor& hidden32_BC, const FrozenWeight& head, float* logits_BV, int64_t row_stride) {
+  const FrozenPart part{&head};
+  frozen_product(hidden32_BC.size(0), hidden32_BC.const_data_ptr<float>(), head.columns(), {&part, 1}, logits_BV, row_stride);
 }
 
 }  // namespace
@@ -58,15 +42,16 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
   result.losses_M.resize(num_rows);
   result.correct_M.resize(num_rows);
   if (options.want_gradient) result.gradient_MC = at::empty_like(hidden_MC);
-  const int64_t block = std::clamp<int64_t>(options.buffer_bytes / (vocab * 4), 1, std::max<int64_t>(num_rows, 1));
-  auto logits_BV = at::empty({std::min(block, num_rows), vocab}, at::kFloat);
+  const int64_t stride = scratch_row_stride(vocab);
+  const int64_t block = std::clamp<int64_t>(options.buffer_bytes / (stride * 4), 1, std::max<int64_t>(num_rows, 1));
+  auto logits_BV = at::empty({std::min(block, num_rows), stride}, at::kFloat);
   float* logits = logits_BV.data_ptr<float>();
   for (int64_t first = 0; first < num_rows; first += block) {
     const int64_t count = std::min(block, num_rows - first);
-    logits_of(float_rows(hidden_MC, first, count), head, logits);
+    logits_of(float_rows(hidden_MC, first, count), head, logits, stride);
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) {
-        float* row = logits + b * vocab;
+        float* row = logits + b * stride;
         const int32_t label = labels_M[first + b];
         const float maximum = rows::maximum(row, vocab), at_label = row[label];
         const float sum = rows::exp_and_sum(row, vocab, 1, maximum);
@@ -81,9 +66,8 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
     if (!options.want_gradient) continue;
     auto gradient32 = at::empty({count, inputs}, at::kFloat);
     float* gradient = gradient32.data_ptr<float>();
-    for_each_tile(head, [&](int64_t tile_first, int64_t tile_rows, const float* tile) {
-      matrix_product(count, inputs, tile_rows, {logits + tile_first, vocab}, {tile, inputs}, gradient, inputs, 1, tile_first == 0 ? 0 : 1);
-    });
+    const FrozenPart part{&head};
+    frozen_product_backward(count, logits, stride, {&part, 1}, gradient, inputs);
     visit_elements(result.gradient_MC, [&](auto* target) { rows::from_float(gradient, count * inputs, target + first * inputs); });
   }
   for (int64_t i = 0; i < num_rows; ++i) {
@@ -94,7 +78,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
 
 at::Tensor head_logits(const at::Tensor& hidden_MC, const FrozenWeight& head) {
   auto logits = at::empty({hidden_MC.size(0), head.rows()}, at::kFloat);
-  logits_of(float_rows(hidden_MC, 0, hidden_MC.size(0)), head, logits.data_ptr<float>());
+  logits_of(float_rows(hidden_MC, 0, hidden_MC.size(0)), head, logits.data_ptr<float>(), head.rows());
   return logits;
 }
 

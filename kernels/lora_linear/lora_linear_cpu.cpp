@@ -7,6 +7,7 @@
 
 #include "kernels/common/error.h"
 #include "kernels/elementwise/typed_rows.h"
+#include "kernels/frozen_product/frozen_product.h"
 #include "kernels/lora_linear/lora_linear.h"
 #include "kernels/matrix_product/matrix_product.h"
 
@@ -90,27 +91,13 @@ Tensor prologue_backward(const Tensor& x_NC, const LinearPrologue& prologue, con
   return dx_NC;
 }
 
-// [W | B] with each part's B in its own rank columns.
-Tensor extended_weight(const std::vector<LinearPart>& parts, const Sizes& sizes) {
-  auto weight_OE = at::empty({sizes.outputs, sizes.extended()}, at::kFloat);
-  float* data = weight_OE.data_ptr<float>();
-  const int64_t stride = sizes.extended();
-  int64_t row = 0, rank = sizes.inputs;
+std::vector<FrozenPart> frozen_parts(const std::vector<LinearPart>& parts) {
+  std::vector<FrozenPart> result;
   for (const auto& part : parts) {
-    const int64_t part_rows = part.weight->rows(), part_rank = part.lora_a_RC.defined() ? part.lora_a_RC.size(0) : 0;
-    part.weight->decode_rows(0, part_rows, data + row * stride, stride);
-    if (sizes.ranks > 0) {
-      const float* b = part_rank > 0 ? part.lora_b_OR.const_data_ptr<float>() : nullptr;
-      for (int64_t r = 0; r < part_rows; ++r) {
-        float* tail = data + (row + r) * stride;
-        std::fill(tail + sizes.inputs, tail + stride, 0.0f);
-        std::copy(b + r * part_rank, b + (r + 1) * part_rank, tail + rank);
-      }
-    }
-    row += part_rows;
-    rank += part_rank;
+    const bool adapted = part.lora_a_RC.defined();
+    result.push_back({part.weight, adapted ? part.lora_b_OR.const_data_ptr<float>() : nullptr, adapted ? part.lora_a_RC.size(0) : 0});
   }
-  return weight_OE;
+  return result;
 }
 
 void apply_dropout(const LoraDropout& dropout, const Sizes& sizes, const float* source, int64_t source_stride, float* destination,
@@ -142,19 +129,17 @@ struct LoraLinearBackward : torch::autograd::Node {
     const auto& gradient_NO = gradients[0];
     if (!gradient_NO.defined()) return results;
     const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
-    auto dy_NO = at::empty({num_rows, sizes.outputs}, at::kFloat);
+    const int64_t dy_stride = scratch_row_stride(sizes.outputs);
+    auto dy_NO = at::empty({num_rows, dy_stride}, at::kFloat);
+    float* dy = dy_NO.data_ptr<float>();
     visit_elements(gradient_NO.contiguous(), [&](const auto* source) {
       at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
-        rows::to_float(source + begin * sizes.outputs, (end - begin) * sizes.outputs, dy_NO.data_ptr<float>() + begin * sizes.outputs);
+        for (int64_t n = begin; n < end; ++n) rows::to_float(source + n * sizes.outputs, sizes.outputs, dy + n * dy_stride);
       });
     });
-    const float* dy = dy_NO.const_data_ptr<float>();
     auto dp_NE = at::empty({num_rows, extended}, at::kFloat);   // [dp without the adapters | dz / scale]
     float* dp = dp_NE.data_ptr<float>();
-    {
-      const auto weight_OE = extended_weight(parts, sizes);
-      matrix_product(num_rows, extended, sizes.outputs, {dy, sizes.outputs}, {weight_OE.const_data_ptr<float>(), extended}, dp, extended);
-    }
+    frozen_product_backward(num_rows, dy, dy_stride, frozen_parts(parts), dp, extended);
     Tensor dropped_NC;
     if (sizes.ranks > 0) {
       auto p_NE = at::empty({num_rows, extended}, at::kFloat);
@@ -165,13 +150,13 @@ struct LoraLinearBackward : torch::autograd::Node {
         apply_dropout(dropout, sizes, p.data, extended, dropped_NC.data_ptr<float>(), inputs, false);
         p = {dropped_NC.const_data_ptr<float>(), inputs};
       }
-      adapter_gradients(results, dy, dp, p);
+      adapter_gradients(results, {dy, dy_stride}, dp, p);
     }
     if (task_should_compute_output(0)) results[0] = prologue_backward(x_NC, prologue, sizes, inverse_rms_N, dp);
     return results;
   }
 
-  void adapter_gradients(torch::autograd::variable_list& results, const float* dy, float* dp, const Matrix& p) {
+  void adapter_gradients(torch::autograd::variable_list& results, const Matrix& dy, float* dp, const Matrix& p) {
     const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
     const float* z = z_NR.const_data_ptr<float>();
     int64_t output = 0, rank = 0;
@@ -185,7 +170,7 @@ struct LoraLinearBackward : torch::autograd::Node {
         auto da_RC = at::empty({part_rank, inputs}, at::kFloat), db_OR = at::empty({part_rows, part_rank}, at::kFloat);
         matrix_product(part_rank, inputs, num_rows, dz, p, da_RC.data_ptr<float>(), inputs, scale);
         // z already carries the scale.
-        matrix_product(part_rows, part_rank, num_rows, {dy + output, sizes.outputs, true}, {z + rank, sizes.ranks},
+        matrix_product(part_rows, part_rank, num_rows, {dy.data + output, dy.row_stride, true}, {z + rank, sizes.ranks},
                        db_OR.data_ptr<float>(), part_rank);
         results[slot] = da_RC;
         results[slot + 1] = db_OR;
@@ -240,25 +225,24 @@ Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std
     for (int64_t n = 0; n < num_rows; ++n) std::copy(z + n * sizes.ranks, z + (n + 1) * sizes.ranks, p + n * extended + inputs);
   }
   auto y_NO = at::empty({num_rows, sizes.outputs}, x_NC.options().requires_grad(false));
-  auto y32_NO = x_NC.scalar_type() == at::kFloat ? y_NO : at::empty({num_rows, sizes.outputs}, at::kFloat);
-  {
-    const auto weight_OE = extended_weight(parts, sizes);
-    matrix_product(num_rows, sizes.outputs, extended, {p, extended}, {weight_OE.const_data_ptr<float>(), extended, true},
-                   y32_NO.data_ptr<float>(), sizes.outputs);
-  }
+  const bool in_place = x_NC.scalar_type() == at::kFloat;
+  const int64_t y_stride = in_place ? sizes.outputs : scratch_row_stride(sizes.outputs);
+  auto y32_NO = in_place ? y_NO : at::empty({num_rows, y_stride}, at::kFloat);
+  float* y32 = y32_NO.data_ptr<float>();
+  frozen_product(num_rows, p, extended, frozen_parts(parts), y32, y_stride);
   int64_t output = 0;
   for (const auto& part : parts) {
     if (part.bias_O.defined()) {
       const float* bias = part.bias_O.const_data_ptr<float>();
-      for (int64_t n = 0; n < num_rows; ++n) rows::add(y32_NO.data_ptr<float>() + n * sizes.outputs + output, bias, part.weight->rows());
+      for (int64_t n = 0; n < num_rows; ++n) rows::add(y32 + n * y_stride + output, bias, part.weight->rows());
     }
     output += part.weight->rows();
   }
-  if (!y32_NO.is_same(y_NO)) {
-    const float* source = y32_NO.const_data_ptr<float>();
+  if (!in_place) {
     auto* target = static_cast<uint16_t*>(y_NO.data_ptr());
-    at::parallel_for(0, num_rows * sizes.outputs, 16384,
-                     [&](int64_t begin, int64_t end) { rows::from_float(source + begin, end - begin, target + begin); });
+    at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) rows::from_float(y32 + n * y_stride, sizes.outputs, target + n * sizes.outputs);
+    });
   }
   std::vector<Tensor> inputs_with_gradient = {x_NC};
   for (const auto& part : parts) {

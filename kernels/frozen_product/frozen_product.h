@@ -1,0 +1,31 @@
+// Products with frozen weights in the form they are stored in, quantised or plain, decoded a panel at a time into the cache and never as a whole:
+//
+//   forward:   y[N, O] = p[N, E] M^T        M = [W | B]: the rows of all parts over each other; E = inputs + ranks
+//   backward:  dp[N, E] = dy[N, O] M
+//
+// B holds each part's LoRA factor in that part's own columns and zeros elsewhere, so that the low-rank product rides in the same pass.
+// float32, every element one chain of fused multiply-adds in the order of the inner dimension: a row's result does not depend on the rows
+// beside it, on the number of threads or on the vector width (tile_product.h). CPU.
+#pragma once
+#include <cstdint>
+#include <span>
+
+#include "kernels/frozen_weight/frozen_weight.h"
+
+namespace graft {
+
+struct FrozenPart {
+  const FrozenWeight* weight = nullptr;   // all parts have the same number of columns
+  const float* lora_b_OR = nullptr;       // [weight rows, rank], contiguous; null: rank 0
+  int64_t rank = 0;
+};
+
+void frozen_product(int64_t num_rows, const float* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, float* y_NO, int64_t y_row_stride);
+void frozen_product_backward(int64_t num_rows, const float* dy_NO, int64_t dy_row_stride, std::span<const FrozenPart> parts, float* dp_NE,
+                             int64_t dp_row_stride);
+
+// A row stride for scratch of `columns` floats: whole cache lines, an odd number of them, so that rows do not all fall into the same cache sets
+// (as they do at 3,072 or 49,152 columns).
+constexpr int64_t scratch_row_stride(int64_t columns) { return ((columns + 15) / 16 | 1) * 16; }
+
+}  // namespace graft

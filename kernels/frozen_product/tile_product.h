@@ -1,0 +1,24 @@
+// The innermost product of frozen_product: a few rows of a plain matrix times one packed panel.
+#pragma once
+#include <cstdint>
+
+namespace graft {
+
+inline constexpr int64_t kTileRows = 6, kPanelColumns = 64;
+
+// c[rows, columns] (+)= a[rows, depth] * panel[depth, panel_width]
+// rows: 1 to kTileRows; columns: 1 to panel_width; panel_width: 16, 32, 48 or 64, with zeros beyond `columns`, aligned to 64 bytes.
+// Every element is one chain of multiply-adds in the order of depth, begun at 0 or (accumulate) at what c holds: how depth is cut into
+// calls, and which rows stand beside each other, does not change a bit. With fused multiply-add (AVX-512, AVX2, ARM) all machines agree.
+using TileProduct = void (*)(const float* a, int64_t a_row_stride, int64_t rows, const float* panel, int64_t panel_width, int64_t depth, float* c,
+                             int64_t c_row_stride, int64_t columns, bool accumulate);
+
+TileProduct tile_product();            // the fastest that this machine runs
+TileProduct tile_product_avx512();     // null where the machine or the compiler lacks it; likewise below
+TileProduct tile_product_avx2();
+TileProduct tile_product_portable();
+
+// destination[column * destination_stride + row] = source[row * source_stride + column]; rows is a multiple of 16.
+void transpose_rows(const float* source, int64_t source_stride, int64_t rows, int64_t columns, float* destination, int64_t destination_stride);
+
+}  // namespace graft

@@ -1,0 +1,165 @@
+#include "kernels/frozen_product/frozen_product.h"
+
+#include <cstring>
+#include <random>
+
+#include <ATen/Parallel.h>
+
+#include "kernels/frozen_product/tile_product.h"
+#include "kernels/quantized/small_floats.h"
+#include "tests/kernels/torch/operators.h"
+
+namespace graft {
+namespace {
+
+using testing::random_tensor;
+using testing::relative_error;
+
+// Random codes under small scales.
+FrozenWeight random_weight(TensorType type, int64_t rows, int64_t columns, uint64_t seed) {
+  const auto& layout = info(type);
+  auto bytes = std::make_shared<std::vector<std::byte>>(rows * columns / layout.block_elements * layout.block_bytes);
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  const auto put = [&](int64_t at, float value) {
+    const uint16_t bits = type == TensorType::kBF16 ? float_to_bf16(value) : float_to_half(value);
+    std::memcpy(bytes->data() + at, &bits, 2);
+  };
+  for (auto& byte : *bytes) byte = static_cast<std::byte>(random());
+  for (int64_t block = 0; block < static_cast<int64_t>(bytes->size()); block += layout.block_bytes) {
+    switch (type) {
+      case TensorType::kF32: {
+        const float value = normal(random);
+        std::memcpy(bytes->data() + block, &value, 4);
+        break;
+      }
+      case TensorType::kQ6_K: put(block + 208, 0.001f * normal(random)); break;
+      case TensorType::kQ4_1:
+      case TensorType::kQ4_K: put(block + 2, 0.01f * normal(random)); [[fallthrough]];
+      default: put(block, (layout.quantized ? 0.01f : 1.0f) * normal(random));
+    }
+  }
+  return FrozenWeight(type, rows, columns, bytes->data(), bytes);
+}
+
+struct Case {
+  TensorType type;
+  int64_t inputs;
+  std::vector<int64_t> outputs, ranks;   // one each a part; rank 0: no adapter
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << info(c.type).name << " of " << c.inputs << " columns, " << c.outputs.size() << " parts"; }
+
+class FrozenProduct : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    int64_t rows = 0, total_rank = 0;
+    for (const auto rank : GetParam().ranks) total_rank += rank;
+    for (const auto count : GetParam().outputs) rows += count;
+    matrix_ = at::zeros({rows, GetParam().inputs + total_rank});
+    int64_t row = 0, rank_column = GetParam().inputs;
+    for (size_t i = 0; i < GetParam().outputs.size(); ++i) {
+      const int64_t count = GetParam().outputs[i], rank = GetParam().ranks[i];
+      weights_.push_back(std::make_unique<FrozenWeight>(random_weight(GetParam().type, count, GetParam().inputs, i + 1)));
+      auto decoded = at::empty({count, GetParam().inputs});
+      weights_.back()->decode_rows(0, count, decoded.data_ptr<float>(), GetParam().inputs);
+      factors_.push_back(random_tensor({count, rank}, 100 + i));
+      matrix_.slice(0, row, row + count).slice(1, 0, GetParam().inputs).copy_(decoded);
+      matrix_.slice(0, row, row + count).slice(1, rank_column, rank_column + rank).copy_(factors_.back());
+      parts_.push_back({weights_.back().get(), rank > 0 ? factors_.back().const_data_ptr<float>() : nullptr, rank});
+      row += count;
+      rank_column += rank;
+    }
+  }
+  void TearDown() override { at::set_num_threads(2); }
+
+  at::Tensor forward(const at::Tensor& p) {
+    auto y = at::full({p.size(0), matrix_.size(0)}, NAN);
+    frozen_product(p.size(0), p.const_data_ptr<float>(), p.stride(0), parts_, y.data_ptr<float>(), y.size(1));
+    return y;
+  }
+  at::Tensor backward(const at::Tensor& dy) {
+    auto dp = at::full({dy.size(0), matrix_.size(1)}, NAN);
+    frozen_product_backward(dy.size(0), dy.const_data_ptr<float>(), dy.stride(0), parts_, dp.data_ptr<float>(), dp.size(1));
+    return dp;
+  }
+
+  std::vector<std::unique_ptr<FrozenWeight>> weights_;
+  std::vector<at::Tensor> factors_;
+  std::vector<FrozenPart> parts_;
+  at::Tensor matrix_;   // M
+};
+
+TEST_P(FrozenProduct, EqualsTheFormulaInDouble) {
+  for (const int64_t rows : {1, 5, 6, 61}) {
+    const auto p = random_tensor({rows, matrix_.size(1)}, 7), dy = random_tensor({rows, matrix_.size(0)}, 8);
+    EXPECT_LT(relative_error(forward(p), at::matmul(p.to(at::kDouble), matrix_.to(at::kDouble).t())), 2e-6) << rows;
+    EXPECT_LT(relative_error(backward(dy), at::matmul(dy.to(at::kDouble), matrix_.to(at::kDouble))), 2e-6) << rows;
+  }
+}
+
+TEST_P(FrozenProduct, ARowsBitsDependNeitherOnItsNeighboursNorOnThreads) {
+  const auto p = random_tensor({131, matrix_.size(1)}, 7), dy = random_tensor({131, matrix_.size(0)}, 8);
+  at::set_num_threads(1);
+  const auto y = forward(p), dp = backward(dy);
+  for (const int threads : {2, 3, 7}) {
+    at::set_num_threads(threads);
+    EXPECT_TRUE(at::equal(forward(p), y)) << threads << " threads";
+    EXPECT_TRUE(at::equal(backward(dy), dp)) << threads << " threads";
+  }
+  for (const int64_t first : {0, 3, 64, 130}) {
+    EXPECT_TRUE(at::equal(forward(p.slice(0, first, first + 1)), y.slice(0, first, first + 1))) << "row " << first;
+    EXPECT_TRUE(at::equal(backward(dy.slice(0, first, first + 1)), dp.slice(0, first, first + 1))) << "row " << first;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, FrozenProduct,
+                         ::testing::Values(Case{TensorType::kF32, 37, {5}, {0}}, Case{TensorType::kF32, 64, {64}, {16}},
+                                           Case{TensorType::kF32, 5, {3, 70}, {2, 3}}, Case{TensorType::kBF16, 130, {33, 200, 7}, {4, 0, 9}},
+                                           Case{TensorType::kQ4_1, 288, {192, 64, 65}, {16, 16, 16}}, Case{TensorType::kQ8_0, 96, {130}, {7}},
+                                           Case{TensorType::kQ4_K, 512, {100, 30}, {8, 1}}, Case{TensorType::kQ6_K, 256, {4200}, {0}},
+                                           Case{TensorType::kF16, 4500, {17}, {8}}));
+
+at::Tensor tile_result(TileProduct product, int64_t rows, int64_t width, int64_t columns, bool accumulate) {
+  constexpr int64_t kDepth = 77;
+  const auto a = random_tensor({rows, kDepth + 3}, 1);
+  auto storage = at::zeros({kDepth * width + 16});
+  auto* panel = storage.data_ptr<float>();
+  while (reinterpret_cast<uintptr_t>(panel) % 64 != 0) ++panel;
+  const auto values = random_tensor({kDepth * width}, 2);
+  std::memcpy(panel, values.const_data_ptr<float>(), kDepth * width * sizeof(float));
+  auto c = random_tensor({rows, columns + 5}, 3);
+  product(a.const_data_ptr<float>(), a.stride(0), rows, panel, width, kDepth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
+  return c;
+}
+
+TEST(TileProduct, AllVectorWidthsAgreeAndStayInsideTheirColumns) {
+  for (int64_t rows = 1; rows <= kTileRows; ++rows) {
+    for (const auto& [width, columns] : std::vector<std::pair<int64_t, int64_t>>{{16, 3}, {16, 16}, {32, 30}, {48, 48}, {64, 49}, {64, 64}}) {
+      for (const bool accumulate : {false, true}) {
+        const auto portable = tile_result(tile_product_portable(), rows, width, columns, accumulate);
+        EXPECT_TRUE(at::equal(portable.slice(1, columns), random_tensor({rows, columns + 5}, 3).slice(1, columns))) << "wrote beyond its columns";
+        for (const auto product : {tile_product_avx512(), tile_product_avx2()}) {
+          if (!product) continue;
+          EXPECT_LT(relative_error(tile_result(product, rows, width, columns, accumulate), portable), 1e-6) << rows << " x " << columns;
+        }
+        if (tile_product_avx512() && tile_product_avx2()) {
+          EXPECT_TRUE(at::equal(tile_result(tile_product_avx512(), rows, width, columns, accumulate), tile_result(tile_product_avx2(), rows, width, columns, accumulate)));
+        }
+      }
+    }
+  }
+}
+
+TEST(TransposeRows, MovesEveryElement) {
+  for (const int64_t columns : {1, 16, 37}) {
+    const auto source = random_tensor({32, 40}, 1);
+    auto destination = at::zeros({columns, 48});
+    transpose_rows(source.const_data_ptr<float>(), 40, 32, columns, destination.data_ptr<float>(), 48);
+    EXPECT_TRUE(at::equal(destination.slice(1, 0, 32), source.slice(1, 0, columns).t())) << columns;
+    EXPECT_TRUE(at::equal(destination.slice(1, 32), at::zeros({columns, 16})));
+  }
+}
+
+}  // namespace
+}  // namespace graft
