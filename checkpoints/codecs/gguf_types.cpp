@@ -99,6 +99,12 @@ std::vector<std::string_view> gguf_format_names() {
 
 uint32_t gguf_file_type(GgufFormat format) { return find(format).file_type; }
 
+std::optional<GgufFormat> gguf_format_of_file_type(int64_t file_type) {
+  for (const Format& row : kFormats)
+    if (row.file_type == file_type) return row.format;
+  return std::nullopt;
+}
+
 TensorType gguf_type_for(GgufFormat format, std::string_view name, std::span<const int64_t> shape,
                          const GgufModelFacts& model) {
   if (!may_be_quantised(name, shape)) return TensorType::kF32;

@@ -18,6 +18,8 @@ std::string_view gguf_format_name(GgufFormat format);
 std::vector<std::string_view> gguf_format_names();  // for messages and --help
 uint32_t gguf_file_type(GgufFormat format);         // the value of general.file_type (llama_ftype)
 
+std::optional<GgufFormat> gguf_format_of_file_type(int64_t file_type);
+
 // What the policy looks at, besides the tensor itself.
 struct GgufModelFacts {
   int num_layers = 0;

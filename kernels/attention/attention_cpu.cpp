@@ -11,6 +11,7 @@
 #include "kernels/common/error.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/matrix_product/matrix_product.h"
+#include "kernels/scratch/scratch.h"
 
 namespace graft {
 namespace {
@@ -61,10 +62,9 @@ void for_each_token(int64_t num_tokens, const AttentionOptions& options, std::sp
   });
 }
 
-Heads unpack_heads(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions) {
+Heads unpack_heads(Scratch& scratch, const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions) {
   const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
-  Heads heads{at::empty({num_heads, num_tokens, size}, at::kFloat), at::empty({num_kv, num_tokens, size}, at::kFloat),
-              at::empty({num_kv, num_tokens, size}, at::kFloat)};
+  Heads heads{scratch.tensor({num_heads, num_tokens, size}), scratch.tensor({num_kv, num_tokens, size}), scratch.tensor({num_kv, num_tokens, size})};
   const auto unpack = [&](const auto* source, int64_t count, Tensor& target, const Tensor& norm, const float* cosine, const float* sine,
                           int64_t n) {
     for (int64_t h = 0; h < count; ++h) {
@@ -144,10 +144,12 @@ void forward_block(const Task& task, const AttentionOptions& options, const floa
   }
 }
 
-// out [N, H*D] float32 and, when wanted, log-sum-exp [H, N].
-Tensor forward_all(const std::vector<DocumentView>& documents, const AttentionOptions& options, const Tensor& queries, Tensor* log_sum_HN) {
+// out [N, H*D] in the type of `like` and, when wanted, log-sum-exp [H, N].
+Tensor forward_all(const std::vector<DocumentView>& documents, const AttentionOptions& options, const Tensor& queries, Tensor* log_sum_HN, const Tensor& like) {
   const int64_t num_tokens = queries.size(1), size = options.head_size;
-  auto out32 = at::empty({num_tokens, options.num_heads * size}, at::kFloat);
+  Scratch scratch;
+  auto out = at::empty({num_tokens, options.num_heads * size}, like.options().requires_grad(false));
+  const auto out32 = like.scalar_type() == at::kFloat ? out : scratch.tensor(out.sizes());
   const auto tasks = tasks_of(documents, options.num_heads, kQueryBlock);
   at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
@@ -158,12 +160,7 @@ Tensor forward_all(const std::vector<DocumentView>& documents, const AttentionOp
                     log_sum_HN ? log_sum_HN->data_ptr<float>() + task.head * num_tokens + row : nullptr);
     }
   });
-  return out32;
-}
-
-Tensor as_type_of(const Tensor& out32, const Tensor& like) {
-  if (like.scalar_type() == at::kFloat) return out32;
-  auto out = at::empty(out32.sizes(), like.options().requires_grad(false));
+  if (like.scalar_type() == at::kFloat) return out;
   const float* source = out32.const_data_ptr<float>();
   auto* target = static_cast<uint16_t*>(out.data_ptr());
   at::parallel_for(0, out.numel(), 16384, [&](int64_t begin, int64_t end) { rows::from_float(source + begin, end - begin, target + begin); });
@@ -179,7 +176,7 @@ struct KeyRows {
   int64_t num_rows = 0;
 };
 
-KeyRows lay_out_keys(const Heads& heads, std::span<const int32_t> offsets, const AttentionOptions& options) {
+KeyRows lay_out_keys(Scratch& scratch, const Heads& heads, std::span<const int32_t> offsets, const AttentionOptions& options) {
   KeyRows layout;
   const int64_t num_tokens = heads.keys.size(1), num_kv = options.num_kv_heads, size = options.head_size, prefix = options.shared_prefix;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
@@ -195,7 +192,7 @@ KeyRows lay_out_keys(const Heads& heads, std::span<const int32_t> offsets, const
   }
   const auto laid_out = [&](const Tensor& x_KND) {
     if (prefix == 0) return x_KND;
-    auto rows_KMD = at::empty({num_kv, layout.num_rows, size}, at::kFloat);
+    auto rows_KMD = scratch.tensor({num_kv, layout.num_rows, size});
     const float* source = x_KND.const_data_ptr<float>();
     float* target = rows_KMD.data_ptr<float>();
     at::parallel_for(0, num_kv * layout.num_rows, 512, [&](int64_t begin, int64_t end) {
@@ -217,10 +214,10 @@ KeyRows lay_out_keys(const Heads& heads, std::span<const int32_t> offsets, const
 }
 
 // [heads, M, D] of key rows to [heads, N, D] of tokens: a token of the shared prefix gets the sum over documents, in their order.
-Tensor sum_to_tokens(const Tensor& rows_HMD, const KeyRows& layout, int64_t num_tokens) {
+Tensor sum_to_tokens(Scratch& scratch, const Tensor& rows_HMD, const KeyRows& layout, int64_t num_tokens) {
   if (layout.token_of_row.empty()) return rows_HMD;
   const int64_t num_heads = rows_HMD.size(0), size = rows_HMD.size(2);
-  auto tokens_HND = at::zeros({num_heads, num_tokens, size}, at::kFloat);
+  auto tokens_HND = scratch.tensor({num_heads, num_tokens, size}).zero_();
   at::parallel_for(0, num_heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t h = begin; h < end; ++h) {
       for (int64_t m = 0; m < layout.num_rows; ++m) {
@@ -280,11 +277,12 @@ struct PackedAttentionBackward : torch::autograd::Node {
   torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
     if (!gradients[0].defined()) return {Tensor()};
     const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, size = options.head_size;
-    const auto heads = unpack_heads(qkv, options, positions);
-    const auto layout = lay_out_keys(heads, offsets, options);
-    const auto dout_HND = by_head(gradients[0].contiguous()), out_HND = by_head(out);
-    auto dq_HND = at::zeros({num_heads, num_tokens, size}, at::kFloat);
-    auto dk_HMD = at::zeros({num_heads, layout.num_rows, size}, at::kFloat), dv_HMD = at::zeros_like(dk_HMD);
+    Scratch scratch;
+    const auto heads = unpack_heads(scratch, qkv, options, positions);
+    const auto layout = lay_out_keys(scratch, heads, offsets, options);
+    const auto dout_HND = by_head(scratch, gradients[0].contiguous()), out_HND = by_head(scratch, out);
+    auto dq_HND = scratch.tensor({num_heads, num_tokens, size}).zero_();
+    auto dk_HMD = scratch.tensor({num_heads, layout.num_rows, size}).zero_(), dv_HMD = scratch.tensor(dk_HMD.sizes()).zero_();
     const auto tasks = tasks_of(layout.documents, num_heads, num_tokens + 1);
     at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
@@ -297,12 +295,12 @@ struct PackedAttentionBackward : torch::autograd::Node {
                       {dq_HND.data_ptr<float>() + offset, dk_HMD.data_ptr<float>() + key_offset, dv_HMD.data_ptr<float>() + key_offset});
       }
     });
-    return {pack_gradients(dq_HND, sum_to_tokens(dk_HMD, layout, num_tokens), sum_to_tokens(dv_HMD, layout, num_tokens))};
+    return {pack_gradients(dq_HND, sum_to_tokens(scratch, dk_HMD, layout, num_tokens), sum_to_tokens(scratch, dv_HMD, layout, num_tokens))};
   }
 
-  Tensor by_head(const Tensor& x) const {   // [N, H*D] of any type to float32 [H, N, D]
+  Tensor by_head(Scratch& scratch, const Tensor& x) const {   // [N, H*D] of any type to float32 [H, N, D]
     const int64_t num_tokens = x.size(0), num_heads = options.num_heads, size = options.head_size;
-    auto result = at::empty({num_heads, num_tokens, size}, at::kFloat);
+    auto result = scratch.tensor({num_heads, num_tokens, size});
     visit_elements(x, [&](const auto* source) {
       at::parallel_for(0, num_tokens, 16, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) {
@@ -363,11 +361,12 @@ struct PackedAttentionBackward : torch::autograd::Node {
 Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                         std::span<const int32_t> document_offsets) {
   check(qkv, options, positions, document_offsets);
-  const auto heads = unpack_heads(qkv, options, positions);
+  Scratch scratch;
+  const auto heads = unpack_heads(scratch, qkv, options, positions);
   const bool needs_gradient = torch::autograd::compute_requires_grad(qkv);
   auto log_sum_HN = needs_gradient ? at::empty({options.num_heads, qkv.size(0)}, at::kFloat) : Tensor();
-  const auto layout = lay_out_keys(heads, document_offsets, options);
-  auto out = as_type_of(forward_all(layout.documents, options, heads.queries, needs_gradient ? &log_sum_HN : nullptr), qkv);
+  const auto layout = lay_out_keys(scratch, heads, document_offsets, options);
+  auto out = forward_all(layout.documents, options, heads.queries, needs_gradient ? &log_sum_HN : nullptr, qkv);
   if (needs_gradient) {
     auto node = std::make_shared<PackedAttentionBackward>();
     node->set_next_edges(torch::autograd::collect_next_edges(qkv));
@@ -399,7 +398,8 @@ Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std:
                         std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches) {
   check(qkv, options, positions, document_offsets);
   const int64_t num_tokens = qkv.size(0), num_kv = options.num_kv_heads, size = options.head_size;
-  const auto heads = unpack_heads(qkv, options, positions);
+  Scratch scratch;
+  const auto heads = unpack_heads(scratch, qkv, options, positions);
   std::vector<DocumentView> documents;
   for (size_t d = 0; d + 1 < document_offsets.size(); ++d) {
     auto& cache = *caches[d];
@@ -414,7 +414,7 @@ Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std:
     cache.length += count;
     documents.push_back({begin, count, cache.length, cache.keys.data(), cache.values.data(), cache.capacity * size});
   }
-  return as_type_of(forward_all(documents, options, heads.queries, nullptr), qkv);
+  return forward_all(documents, options, heads.queries, nullptr, qkv);
 }
 
 }  // namespace graft

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
-#include <new>
 
 #include <ATen/Parallel.h>
 
 #include "kernels/common/error.h"
 #include "kernels/frozen_product/tile_product.h"
 #include "kernels/quantized/dequantize.h"
+#include "kernels/scratch/scratch.h"
 
 namespace graft {
 namespace {
@@ -33,25 +32,6 @@ Sizes sizes_of(std::span<const FrozenPart> parts) {
   }
   return sizes;
 }
-
-// 64-byte aligned scratch of one thread, kept between calls.
-class Scratch {
- public:
-  float* floats(int64_t count) {
-    if (count > capacity_) {
-      data_.reset(static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t(64))));
-      capacity_ = count;
-    }
-    return data_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(float* data) const { ::operator delete(data, std::align_val_t(64)); }
-  };
-  std::unique_ptr<float, Free> data_;
-  int64_t capacity_ = 0;
-};
 
 int64_t rounded_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -161,8 +141,6 @@ void panel_product(const float* a, int64_t a_row_stride, int64_t num_rows, const
   }
 }
 
-thread_local Scratch panel_scratch, decode_scratch;
-
 }  // namespace
 
 void frozen_product(int64_t num_rows, const float* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, float* y_NO, int64_t y_row_stride) {
@@ -170,8 +148,9 @@ void frozen_product(int64_t num_rows, const float* p_NE, int64_t p_row_stride, s
   const int64_t extended = sizes.inputs + sizes.ranks, chunk = depth_chunk(num_rows, kPanelColumns);
   if (num_rows == 0) return;
   share_out(num_rows, sizes.outputs, kColumnUnit, [&](int64_t first, int64_t last, int64_t row_first, int64_t row_last) {
-    float* panel = panel_scratch.floats(kPanelFloats);
-    float* decoded = decode_scratch.floats(kPanelColumns * kDecodeColumns);
+    Scratch scratch;
+    float* panel = scratch.floats(kPanelFloats);
+    float* decoded = scratch.floats(kPanelColumns * kDecodeColumns);
     for (int64_t e = 0; e < extended; e += chunk) {
       const int64_t end = std::min(extended, e + chunk);
       for (int64_t o = first; o < last; o += kPanelColumns) {
@@ -192,8 +171,9 @@ void frozen_product_backward(int64_t num_rows, const float* dy_NO, int64_t dy_ro
   const int64_t group = std::max(block, kPanelColumns), chunk = depth_chunk(num_rows, group);   // columns decoded at a time, rows of M at a time
   if (num_rows == 0) return;
   share_out(num_rows, sizes.inputs + sizes.ranks, std::max(block, kColumnUnit), [&](int64_t first, int64_t last, int64_t row_first, int64_t row_last) {
-    float* panels = panel_scratch.floats(kPanelFloats);
-    float* decoded = decode_scratch.floats(kPanelColumns * kDecodeColumns);
+    Scratch scratch;
+    float* panels = scratch.floats(kPanelFloats);
+    float* decoded = scratch.floats(kPanelColumns * kDecodeColumns);
     for (int64_t o = 0; o < sizes.outputs; o += chunk) {
       const int64_t end = std::min(sizes.outputs, o + chunk);
       for (int64_t e = first; e < last; e += group) {

@@ -9,20 +9,19 @@
 #include "kernels/common/error.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
+#include "kernels/scratch/scratch.h"
 
 namespace graft {
 namespace {
 
-at::Tensor float_rows(const at::Tensor& hidden_MC, int64_t first, int64_t count) {
-  const int64_t inputs = hidden_MC.size(1);
-  auto result = at::empty({count, inputs}, at::kFloat);
-  visit_elements(hidden_MC, [&](const auto* source) { rows::to_float(source + first * inputs, count * inputs, result.data_ptr<float>()); });
-  return result;
-}
-
-void logits_of(const at::Tensor& hidden32_BC, const FrozenWeight& head, float* logits_BV, int64_t row_stride) {
+// Logits of rows [first, first + count).
+void logits_of(const at::Tensor& hidden_MC, int64_t first, int64_t count, const FrozenWeight& head, float* logits_BV, int64_t row_stride) {
+  const int64_t inputs = head.columns();
+  Scratch scratch;
+  float* hidden32 = scratch.floats(count * inputs);
+  visit_elements(hidden_MC, [&](const auto* source) { rows::to_float(source + first * inputs, count * inputs, hidden32); });
   const FrozenPart part{&head};
-  frozen_product(hidden32_BC.size(0), hidden32_BC.const_data_ptr<float>(), head.columns(), {&part, 1}, logits_BV, row_stride);
+  frozen_product(count, hidden32, inputs, {&part, 1}, logits_BV, row_stride);
 }
 
 }  // namespace
@@ -44,11 +43,12 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
   if (options.want_gradient) result.gradient_MC = at::empty_like(hidden_MC);
   const int64_t stride = scratch_row_stride(vocab);
   const int64_t block = std::clamp<int64_t>(options.buffer_bytes / (stride * 4), 1, std::max<int64_t>(num_rows, 1));
-  auto logits_BV = at::empty({std::min(block, num_rows), stride}, at::kFloat);
-  float* logits = logits_BV.data_ptr<float>();
+  Scratch scratch;
+  float* logits = scratch.floats(std::min(block, num_rows) * stride);
+  float* gradient = scratch.floats(std::min(block, num_rows) * inputs);
   for (int64_t first = 0; first < num_rows; first += block) {
     const int64_t count = std::min(block, num_rows - first);
-    logits_of(float_rows(hidden_MC, first, count), head, logits, stride);
+    logits_of(hidden_MC, first, count, head, logits, stride);
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) {
         float* row = logits + b * stride;
@@ -64,8 +64,6 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
       }
     });
     if (!options.want_gradient) continue;
-    auto gradient32 = at::empty({count, inputs}, at::kFloat);
-    float* gradient = gradient32.data_ptr<float>();
     const FrozenPart part{&head};
     frozen_product_backward(count, logits, stride, {&part, 1}, gradient, inputs);
     visit_elements(result.gradient_MC, [&](auto* target) { rows::from_float(gradient, count * inputs, target + first * inputs); });
@@ -78,7 +76,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
 
 at::Tensor head_logits(const at::Tensor& hidden_MC, const FrozenWeight& head) {
   auto logits = at::empty({hidden_MC.size(0), head.rows()}, at::kFloat);
-  logits_of(float_rows(hidden_MC, 0, hidden_MC.size(0)), head, logits.data_ptr<float>(), head.rows());
+  logits_of(hidden_MC, 0, hidden_MC.size(0), head, logits.data_ptr<float>(), head.rows());
   return logits;
 }
 

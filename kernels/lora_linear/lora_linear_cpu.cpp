@@ -1,7 +1,6 @@
 // The CPU path. Letters: N tokens, C inputs, O outputs (of all parts), R ranks (of all parts), E = C + R the extended inner dimension.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 
@@ -10,6 +9,7 @@
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/lora_linear/lora_linear.h"
 #include "kernels/matrix_product/matrix_product.h"
+#include "kernels/scratch/scratch.h"
 
 namespace graft {
 namespace {
@@ -130,25 +130,23 @@ struct LoraLinearBackward : torch::autograd::Node {
     if (!gradient_NO.defined()) return results;
     const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
     const int64_t dy_stride = scratch_row_stride(sizes.outputs);
-    auto dy_NO = at::empty({num_rows, dy_stride}, at::kFloat);
-    float* dy = dy_NO.data_ptr<float>();
+    Scratch scratch;
+    float* dy = scratch.floats(num_rows * dy_stride);
     visit_elements(gradient_NO.contiguous(), [&](const auto* source) {
       at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) rows::to_float(source + n * sizes.outputs, sizes.outputs, dy + n * dy_stride);
       });
     });
-    auto dp_NE = at::empty({num_rows, extended}, at::kFloat);   // [dp without the adapters | dz / scale]
-    float* dp = dp_NE.data_ptr<float>();
+    float* dp = scratch.floats(num_rows * extended);   // [dp without the adapters | dz / scale]
     frozen_product_backward(num_rows, dy, dy_stride, frozen_parts(parts), dp, extended);
-    Tensor dropped_NC;
     if (sizes.ranks > 0) {
-      auto p_NE = at::empty({num_rows, extended}, at::kFloat);
-      run_prologue(x_NC, prologue, sizes, p_NE.data_ptr<float>());
-      Matrix p{p_NE.const_data_ptr<float>(), extended};
+      float* p_NE = scratch.floats(num_rows * extended);
+      run_prologue(x_NC, prologue, sizes, p_NE);
+      Matrix p{p_NE, extended};
       if (dropout.probability > 0) {
-        dropped_NC = at::empty({num_rows, inputs}, at::kFloat);
-        apply_dropout(dropout, sizes, p.data, extended, dropped_NC.data_ptr<float>(), inputs, false);
-        p = {dropped_NC.const_data_ptr<float>(), inputs};
+        float* dropped = scratch.floats(num_rows * inputs);
+        apply_dropout(dropout, sizes, p.data, extended, dropped, inputs, false);
+        p = {dropped, inputs};
       }
       adapter_gradients(results, {dy, dy_stride}, dp, p);
     }
@@ -181,17 +179,19 @@ struct LoraLinearBackward : torch::autograd::Node {
     }
     if (!task_should_compute_output(0)) return;
     // dp += scale * dz A, part by part (through the mask when there is dropout).
-    auto through_adapter_NC = dropout.probability > 0 ? at::zeros({num_rows, inputs}, at::kFloat) : Tensor();
+    Scratch scratch;
+    float* through_adapter = dropout.probability > 0 ? scratch.floats(num_rows * inputs) : nullptr;
+    if (through_adapter) std::fill(through_adapter, through_adapter + num_rows * inputs, 0.0f);
     rank = 0;
     for (const auto& part : parts) {
       if (!part.lora_a_RC.defined()) continue;
       const int64_t part_rank = part.lora_a_RC.size(0);
-      float* target = dropout.probability > 0 ? through_adapter_NC.data_ptr<float>() : dp;
+      float* target = through_adapter ? through_adapter : dp;
       matrix_product(num_rows, inputs, part_rank, {dp + inputs + rank, extended}, {part.lora_a_RC.const_data_ptr<float>(), inputs}, target,
-                     dropout.probability > 0 ? inputs : extended, static_cast<float>(part.scale), 1);
+                     through_adapter ? inputs : extended, static_cast<float>(part.scale), 1);
       rank += part_rank;
     }
-    if (dropout.probability > 0) apply_dropout(dropout, sizes, through_adapter_NC.const_data_ptr<float>(), inputs, dp, extended, true);
+    if (through_adapter) apply_dropout(dropout, sizes, through_adapter, inputs, dp, extended, true);
   }
 };
 
@@ -200,18 +200,17 @@ struct LoraLinearBackward : torch::autograd::Node {
 Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout) {
   const auto sizes = sizes_of(x_NC, prologue, parts);
   const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
-  auto p_NE = at::empty({num_rows, extended}, at::kFloat);
-  float* p = p_NE.data_ptr<float>();
+  Scratch scratch;
+  float* p = scratch.floats(num_rows * extended);
   auto inverse_rms_N = run_prologue(x_NC, prologue, sizes, p);
   Tensor z_NR;
   if (sizes.ranks > 0) {
     z_NR = at::empty({num_rows, sizes.ranks}, at::kFloat);
-    Tensor dropped_NC;
     Matrix input{p, extended};
     if (dropout.probability > 0) {
-      dropped_NC = at::empty({num_rows, inputs}, at::kFloat);
-      apply_dropout(dropout, sizes, p, extended, dropped_NC.data_ptr<float>(), inputs, false);
-      input = {dropped_NC.const_data_ptr<float>(), inputs};
+      float* dropped = scratch.floats(num_rows * inputs);
+      apply_dropout(dropout, sizes, p, extended, dropped, inputs, false);
+      input = {dropped, inputs};
     }
     int64_t rank = 0;
     for (const auto& part : parts) {
@@ -227,8 +226,7 @@ Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std
   auto y_NO = at::empty({num_rows, sizes.outputs}, x_NC.options().requires_grad(false));
   const bool in_place = x_NC.scalar_type() == at::kFloat;
   const int64_t y_stride = in_place ? sizes.outputs : scratch_row_stride(sizes.outputs);
-  auto y32_NO = in_place ? y_NO : at::empty({num_rows, y_stride}, at::kFloat);
-  float* y32 = y32_NO.data_ptr<float>();
+  float* y32 = in_place ? y_NO.data_ptr<float>() : scratch.floats(num_rows * y_stride);
   frozen_product(num_rows, p, extended, frozen_parts(parts), y32, y_stride);
   int64_t output = 0;
   for (const auto& part : parts) {

@@ -16,6 +16,8 @@ TEST(GgufTypes, FormatsHaveNamesAndFileTypes) {
   EXPECT_EQ(gguf_file_type(GgufFormat::kQ4_1), 3u);
   EXPECT_EQ(gguf_file_type(GgufFormat::kQ4_K_M), 15u);
   EXPECT_EQ(gguf_file_type(GgufFormat::kBF16), 32u);
+  EXPECT_EQ(gguf_format_of_file_type(15), GgufFormat::kQ4_K_M);
+  EXPECT_EQ(gguf_format_of_file_type(999), std::nullopt);
 }
 
 // SmolLM2-135M: 576 columns take no K-quants. Its Q4_1 file by llama.cpp has a Q8_0 embedding and 210 Q4_1 tensors.

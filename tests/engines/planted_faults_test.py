@@ -5,13 +5,9 @@
 The faults are planted in the exported file: rows of q and k in the hub's order (as if writer and reader of graft had both forgotten to
 move them), another end token, a template without the newline before the answer, and an adapter of half its scale.
 """
-import json
 import pathlib
 import shutil
-import subprocess
 import sys
-import tempfile
-import unittest
 
 import gguf
 import numpy as np
@@ -19,47 +15,22 @@ from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import graft_program
-from graft_program import ROOT, TICKETS, ticket_source, with_settings
+from tuned_model import BASE, ROWS, TunedModel
 
-ROWS, HEADS, KV_HEADS = 8, 9, 3      # of SmolLM2-135M
-
-
-def graft(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([graft_program.PROGRAM, *map(str, arguments)], capture_output=True, text=True)
+HEADS, KV_HEADS = 9, 3      # of SmolLM2-135M
 
 
-class PlantedFaults(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="graft-faults-"))
-        test = cls.folder / "test.jsonl"
-        test.write_text("".join((TICKETS / "test.jsonl").read_text().splitlines(True)[:ROWS]))
-        settings = ["run.threads=1", "schedule.steps=6", "optimizer.learning_rate=3e-3", "schedule.warmup=0", "data.validation_fraction=0",
-                    f"data.test=[{ticket_source(test)}]", "export=[peft, gguf:F16]"]
-        cls.run_folder = cls.folder / "run"
-        done = graft("train", ROOT / "recipes/support_routing.yaml", "--out", cls.run_folder, "--quiet", *with_settings(settings))
-        assert done.returncode == 0, done.stderr
-        cls.file = next((cls.run_folder / "exports").glob("*.gguf"))
-        cls.adapter = next(path.parent for path in (cls.run_folder / "exports").rglob("adapter_config.json"))
-
-    @classmethod
-    def tearDownClass(cls):
-        shutil.rmtree(cls.folder)
+class PlantedFaults(TunedModel):
+    exports = ["peft", "gguf:F16"]
 
     def planted(self) -> pathlib.Path:
-        copy = self.folder / "planted.gguf"
-        shutil.copy(self.file, copy)
-        return copy
+        return pathlib.Path(shutil.copy(self.exported("F16"), self.folder / "planted.gguf"))
 
-    def certificate(self, artefact, status: int) -> dict:
-        done = graft("verify", self.run_folder, artefact, "--engine", "llama.cpp", "--json")
-        self.assertEqual(done.returncode, status, done.stderr + done.stdout[-3000:])
-        certificate = json.loads(done.stdout.splitlines()[-1])
-        self.assertEqual(certificate["passed"], status == 0)
-        return certificate
+    def in_llama_cpp(self, artefact, status: int) -> dict:
+        return self.certificate(artefact, status, "--engine", "llama.cpp")
 
     def test_what_was_trained_passes(self):
-        certificate = self.certificate(self.file, 0)
+        certificate = self.in_llama_cpp(self.exported("F16"), 0)
         self.assertLess(certificate["mean_kl"], 1e-4)
         self.assertEqual(certificate["problems"], [])
         self.assertEqual(certificate["task"]["trained"], certificate["task"]["exported"])
@@ -71,14 +42,14 @@ class PlantedFaults(unittest.TestCase):
             if heads:
                 rows = np.array(tensor.data)
                 tensor.data[:] = rows.reshape(heads, rows.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows.shape)
-        self.assertGreater(self.certificate(file, 1)["mean_kl"], 0.1)
+        self.assertGreater(self.in_llama_cpp(file, 1)["mean_kl"], 0.1)
 
     def test_another_end_token(self):
         file = self.planted()
         field = gguf.GGUFReader(file, "r+").fields["tokenizer.ggml.eos_token_id"]
         self.assertNotEqual(int(field.parts[-1][0]), 0)
         field.parts[-1][0] = 0
-        certificate = self.certificate(file, 1)
+        certificate = self.in_llama_cpp(file, 1)
         self.assertLess(certificate["mean_kl"], 1e-4)
         self.assertIn("the served end token is <|endoftext|> (0), the base's is <|im_end|> (2)", certificate["problems"])
 
@@ -90,21 +61,20 @@ class PlantedFaults(unittest.TestCase):
         self.assertNotEqual(text, planted)
         self.assertEqual(len(text), len(planted))
         field.parts[-1][:] = np.frombuffer(planted, np.uint8)
-        certificate = self.certificate(file, 1)
+        certificate = self.in_llama_cpp(file, 1)
         self.assertLess(certificate["mean_kl"], 1e-4)
         self.assertRegex(" ".join(certificate["problems"]), f"the served template renders {ROWS} of {ROWS} prompts otherwise than trained, first at byte [0-9]+")
 
     def test_an_adapter_of_half_its_scale(self):
         half = self.folder / "half"
-        shutil.copytree(self.adapter, half, dirs_exist_ok=True)
+        shutil.copytree(self.exported("peft"), half)
         weights = load_file(half / "adapter_model.safetensors")
         save_file({name: weight * (0.5 if ".lora_B." in name else 1) for name, weight in weights.items()}, half / "adapter_model.safetensors",
                   metadata={"format": "pt"})
         file = self.folder / "half.gguf"
-        base = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
-        done = graft("export", base, "--adapter", half, "--to", "gguf:F16", "--out", file)
+        done = graft_program.run("export", BASE, "--adapter", half, "--to", "gguf:F16", "--out", file)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertGreater(self.certificate(file, 1)["mean_kl"], 0.02)
+        self.assertGreater(self.in_llama_cpp(file, 1)["mean_kl"], 0.02)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def plan(hostile):
         "notes": ["device cpu: this program trains on the CPU", "learning rate 1.32e-03 (auto)"],
         "tensors": [{"name": "token_embd.weight", "shape": [49152, 576], "form": "Q8_0", "bytes": 30081024, "adapter_parameters": 0},
                     {"name": "blk.0.attn_q.weight", "shape": [576, 576], "form": "Q4_1", "bytes": 207360, "adapter_parameters": 18432}],
-        "memory": {"base": 98_000_000, "adapters": 78_000_000, "activations": 171_000_000, "loss": 67_000_000, "program": 157_000_000},
+        "memory": {"base": 98_000_000, "adapters": 78_000_000, "activations": 171_000_000, "scratch": 67_000_000, "program": 157_000_000},
         "findings": [{"severity": "warning", "message": "2 near-duplicate pairs within train", "code": "near_duplicate"}],
     }
 

@@ -1,12 +1,17 @@
 """What tests of the built program share: its path from --graft, settings as arguments, rows of the shipped tickets."""
 import argparse
 import pathlib
+import subprocess
 import sys
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TICKETS = ROOT / "recipes/data/support_tickets"
 PROGRAM = ""      # set by main()
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True)
 
 
 def with_settings(settings: list[str]) -> list[str]:

@@ -17,7 +17,9 @@ void add_cache_command(CommandLine& line) {
   list->callback([=, &line] {
     line.chosen = [=, &line] {
       auto json = nlohmann::ordered_json::array();
-      for (const auto& store : list_stores(*folder)) {
+      const auto stores = list_stores(*folder);
+      if (stores.empty()) log().info(fmt::format("no token stores in {}", *folder));
+      for (const auto& store : stores) {
         json.push_back({{"name", store.name}, {"rows", store.num_rows}, {"bytes", store.bytes}});
         if (!line.json) log().result(fmt::format("{}  {:>9} rows  {:>9.2f} MiB", store.name, store.num_rows, static_cast<double>(store.bytes) / 1048576.0));
       }

@@ -1,4 +1,5 @@
 // The graft command: parses the line, runs one sub-command, turns exceptions into one paragraph and an exit code (DESIGN section 4).
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -35,6 +36,10 @@ int run(int argc, char** argv) {
   try {
     line.app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    const auto commands = line.app.get_subcommands([](const CLI::App*) { return true; });
+    if (argc > 1 && argv[1][0] != '-' && std::none_of(commands.begin(), commands.end(), [&](const auto* command) { return command->check_name(argv[1]); })) {
+      fail("command", "expected a sub-command, got '{}' — graft --help lists them", argv[1]);
+    }
     return line.app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kWrongInput);
   }
   line.apply_log_level();

@@ -1,4 +1,5 @@
 // graft verify RUN ARTIFACT [--engine E]: the certificate of an artefact against what the run trained; exit code 1 past the threshold.
+#include "checkpoints/codecs/gguf_types.h"
 #include "checkpoints/gguf_file.h"
 #include "kernels/common/error.h"
 #include "tools/graft/commands.h"
@@ -12,14 +13,19 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string run, artefact, engine = "graft", cache_type = "F16", format;
+  std::string run, artefact, engine = "graft", cache_type = "F16";
   double max_mean_kl = -1;
 };
 
 std::string format_of(const fs::path& artefact) {
   if (fs::exists(artefact / "adapter_config.json")) return "peft";
   if (fs::exists(artefact / "config.json")) return "safetensors";
-  if (artefact.extension() == ".gguf") return GgufFile(artefact).get_string("general.type").value_or("model") == "adapter" ? "gguf-lora" : "gguf";
+  if (artefact.extension() == ".gguf") {
+    const GgufFile file(artefact);
+    if (file.get_string("general.type").value_or("model") == "adapter") return "gguf-lora";
+    const auto form = gguf_format_of_file_type(file.get_int("general.file_type").value_or(-1));
+    return form ? fmt::format("gguf:{}", gguf_format_name(*form)) : "gguf";
+  }
   fail("verify", "expected a GGUF file, a merged model directory or a PEFT folder, got {}", artefact.string());
 }
 
@@ -38,7 +44,7 @@ int run(const CommandLine& line, const Options& options) {
   copy_adapter(*prepared.adapters, *files.adapter);
   TrainedReference reference(prepared);
   CertificateRequest request;
-  request.artefact = {options.artefact, options.format.empty() ? format_of(options.artefact) : options.format, prepared.files.base};
+  request.artefact = {options.artefact, format_of(options.artefact), prepared.files.base};
   request.engine = options.engine;
   request.cache_type = options.cache_type;
   request.max_mean_kl = options.max_mean_kl >= 0 ? options.max_mean_kl : options.engine == "graft" ? 0.002 : 0.01;

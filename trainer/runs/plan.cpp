@@ -129,7 +129,7 @@ Plan make_plan(PreparedRun& run, bool probe) {
   const auto available = machine_info().memory_bytes, disk = free_disk(run.recipe.run.out), needed = disk_needed(run);
   json["memory_bytes"] = memory.total();
   json["memory"] = {{"base", memory.base}, {"adapters", memory.adapters}, {"activations", memory.activations}, {"scratch", memory.scratch},
-                    {"loss", memory.loss}, {"program", memory.program}, {"available", available}};
+                    {"program", memory.program}, {"available", available}};
   json["disk_bytes"] = needed;
   if (probe) {
     int64_t probe_tokens = 0;
@@ -234,10 +234,10 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
   line("learning rate", fmt::format("{:.2e}, {}", steps["learning_rate"].get<double>(), run.recipe.schedule.shape));
   line("threads", fmt::format("{}", run.threads));
   const auto& memory = json["memory"];
-  line("memory", fmt::format("{:.2f} GiB of {:.1f}: base {:.2f}, adapter {:.2f}, activations {:.2f}, scratch {:.2f}, loss {:.2f}, program {:.2f}",
+  line("memory", fmt::format("{:.2f} GiB of {:.1f}: base {:.2f}, adapter {:.2f}, activations {:.2f}, scratch {:.2f}, program {:.2f}",
                              json["memory_bytes"].get<int64_t>() / kGiB, memory["available"].get<int64_t>() / kGiB, memory["base"].get<int64_t>() / kGiB,
                              memory["adapters"].get<int64_t>() / kGiB, memory["activations"].get<int64_t>() / kGiB, memory["scratch"].get<int64_t>() / kGiB,
-                             memory["loss"].get<int64_t>() / kGiB, memory["program"].get<int64_t>() / kGiB));
+                             memory["program"].get<int64_t>() / kGiB));
   line("disk", fmt::format("{:.2f} GiB", json["disk_bytes"].get<int64_t>() / kGiB));
   if (json.contains("seconds")) {
     line("time", fmt::format("about {} of training ({:.0f} tokens/s, measured on one micro-batch)", format_duration(json["seconds"].get<double>()),

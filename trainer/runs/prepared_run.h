@@ -43,8 +43,8 @@ Manifest manifest_of(const PreparedRun& run);
 
 // Bytes of memory that training is expected to need at its peak, and of what: lines for the plan.
 struct MemoryEstimate {
-  int64_t base = 0, adapters = 0, activations = 0, scratch = 0, loss = 0, program = 0;
-  int64_t total() const { return base + adapters + activations + scratch + loss + program; }
+  int64_t base = 0, adapters = 0, activations = 0, scratch = 0, program = 0;
+  int64_t total() const { return base + adapters + activations + scratch + program; }
 };
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute);
 

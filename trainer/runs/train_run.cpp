@@ -22,13 +22,6 @@ using nlohmann::ordered_json;
 
 namespace {
 
-ordered_json read_json_file(const fs::path& path) {
-  std::ifstream in(path);
-  auto json = ordered_json::parse(in, nullptr, false);
-  if (json.is_discarded()) fail("run", "expected JSON in {}, got something else — the run folder is damaged", path.string());
-  return json;
-}
-
 // Refuses to resume a run that would not give the same bytes, listing every difference.
 bool check_resume(const RunFolder& folder, const Recipe& recipe, const Manifest& now, bool not_bit_exact) {
   const auto old = load_recipe(folder.recipe(), {});

@@ -247,7 +247,9 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
   double loss_sum = 0;
   std::vector<std::vector<int32_t>> ids;
   for (const auto& row : reference.rows) ids.push_back(row.ids);
-  Progress progress(log(), "verify " + request.artefact.format, static_cast<int64_t>(ids.size()), {});
+  int64_t num_tokens = 0;
+  for (const auto& row : ids) num_tokens += static_cast<int64_t>(row.size());
+  Progress progress(log(), fmt::format("verify {}, tokens", request.artefact.format), num_tokens, {});
   served->logits(ids, [&](size_t row, int64_t first, const at::Tensor& logits_BV) {
     const auto trained = head_logits(reference.hidden_TC[row].narrow(0, first, logits_BV.size(0)), run.decoder->head());
     const auto part = divergence(trained, logits_BV);
@@ -263,7 +265,7 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
       for (int64_t v = 0; v < vocab; ++v) sum += std::exp(static_cast<double>(values[v]) - maximum);
       loss_sum += maximum + std::log(sum) - values[reference.rows[row].ids[position + 1]];
     }
-    progress.update(static_cast<int64_t>(row + 1));
+    progress.update(static_cast<int64_t>(all.size()));   // rows come packed, in another order
   });
   progress.finish();
   const auto over_targets = summarise(targets), over_all = summarise(all);
