@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "checkpoints/gguf_file.h"
 #include "checkpoints/strict_json.h"
 #include "data/tokenizers/byte_level_bpe.h"
 #include "kernels/common/error.h"

@@ -106,7 +106,9 @@ std::string certificates(const ReportData& data) {
       "<div class=\"wide\"><table><tr><th>export</th><th>read back by</th><th class=\"n\">mean KL</th><th class=\"n\">p99 KL</th><th class=\"n\">same top token</th>"
       "<th class=\"n\">task score</th><th class=\"n\">allowed</th><th>result</th></tr>\n";
   std::string notes;
-  for (const auto& [name, certificate] : data.certificates) {
+  for (const auto& entry : data.certificates) {
+    const auto& name = entry.first;   // clang 14: a lambda captures no structured binding
+    const auto& certificate = entry.second;
     table += certificate_row(name, certificate);
     const auto add = [&](const Json& note) {
       if (note.is_string()) notes += fmt::format("<p class=\"note warning\"><b>{}</b>: {}</p>", html::escape(name), html::escape(note.get<std::string>()));
