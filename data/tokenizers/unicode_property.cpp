@@ -98,11 +98,15 @@ std::string property_for_class(std::string_view name) {
 }
 
 std::string white_space_for_class(bool negated) {
-  std::vector<bool> members(kEnd);
-  for (uint32_t code = 0; code < kEnd; ++code) {
-    members[code] = !is_surrogate(code) && ((unicode_classes(code) & kSpace) != 0) != negated;
-  }
-  return ranges(members);
+  const auto made = [](bool others) {
+    std::vector<bool> members(kEnd);
+    for (uint32_t code = 0; code < kEnd; ++code) {
+      members[code] = !is_surrogate(code) && ((unicode_classes(code) & kSpace) != 0) != others;
+    }
+    return ranges(members);
+  };
+  static const std::string spaces = made(false), others = made(true);   // a pattern may name them a hundred times
+  return negated ? others : spaces;
 }
 
 }  // namespace graft

@@ -14,7 +14,7 @@ namespace graft {
 namespace {
 
 constexpr int64_t kPanelFloats = 262144;   // 1 MiB of packed panels: half of a second-level cache
-constexpr int64_t kDepthBlock = 256, kRowBlock = 16 * kTileRows;   // a piece of panel serves so many rows before the next piece comes
+constexpr int64_t kDepthBlock = 256, kRowBlock = 16 * kTileRows;   // a piece of panel, one chain deep, serves so many rows before the next comes
 constexpr int64_t kDecodeColumns = 256;    // the longest block of any form
 constexpr int64_t kColumnUnit = 32;        // threads' shares are cut in these
 
@@ -103,10 +103,10 @@ void pack_backward(std::span<const FrozenPart> parts, const Sizes& sizes, int64_
   });
 }
 
-// Of the inner dimension at a time: so much that the plain matrix's columns stay in the second-level cache while the panels pass, and that
+// Of the inner dimension at a time, in whole chains: so much that the plain matrix's columns stay in the second-level cache while the panels pass, and that
 // `columns` of panels fit their scratch.
 int64_t depth_chunk(int64_t num_rows, int64_t columns) {
-  return std::clamp(kPanelFloats / std::max<int64_t>(num_rows, 1) / kDecodeColumns, int64_t{1}, kPanelFloats / columns / kDecodeColumns) * kDecodeColumns;
+  return std::clamp(kPanelFloats / std::max<int64_t>(num_rows, 1) / kDepthBlock, int64_t{1}, kPanelFloats / columns / kDepthBlock) * kDepthBlock;
 }
 
 // Cuts [columns x rows] over the threads and calls f(first column, end column, first row, end row) on each.

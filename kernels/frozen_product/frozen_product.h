@@ -4,8 +4,8 @@
 //   backward:  dp[N, E] = dy[N, O] M
 //
 // B holds each part's LoRA factor in that part's own columns and zeros elsewhere, so that the low-rank product rides in the same pass.
-// float32, every element one chain of fused multiply-adds in the order of the inner dimension: a row's result does not depend on the rows
-// beside it, on the number of threads or on the vector width (tile_product.h). CPU.
+// float32; an element is the sum, in order, of chains of 256 fused multiply-adds along the inner dimension (one chain over a vocabulary would round
+// ten times worse): a row's result does not depend on the rows beside it, on the number of threads or on the vector width (tile_product.h). CPU.
 #pragma once
 #include <cstdint>
 #include <span>

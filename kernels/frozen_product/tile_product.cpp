@@ -26,9 +26,7 @@ __attribute__((target("avx512f"))) void tile_avx512(const float* a, int64_t a_ro
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = accumulate ? _mm512_maskz_loadu_ps(mask[v], c + r * c_row_stride + 16 * v) : _mm512_setzero_ps();
-    }
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_setzero_ps();
   }
   const auto step = [&](int64_t k) __attribute__((always_inline, target("avx512f"))) {
     __m512 b[kVectors];
@@ -54,7 +52,11 @@ __attribute__((target("avx512f"))) void tile_avx512(const float* a, int64_t a_ro
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) _mm512_mask_storeu_ps(c + r * c_row_stride + 16 * v, mask[v], sums[r][v]);
+    for (int v = 0; v < kVectors; ++v) {
+      float* target = c + r * c_row_stride + 16 * v;
+      if (accumulate) sums[r][v] = _mm512_add_ps(_mm512_maskz_loadu_ps(mask[v], target), sums[r][v]);
+      _mm512_mask_storeu_ps(target, mask[v], sums[r][v]);
+    }
   }
 }
 
@@ -87,8 +89,7 @@ __attribute__((target("avx2,fma"))) void tile_avx2(const float* a, int64_t a_row
     __m256 sums[kRows][2];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      sums[r][0] = accumulate ? _mm256_loadu_ps(target + r * stride) : _mm256_setzero_ps();
-      sums[r][1] = accumulate ? _mm256_loadu_ps(target + r * stride + 8) : _mm256_setzero_ps();
+      sums[r][0] = sums[r][1] = _mm256_setzero_ps();
     }
     for (int64_t k = 0; k < depth; ++k) {
       const __m256 low = _mm256_load_ps(panel + k * panel_width + first), high = _mm256_load_ps(panel + k * panel_width + first + 8);
@@ -101,6 +102,10 @@ __attribute__((target("avx2,fma"))) void tile_avx2(const float* a, int64_t a_row
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+      if (accumulate) {
+        sums[r][0] = _mm256_add_ps(_mm256_loadu_ps(target + r * stride), sums[r][0]);
+        sums[r][1] = _mm256_add_ps(_mm256_loadu_ps(target + r * stride + 8), sums[r][1]);
+      }
       _mm256_storeu_ps(target + r * stride, sums[r][0]);
       _mm256_storeu_ps(target + r * stride + 8, sums[r][1]);
     }
@@ -155,7 +160,6 @@ void product_portable(const float* a, int64_t a_row_stride, int64_t rows, const 
   for (int64_t first = 0; first < columns; first += 16) {
     const int64_t count = std::min<int64_t>(16, columns - first);
     float sums[kTileRows][16] = {};
-    for (int64_t r = 0; r < rows && accumulate; ++r) std::copy_n(c + r * c_row_stride + first, count, sums[r]);
     for (int64_t k = 0; k < depth; ++k) {
       const float* b = panel + k * panel_width + first;
       for (int64_t r = 0; r < rows; ++r) {
@@ -163,7 +167,10 @@ void product_portable(const float* a, int64_t a_row_stride, int64_t rows, const 
         for (int j = 0; j < 16; ++j) sums[r][j] += value * b[j];
       }
     }
-    for (int64_t r = 0; r < rows; ++r) std::copy_n(sums[r], count, c + r * c_row_stride + first);
+    for (int64_t r = 0; r < rows; ++r) {
+      float* target = c + r * c_row_stride + first;
+      for (int64_t j = 0; j < count; ++j) target[j] = accumulate ? target[j] + sums[r][j] : sums[r][j];
+    }
   }
 }
 

@@ -8,8 +8,8 @@ inline constexpr int64_t kTileRows = 6, kPanelColumns = 64;
 
 // c[rows, columns] (+)= a[rows, depth] * panel[depth, panel_width]
 // rows: 1 to kTileRows; columns: 1 to panel_width; panel_width: 16, 32, 48 or 64, with zeros beyond `columns`, aligned to 64 bytes.
-// Every element is one chain of multiply-adds in the order of depth, begun at 0 or (accumulate) at what c holds: how depth is cut into
-// calls, and which rows stand beside each other, does not change a bit. With fused multiply-add (AVX-512, AVX2, ARM) all machines agree.
+// Every element is one chain of multiply-adds from 0 in the order of depth, which is then (accumulate) added to what c holds: which rows stand
+// beside each other does not change a bit. With fused multiply-add (AVX-512, AVX2, ARM) all machines agree.
 using TileProduct = void (*)(const float* a, int64_t a_row_stride, int64_t rows, const float* panel, int64_t panel_width, int64_t depth, float* c,
                              int64_t c_row_stride, int64_t columns, bool accumulate);
 

@@ -7,7 +7,15 @@
 #include "checkpoints/gguf_file.h"
 #include "checkpoints/strict_json.h"
 #include "data/tokenizers/byte_level_bpe.h"
+#include "data/tokenizers/unicode_property.h"
 #include "kernels/common/error.h"
+
+// The tables that the first pattern of a process makes are no input's time.
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  for (const auto* name : {"L", "N", "M", "P", "S", "Lu", "Lt", "Ll", "Lm", "Lo", "Nd", "Han"}) graft::property_for_class(name);
+  graft::white_space_for_class(false);
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);

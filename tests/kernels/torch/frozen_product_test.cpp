@@ -98,6 +98,17 @@ TEST_P(FrozenProduct, EqualsTheFormulaInDouble) {
   }
 }
 
+TEST(FrozenProductError, DoesNotGrowWithALongInnerDimension) {   // as long as a vocabulary: dy of the head's backward
+  const auto weight = testing::frozen(random_tensor({49152, 32}, 1));
+  const auto dy = random_tensor({3, 49152}, 2);
+  auto decoded = at::empty({49152, 32});
+  weight.decode_rows(0, 49152, decoded.data_ptr<float>(), 32);
+  auto dp = at::empty({3, 32});
+  const FrozenPart part{&weight};
+  frozen_product_backward(3, dy.const_data_ptr<float>(), 49152, {&part, 1}, dp.data_ptr<float>(), 32);
+  EXPECT_LT(relative_error(dp, at::matmul(dy.to(at::kDouble), decoded.to(at::kDouble))), 6e-7);
+}
+
 TEST_P(FrozenProduct, ARowsBitsDependNeitherOnItsNeighboursNorOnThreads) {
   const auto p = random_tensor({131, matrix_.size(1)}, 7), dy = random_tensor({131, matrix_.size(0)}, 8);
   at::set_num_threads(1);
