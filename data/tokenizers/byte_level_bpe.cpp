@@ -72,6 +72,11 @@ void ByteLevelBpe::index_vocabulary() {
   if (static_cast<size_t>(largest + 1) > 4 * count + 4096) {
     fail("tokenizers", "expected ids without wide holes, got {} tokens and the id {} ({}) — is the file broken?", count, largest, parts_.origin);
   }
+  for (const auto* around : {&parts_.before, &parts_.after}) {
+    for (const int32_t id : *around) {
+      if (id < 0 || id > largest) fail("tokenizers", "expected the special tokens around a text to have ids up to {}, got {} ({}) — is the file broken?", largest, id, parts_.origin);
+    }
+  }
   spellings_.resize(static_cast<size_t>(largest) + 1);
   bytes_.resize(spellings_.size());
   ids_.reserve(parts_.vocabulary.size());
