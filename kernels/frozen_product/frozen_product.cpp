@@ -7,7 +7,6 @@
 
 #include "kernels/common/error.h"
 #include "kernels/frozen_product/tile_product.h"
-#include "kernels/quantized/dequantize.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft {
@@ -17,6 +16,7 @@ constexpr int64_t kPanelFloats = 262144;   // 1 MiB of packed panels: half of a 
 constexpr int64_t kDepthBlock = 256, kRowBlock = 16 * kTileRows;   // a piece of panel, one chain deep, serves so many rows before the next comes
 constexpr int64_t kDecodeColumns = 256;    // the longest block of any form
 constexpr int64_t kColumnUnit = 32;        // threads' shares are cut in these
+static_assert(kDepthBlock % kDecodeColumns == 0, "a chunk of the inner dimension begins where a block does");
 
 struct Sizes {
   int64_t inputs = 0, outputs = 0, ranks = 0;
@@ -49,15 +49,6 @@ void for_rows(std::span<const FrozenPart> parts, int64_t first, int64_t count, c
   }
 }
 
-const std::byte* stored(const FrozenWeight& weight, int64_t row, int64_t column) {
-  const auto& layout = info(weight.type());
-  return weight.row(row) + column / layout.block_elements * layout.block_bytes;
-}
-
-void decode(const FrozenWeight& weight, int64_t row, int64_t column, int64_t count, float* destination) {
-  dequantize(weight.type(), stored(weight, row, column), count, destination);
-}
-
 // panel[e - begin][o - first] of M^T, for inner columns e in [begin, end) and M's rows o in [first, first + columns); zeros up to width.
 void pack_forward(std::span<const FrozenPart> parts, const Sizes& sizes, int64_t first, int64_t columns, int64_t width, int64_t begin, int64_t end,
                   float* panel, float* decoded) {
@@ -65,7 +56,7 @@ void pack_forward(std::span<const FrozenPart> parts, const Sizes& sizes, int64_t
     const int64_t count = std::min({kDecodeColumns, end - e, sizes.inputs - e});
     std::fill(decoded + columns * kDecodeColumns, decoded + width * kDecodeColumns, 0.0f);
     for_rows(parts, first, columns, [&](const FrozenPart& part, int64_t part_row, int64_t, int64_t row) {
-      decode(*part.weight, part_row, e, count, decoded + (row - first) * kDecodeColumns);
+      part.weight->decode_part(part_row, e, count, decoded + (row - first) * kDecodeColumns);
     });
     transpose_rows(decoded, kDecodeColumns, width, count, panel + (e - begin) * width, width);
   }
@@ -89,7 +80,7 @@ void pack_backward(std::span<const FrozenPart> parts, const Sizes& sizes, int64_
   for_rows(parts, begin, depth, [&](const FrozenPart& part, int64_t part_row, int64_t part_rank, int64_t row) {
     const bool direct = columns <= kPanelColumns && columns % 16 == 0;
     float* values = direct ? panels + (row - begin) * columns : decoded;
-    if (from_weight > 0) decode(*part.weight, part_row, first, from_weight, values);
+    if (from_weight > 0) part.weight->decode_part(part_row, first, from_weight, values);
     std::fill(values + from_weight, values + rounded_up(columns, 16), 0.0f);
     const int64_t rank_column = sizes.inputs + part_rank;   // of M
     for (int64_t r = std::max<int64_t>(0, first - rank_column); r < std::min(part.rank, first + columns - rank_column); ++r) {
@@ -113,7 +104,7 @@ int64_t depth_chunk(int64_t num_rows, int64_t columns) {
 template <typename Function>
 void share_out(int64_t num_rows, int64_t columns, int64_t unit, const Function& f) {
   const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const int64_t units = (columns + unit - 1) / unit;
+  const int64_t units = rounded_up(columns, unit) / unit;
   const int64_t column_shares = std::min({threads, units, std::max<int64_t>(1, columns / kPanelColumns)});
   const int64_t row_shares = std::max<int64_t>(1, std::min(threads / column_shares, num_rows / (8 * kTileRows)));
   at::parallel_for(0, column_shares * row_shares, 1, [&](int64_t begin, int64_t end) {

@@ -27,4 +27,9 @@ void FrozenWeight::decode_rows(int64_t first, int64_t count, float* destination,
   });
 }
 
+void FrozenWeight::decode_part(int64_t row, int64_t column, int64_t count, float* destination) const {
+  const auto& layout = info(type_);
+  dequantize(type_, this->row(row) + column / layout.block_elements * layout.block_bytes, count, destination);
+}
+
 }  // namespace graft

@@ -23,6 +23,8 @@ class FrozenWeight {
 
   // destination[r * row_stride ..] = row first + r, exactly the stored values. In parallel over rows, on the caller's threads.
   void decode_rows(int64_t first, int64_t count, float* destination, int64_t row_stride) const;
+  // `count` elements of a row from `column` on, both in whole blocks. On this thread.
+  void decode_part(int64_t row, int64_t column, int64_t count, float* destination) const;
 
  private:
   TensorType type_ = TensorType::kF32;

@@ -3,7 +3,6 @@
 
   exports_test.py --graft PROGRAM [Llama|Qwen2|Qwen3|Refusals|RealModel...]
 """
-import argparse
 import json
 import os
 import pathlib
@@ -16,7 +15,8 @@ import tempfile
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools" / "engines")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parents[1] / "tools" / "engines")]
+import graft_program
 from tiny_bases import CASES, Base, gguf_name, logits_of, make_base, relative_l2
 
 import gguf
@@ -34,7 +34,6 @@ from transformers.utils import logging
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 torch.set_num_threads(1)
-GRAFT = "graft"
 SOURCE = pathlib.Path(os.environ.get("GRAFT_SOURCE_DIR", HERE.parents[1]))
 REAL_MODEL = SOURCE / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Mean KL of what llama.cpp computes from what was trained (issue A). BF16 and Q8_0 round activations too.
@@ -46,7 +45,7 @@ def graft_export(model, form: str, out, *options, file_limit: int = 0) -> subpro
     def limit():  # stands in for a full disk
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-    command = [GRAFT, "export", str(model), "--to", form, "--out", str(out), "--json", *map(str, options)]
+    command = [graft_program.PROGRAM, "export", str(model), "--to", form, "--out", str(out), "--json", *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, preexec_fn=limit if file_limit else None)
 
 
@@ -344,8 +343,4 @@ class RealModel(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--graft", required=True)
-    arguments, rest = parser.parse_known_args()
-    GRAFT = arguments.graft
-    unittest.main(argv=[sys.argv[0]] + rest)
+    graft_program.main()

@@ -1,5 +1,4 @@
 """The same inputs for graft and for its peer: one model directory, and rows as graft encodes them."""
-import json
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -172,7 +172,8 @@ Json evaluation_json(const std::optional<EvaluatedModel>& before, const Evaluate
   if (examples <= 0) return json;
   std::vector<size_t> order(rows.size());
   for (size_t row = 0; row < order.size(); ++row) order[row] = row;
-  if (before) {
+  const bool side_by_side = before && before->evaluation.answers.size() == rows.size();
+  if (side_by_side) {
     std::stable_partition(order.begin(), order.end(), [&](size_t row) { return !is_right(before->evaluation.answers[row], before->report); });
   }
   order.resize(std::min(order.size(), static_cast<size_t>(examples)));
@@ -180,7 +181,7 @@ Json evaluation_json(const std::optional<EvaluatedModel>& before, const Evaluate
   for (const auto row : order) {
     const auto gold = static_cast<size_t>(after.evaluation.answers[row].gold);
     json["answers"].push_back({{"prompt", rows[row].text}, {"expected", after.evaluation.labels[gold]}, {"after", answer_text(after.evaluation, row)}});
-    if (before) json["answers"].back()["before"] = answer_text(before->evaluation, row);
+    if (side_by_side) json["answers"].back()["before"] = answer_text(before->evaluation, row);
   }
   return json;
 }

@@ -30,8 +30,8 @@ std::string report_table(const LabelledReport& report);
 //  "greedy": {...}, "most_probable": {...}}: the first ones of main().
 nlohmann::ordered_json report_json(const LabelledReport& report);
 
-// evaluation.json as trainer/report/html_report.h reads it. before: the base, where it was evaluated; both on `rows`. examples: how many rows
-// stand in it with their texts, wrong answers of `before` first; users' texts go into no file unless they ask for it.
+// evaluation.json as trainer/report/html_report.h reads it. before: the base, where it was evaluated: on `rows` too, or on some of
+// them, and then its single answers are left out. examples: how many rows stand in it with their texts, wrong answers of `before` first; users' texts go into no file unless they ask for it.
 struct EvaluatedModel {
   const LabelledEvaluation& evaluation;
   const LabelledReport& report;

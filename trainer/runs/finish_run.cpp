@@ -95,15 +95,15 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& f
   const auto trained = evaluate("test, trained", test.rows);
   // The base rambles where the trained model answers: a sample of the rows is enough to say where it stood.
   std::vector<Row> base_rows;
-  for (size_t i = 0; i < std::min(test.rows.size(), kBaseRows); ++i) base_rows.push_back(test.rows[i * test.rows.size() / std::min(test.rows.size(), kBaseRows)]);
+  const size_t num_base_rows = std::min(test.rows.size(), kBaseRows);
+  for (size_t i = 0; i < num_base_rows; ++i) base_rows.push_back(test.rows[i * test.rows.size() / num_base_rows]);
   run.adapters->set_enabled(false);
   const auto base = evaluate("test, base", base_rows);
   run.adapters->set_enabled(true);
-  const bool same_rows = base_rows.size() == test.rows.size();
+  const bool same_rows = num_base_rows == test.rows.size();
   const auto trained_report = report_of(trained, options), base_report = report_of(base, options);
   const EvaluatedModel before{base, base_report}, after{trained, trained_report};
-  auto json = evaluation_json(same_rows ? std::optional(before) : std::nullopt, after, test.rows, run.recipe.report.examples ? kReportExamples : 0);
-  if (!same_rows) json["before"] = report_json(base_report);
+  auto json = evaluation_json(before, after, test.rows, run.recipe.report.examples ? kReportExamples : 0);
   const auto unseen = score_unseen(run.dataset.duplicates, trained);
   if (unseen.rows < static_cast<int64_t>(test.rows.size())) {
     json["without_training_texts"] = {{"rows", unseen.rows}, {"accuracy", unseen.accuracy}};
@@ -113,7 +113,7 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& f
   write_file_atomic(folder.path() / "evaluation.json", json.dump(1) + "\n");
   log().info(fmt::format("test accuracy by free greedy decoding: {:.1f} % [{:.1f}, {:.1f}], base {:.1f} %{}, on {} rows", 100 * trained_report.main().accuracy.value,
                          100 * trained_report.main().accuracy.low, 100 * trained_report.main().accuracy.high, 100 * base_report.main().accuracy.value,
-                         same_rows ? "" : fmt::format(" (on {} of them)", base_rows.size()), test.rows.size()));
+                         same_rows ? "" : fmt::format(" (on {} of them)", num_base_rows), test.rows.size()));
   for (size_t i = 0; same_rows && i < test.rows.size() && i < 3; ++i) {   // on the screen only: the log file keeps no rows
     if (log().has_terminal()) {
       fmt::print(stderr, "  {}\n    expected {} | base: {} | trained: {}\n", test.rows[i].text.substr(0, 90), *test.rows[i].label,

@@ -182,7 +182,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   estimate.activations = 9 * tokens / 8 * (recompute == Recompute::kNone ? layers * per_token_layer : layers * element * hidden + per_token_layer);
   // Scratch of one operator at a time: backward of gate and up (dy and p and dp), of attention (heads, gradients), or a block of logits;
   // beside it the gradients that leave gate and up.
-  const int64_t extended = hidden + 2 * rank, logits = int64_t{64} << 20;
+  const int64_t extended = hidden + 2 * rank, logits = MicroBatchOptions().loss_buffer_bytes;
   const int64_t operators = tokens * 4 * std::max(2 * width + 2 * extended, 6 * query + 4 * key);
   estimate.scratch = std::max(operators, logits) + tokens * element * (2 * width + 2 * hidden);
   estimate.program = int64_t{150} << 20;

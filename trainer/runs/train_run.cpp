@@ -1,7 +1,5 @@
 #include "trainer/runs/train_run.h"
 
-#include <fstream>
-
 #include <ATen/Parallel.h>
 #include <fmt/ranges.h>
 
@@ -18,7 +16,6 @@
 namespace graft {
 
 namespace fs = std::filesystem;
-using nlohmann::ordered_json;
 
 namespace {
 

@@ -246,9 +246,11 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
   std::vector<PositionDivergence> targets, all;
   double loss_sum = 0;
   std::vector<std::vector<int32_t>> ids;
-  for (const auto& row : reference.rows) ids.push_back(row.ids);
   int64_t num_tokens = 0;
-  for (const auto& row : ids) num_tokens += static_cast<int64_t>(row.size());
+  for (const auto& row : reference.rows) {
+    ids.push_back(row.ids);
+    num_tokens += static_cast<int64_t>(row.ids.size());
+  }
   Progress progress(log(), fmt::format("verify {}, tokens", request.artefact.format), num_tokens, {});
   served->logits(ids, [&](size_t row, int64_t first, const at::Tensor& logits_BV) {
     const auto trained = head_logits(reference.hidden_TC[row].narrow(0, first, logits_BV.size(0)), run.decoder->head());
