@@ -2,15 +2,18 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/elementwise/typed_rows.h"
+
 namespace graft {
 
 at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                                       std::span<const int32_t> document_offsets) {
   const int64_t num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
-  const auto type = qkv.scalar_type();
-  const auto parts = qkv.split_with_sizes({num_heads * size, num_kv * size, num_kv * size}, -1);
+  const auto type = wide_type(qkv.scalar_type());
+  const auto parts = qkv.to(type).split_with_sizes({num_heads * size, num_kv * size, num_kv * size}, -1);
   auto position_N = at::empty({static_cast<int64_t>(positions.size())}, at::kLong);
   std::copy(positions.begin(), positions.end(), position_N.data_ptr<int64_t>());
+  position_N = position_N.to(qkv.device());
   const auto cosine = options.cosine_PE.index_select(0, position_N).to(type).unsqueeze(1);
   const auto sine = options.sine_PE.index_select(0, position_N).to(type).unsqueeze(1);
   const auto turned = [&](const at::Tensor& x, int64_t heads, const at::Tensor& norm) {
@@ -31,11 +34,11 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
       return seen_SKD.transpose(0, 1).repeat_interleave(num_heads / num_kv, 0);
     };
     const auto q_HTD = q_NHD.narrow(0, begin, length).transpose(0, 1), k_HTD = keys_of(k_NKD), v_HTD = keys_of(v_NKD);
-    const auto future = at::ones({length, before + length}, at::kBool).triu(before + 1);
+    const auto future = at::ones({length, before + length}, qkv.options().dtype(at::kBool).requires_grad(false)).triu(before + 1);
     const auto scores = (at::matmul(q_HTD, k_HTD.transpose(1, 2)) * options.scale).masked_fill(future, -INFINITY);
     outputs.push_back(at::matmul(at::softmax(scores, -1), v_HTD).transpose(0, 1).reshape({length, num_heads * size}));
   }
-  return outputs.empty() ? qkv.narrow(1, 0, num_heads * size).clone() : at::cat(outputs, 0);
+  return outputs.empty() ? qkv.narrow(1, 0, num_heads * size).clone() : at::cat(outputs, 0).to(qkv.scalar_type());
 }
 
 }  // namespace graft

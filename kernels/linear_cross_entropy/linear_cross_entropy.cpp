@@ -7,6 +7,7 @@
 #include <ATen/ops/empty_like.h>
 
 #include "kernels/common/error.h"
+#include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/scratch/scratch.h"
@@ -37,6 +38,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
   for (const auto label : labels_M) {
     if (label < 0 || label >= vocab) fail("kernels", "linear_cross_entropy: expected labels from 0 to {}, got {}", vocab - 1, label);
   }
+  if (!takes_fast_path(hidden_MC)) return linear_cross_entropy_reference(hidden_MC, head, labels_M, weights_M, options);
   CrossEntropyResult result;
   result.losses_M.resize(num_rows);
   result.correct_M.resize(num_rows);

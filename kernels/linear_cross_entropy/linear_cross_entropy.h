@@ -16,10 +16,12 @@
 
 namespace graft {
 
+constexpr int64_t default_loss_buffer_bytes(bool on_cpu) { return int64_t{on_cpu ? 64 : 512} << 20; }
+
 struct CrossEntropyOptions {
   bool want_gradient = true;
   double gradient_scale = 1;                        // 1 / the step's count of supervised tokens
-  int64_t buffer_bytes = int64_t{64} << 20;
+  int64_t buffer_bytes = default_loss_buffer_bytes(true);
 };
 
 struct CrossEntropyResult {
@@ -33,7 +35,11 @@ struct CrossEntropyResult {
 CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const FrozenWeight& head_VC, std::span<const int32_t> labels_M,
                                         std::span<const float> weights_M, const CrossEntropyOptions& options = {});
 
-// Logits of rows: float32 [M, V].
+// The same in plain ATen, any floating type and device: the specification, and what GPUs run.
+CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, const FrozenWeight& head_VC, std::span<const int32_t> labels_M,
+                                                  std::span<const float> weights_M, const CrossEntropyOptions& options = {});
+
+// Logits of rows: float32 [M, V]. CPU.
 at::Tensor head_logits(const at::Tensor& hidden_MC, const FrozenWeight& head_VC);
 
 }  // namespace graft

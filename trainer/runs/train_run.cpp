@@ -93,7 +93,8 @@ TrainResult train(const Recipe& recipe, const TrainOptions& options) {
   write_file_atomic(folder.path() / "plan.json", plan.json.dump(1) + "\n");
   write_manifest(folder.manifest(), manifest);   // last: a folder with a manifest is a run
 
-  AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters());
+  run.set_device(run.device.device());
+  AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters(), run.device.device());
   RunState state;
   state.chain = sha256(manifest.rows_sha256 + manifest.recipe_sha256);
   bool resumed = false;
@@ -103,10 +104,12 @@ TrainResult train(const Recipe& recipe, const TrainOptions& options) {
       resumed = true;
     }
   }
-  log().info(fmt::format("{} {} steps on {} threads: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps, run.threads,
+  log().info(fmt::format("{} {} steps on {}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
+                         run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads),
                          run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));
   const auto loop = run_training_loop(run, folder, state, optimizer);
   if (loop.end == LoopEnd::kInterrupted) return {128 + loop.signal, {{"interrupted_at_step", state.step}}};
+  run.set_device(c10::kCPU);
   return finish_run(run, folder, state, optimizer, manifest);
 }
 
