@@ -32,7 +32,7 @@ class FrozenWeight {
   // Makes a copy on `device` that matrix() reads from then on: in the stored type where that is plain and no wider than `compute`, else rounded
   // to `compute`, as every use in that type would round it.
   void to_device(c10::Device device, at::ScalarType compute);
-  void drop_device_copy() { device_copy_ = {}; }
+  void drop_device_copy() { device_copy_ = at::Tensor(); }
   static int64_t device_bytes(TensorType type, int64_t num_elements, at::ScalarType compute);   // of that copy
   // [rows, columns] in a floating type on a device: the device copy, where it lies there; else all of it decoded anew.
   at::Tensor matrix(at::ScalarType type, c10::Device device) const;

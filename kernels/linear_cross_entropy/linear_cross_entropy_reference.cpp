@@ -1,5 +1,6 @@
 // The specification in plain ATen; what GPUs run.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"

@@ -163,7 +163,9 @@ Table<RunOptions> run_table() {
       integer("seed", &T::seed, {.low = 0, .high = 9e15}, "Seed of row order, adapter initialisation and dropout."),
       required(path("out", &T::out, "The run folder; relative to the working directory.", true)),
       optional_path("cache", &T::cache, "Folder of token stores, relative to the working directory; null: beside the run.", true),
-      text("device", "auto, cpu or cuda:N", &T::device, is_device, "auto: the visible GPU with most free memory, else the CPU."),
+      text("device", "auto, cpu or cuda:N", &T::device, is_device,
+           "auto: the visible GPU (sm_80 or newer, driver for CUDA 13) with most free memory, else the CPU; plan says which and why. N counts visible GPUs. "
+           "The GPU trains; test scores, exports and certificates are computed on the CPU. Not run on a GPU yet: its operations are tested on the CPU."),
       threads_field(),
       choice("recompute", &T::recompute, {"auto", "none", "layer"},
              "layer recomputes each layer's activations in the backward pass; none keeps them; auto: none where memory allows."),

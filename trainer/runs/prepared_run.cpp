@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "checkpoints/hash.h"
 #include "checkpoints/tensor_source.h"
@@ -30,7 +31,7 @@ std::string date_text(int64_t time) {
   return text;
 }
 
-void choose_device(PreparedRun& run) {
+void take_device(PreparedRun& run) {
   run.device = prepare_device(run.recipe.run.device);
   if (!run.device.note.empty()) run.notes.push_back(run.device.note);
 }
@@ -51,6 +52,7 @@ void choose_recompute(PreparedRun& run) {
 }  // namespace
 
 void PreparedRun::set_device(c10::Device where) {
+  if (where.is_cuda()) c10::impl::VirtualGuardImpl(where.type()).setDevice(where);   // or another GPU might get a context too
   decoder->set_device(where);
   adapters->set_device(where);
 }
@@ -88,7 +90,7 @@ PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std
   run.recipe = recipe;
   run.threads = recipe.run.threads > 0 ? recipe.run.threads : machine_info().cores;
   at::set_num_threads(static_cast<int>(run.threads));
-  choose_device(run);
+  take_device(run);
   run.files = find_model(recipe.model.base);
   if (run.files.run) fail("recipe", "expected model.base to be a model, got the run folder {} — name its base, and the run's adapter under adapter.from", recipe.model.base);
   if (fs::is_directory(run.files.base)) {
