@@ -2,6 +2,7 @@
 #include "kernels/common/operator_path.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "kernels/attention/attention.h"

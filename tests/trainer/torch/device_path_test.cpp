@@ -2,8 +2,10 @@
 // fast CPU path.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "kernels/common/operator_path.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
 #include "trainer/optimizers/adamw.h"
 #include "trainer/runs/run_state.h"
@@ -92,6 +94,41 @@ TEST_P(DevicePath, TrainsAsTheFastPathDoes) {
 INSTANTIATE_TEST_SUITE_P(Setups, DevicePath,
                          ::testing::Values(Setup{"llama", ComputeType::kFloat32, 0, Recompute::kNone}, Setup{"qwen3", ComputeType::kFloat32, 0, Recompute::kLayer},
                                            Setup{"llama", ComputeType::kFloat32, 0.3, Recompute::kLayer}, Setup{"qwen3", ComputeType::kBFloat16, 0, Recompute::kNone}));
+
+// The meta device has shapes and no values: whatever would read a tensor in the CPU's memory, or mix devices, fails on it as on a GPU.
+TEST(DevicePathLayers, StayOnTheirDevice) {
+  for (const auto compute : {ComputeType::kFloat32, ComputeType::kBFloat16}) {
+    test::TinyModel model("qwen3");
+    model.decoder->set_compute(compute);
+    AdapterOptions options;
+    options.dropout = 0.3;
+    AdapterSet adapters(*model.decoder, options, 3);
+    model.decoder->set_device(c10::kMeta);
+    adapters.set_device(c10::kMeta);
+    for (const bool dropout : {false, true}) {   // without it the batch shares its prefix
+      const auto batch = share_prefix(some_batch(0, dropout));
+      EXPECT_EQ(batch.shared_prefix > 0, !dropout);
+      auto x = model.decoder->embed(batch);
+      for (int64_t layer = 0; layer < model.decoder->num_layers(); ++layer) {
+        const auto input = x.detach().requires_grad_(true);
+        x = model.decoder->run_layer(layer, input, batch);
+        EXPECT_TRUE(x.is_meta());
+        EXPECT_EQ(x.scalar_type(), scalar_type(compute));
+        std::vector<at::Tensor> inputs = {input};
+        for (const auto* adapter : adapters.adapters_of_layer(layer)) inputs.insert(inputs.end(), {adapter->slot.lora_a_RC, adapter->slot.lora_b_OR});
+        const auto gradients = torch::autograd::grad({x}, inputs, {at::ones_like(x)});
+        for (size_t i = 0; i < inputs.size(); ++i) {
+          EXPECT_TRUE(gradients[i].is_meta());
+          EXPECT_EQ(gradients[i].sizes(), inputs[i].sizes());
+          EXPECT_EQ(gradients[i].scalar_type(), inputs[i].scalar_type());
+        }
+      }
+    }
+    EXPECT_THROW(linear_cross_entropy(at::empty({3, 32}, at::TensorOptions(scalar_type(compute)).device(c10::kMeta)), model.decoder->head(), std::vector<int32_t>{1, 2, 3}, {}),
+                 c10::NotImplementedError)
+        << "all of it is there but the losses, which the meta device cannot give";
+  }
+}
 
 TEST(AdamW, ItsTwoFormsAgree) {
   OptimizerOptions options;
