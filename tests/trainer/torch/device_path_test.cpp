@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/library.h>
 
 #include "kernels/common/operator_path.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
@@ -94,6 +95,15 @@ TEST_P(DevicePath, TrainsAsTheFastPathDoes) {
 INSTANTIATE_TEST_SUITE_P(Setups, DevicePath,
                          ::testing::Values(Setup{"llama", ComputeType::kFloat32, 0, Recompute::kNone}, Setup{"qwen3", ComputeType::kFloat32, 0, Recompute::kLayer},
                                            Setup{"llama", ComputeType::kFloat32, 0.3, Recompute::kLayer}, Setup{"qwen3", ComputeType::kBFloat16, 0, Recompute::kNone}));
+
+// LibTorch registers this one in Python only.
+at::Tensor index_select_meta(const at::Tensor& self, int64_t dimension, const at::Tensor& index) {
+  TORCH_CHECK(index.device() == self.device(), "index_select: an index on ", index.device(), ", a tensor on ", self.device());
+  auto sizes = self.sizes().vec();
+  sizes.at(dimension) = index.numel();
+  return at::empty(sizes, self.options());
+}
+TORCH_LIBRARY_IMPL(aten, Meta, library) { library.impl("index_select", index_select_meta); }
 
 // The meta device has shapes and no values: whatever would read a tensor in the CPU's memory, or mix devices, fails on it as on a GPU.
 TEST(DevicePathLayers, StayOnTheirDevice) {
