@@ -7,24 +7,13 @@
 #include <ATen/ops/empty_like.h>
 
 #include "kernels/common/error.h"
+#include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft {
 namespace {
-
-class WholeHead : public HeadPieces {
- public:
-  explicit WholeHead(const FrozenWeight& head) : head_(head) {}
-  int64_t rows() const override { return head_.rows(); }
-  int64_t columns() const override { return head_.columns(); }
-  int64_t num_pieces() const override { return 1; }
-  const FrozenWeight& piece(int64_t) const override { return head_; }
-
- private:
-  const FrozenWeight& head_;
-};
 
 // Calls f(first row of the head, piece as a part) in order.
 template <typename Function>
@@ -74,6 +63,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
   for (const auto label : labels_M) {
     if (label < 0 || label >= vocab) fail("kernels", "linear_cross_entropy: expected labels from 0 to {}, got {}", vocab - 1, label);
   }
+  if (!takes_fast_path(hidden_MC)) return linear_cross_entropy_reference(hidden_MC, head, labels_M, weights_M, options);
   CrossEntropyResult result;
   result.losses_M.resize(num_rows);
   result.correct_M.resize(num_rows);

@@ -4,6 +4,7 @@
 #include <exception>
 #include <new>
 
+#include <c10/util/Exception.h>
 #include <malloc.h>
 
 #include "kernels/common/error.h"
@@ -60,6 +61,9 @@ int main(int argc, char** argv) {
     return static_cast<int>(graft::ExitCode::kWrongInput);
   } catch (const graft::MachineError& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
+    return static_cast<int>(graft::ExitCode::kMachineFailed);
+  } catch (const c10::OutOfMemoryError&) {
+    std::fprintf(stderr, "error: [graft.memory] the GPU has no memory left — lower data.pack_tokens, set run.recompute: layer, or run.device: cpu\n");
     return static_cast<int>(graft::ExitCode::kMachineFailed);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "error: [graft.memory] the machine has no memory left — lower data.pack_tokens or set run.recompute: layer\n");

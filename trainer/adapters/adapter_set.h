@@ -36,12 +36,16 @@ class AdapterSet {
   double scale() const { return scale_; }
   int64_t num_parameters() const { return parameters.numel(); }
 
+  // Moves parameters and gradients; whoever holds the old tensors holds stale ones.
+  void set_device(c10::Device device);
   // Switches all adapters off and on again (base against adapter).
   void set_enabled(bool enabled);
   // Multiplies every adapter's contribution: planted faults in tests, chat's --adapter-scale.
   void set_scale(double factor);
 
  private:
+  void make_slots();   // views of `parameters`
+
   Decoder& decoder_;
   std::deque<Adapter> adapters_;            // stable addresses: linears point into it
   std::vector<std::vector<Adapter*>> by_layer_;

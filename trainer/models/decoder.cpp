@@ -112,7 +112,27 @@ void Decoder::ensure_positions(int64_t num_positions) const {
   if (num_positions <= have) return;
   const int64_t grown = std::min(spec_.max_positions, std::max<int64_t>({num_positions, have * 2, 512}));
   ropes_.clear();
-  for (const auto& rope : spec_.ropes) ropes_.push_back(make_rope_table(rope, grown));
+  for (const auto& rope : spec_.ropes) {
+    auto table = make_rope_table(rope, grown);
+    move_to(table.cosine_PE, device_);
+    move_to(table.sine_PE, device_);
+    ropes_.push_back(std::move(table));
+  }
+}
+
+void Decoder::set_device(c10::Device device) {
+  if (device == device_) return;
+  const auto compute = scalar_type(compute_);
+  auto& head = spec_.tied_head ? embedding_ : head_;   // rows to embed are decoded on the CPU
+  if (device.is_cpu()) head.drop_device_copy();
+  else head.to_device(device, compute);
+  move_to(final_norm_C_, device);
+  for (auto& layer : layers_) {
+    layer.attention.set_device(device, compute);
+    layer.mlp.set_device(device, compute);
+  }
+  ropes_.clear();
+  device_ = device;
 }
 
 at::Tensor Decoder::embed(const Batch& batch) const {
@@ -132,7 +152,7 @@ at::Tensor Decoder::embed(const Batch& batch) const {
   int32_t last = 0;
   for (const auto position : batch.positions_N) last = std::max(last, position);
   ensure_positions(last + 1);
-  return x_NC;
+  return x_NC.to(device_);
 }
 
 at::Tensor Decoder::run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state) const {

@@ -14,4 +14,9 @@ at::Tensor Mlp::forward(const at::Tensor& x_NC, const Batch& batch) const {
   return lora_linear(gate_up, gated, {down.part()}, dropout_of(down, batch));
 }
 
+void Mlp::set_device(c10::Device device, at::ScalarType compute) {
+  move_to(norm_weight_C, device);
+  for (auto* linear : {&gate, &up, &down}) linear->set_device(device, compute);
+}
+
 }  // namespace graft

@@ -11,6 +11,7 @@ struct Mlp {
   Linear gate, up, down;
 
   at::Tensor forward(const at::Tensor& x_NC, const Batch& batch) const;
+  void set_device(c10::Device device, at::ScalarType compute);
 };
 
 }  // namespace graft

@@ -43,4 +43,9 @@ at::Tensor SoftmaxAttention::forward(const at::Tensor& x_NC, const RopeTable& ro
   return lora_linear(mixed, {}, {output.part()}, dropout_of(output, batch));
 }
 
+void SoftmaxAttention::set_device(c10::Device device, at::ScalarType compute) {
+  for (auto* vector : {&norm_weight_C, &query_norm_D, &key_norm_D}) move_to(*vector, device);
+  for (auto* linear : {&query, &key, &value, &output}) linear->set_device(device, compute);
+}
+
 }  // namespace graft

@@ -15,6 +15,7 @@ struct SoftmaxAttention {
 
   // x [N, C] -> [N, C]. caches: one per document, or empty.
   at::Tensor forward(const at::Tensor& x_NC, const RopeTable& rope, const Batch& batch, std::span<KeyValueCache* const> caches) const;
+  void set_device(c10::Device device, at::ScalarType compute);
 };
 
 // The dropout of a linear's adapter in this batch.

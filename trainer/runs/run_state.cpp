@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include <fmt/format.h>
+#include <ATen/ops/empty.h>
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/atomic_file.h"
@@ -79,14 +80,14 @@ std::string save_checkpoint(const fs::path& checkpoints, const RunState& state, 
   fs::remove_all(partial);
   make_private_directory(partial);
   try {
-    const at::Tensor* values[] = {&tensors.parameters, &tensors.first_moment, &tensors.second_moment};
+    const at::Tensor values[] = {tensors.parameters.cpu(), tensors.first_moment.cpu(), tensors.second_moment.cpu()};   // copies only from a GPU
     std::vector<TensorDeclaration> declarations;
     for (const auto* tensor_name : kTensorNames) declarations.push_back({tensor_name, TensorType::kF32, {tensors.parameters.numel()}});
     SafetensorsWriter writer(partial / kTensorFile, declarations);
-    for (size_t i = 0; i < 3; ++i) writer.write(kTensorNames[i], bytes_of(*values[i]));
+    for (size_t i = 0; i < 3; ++i) writer.write(kTensorNames[i], bytes_of(values[i]));
     writer.finish();
     write_file_atomic(partial / kStateFile, state_json(state).dump(2) + "\n");
-    const auto adapter_hash = sha256(bytes_of(tensors.parameters));
+    const auto adapter_hash = sha256(bytes_of(values[0]));
     const ordered_json manifest = {
         {"format", 1},
         {"step", state.step},
@@ -136,7 +137,9 @@ RunState load_checkpoint(const fs::path& folder, StateTensors& tensors) {
       fail("run", "expected {} float32 values of {} in {}, got others — the checkpoint belongs to another recipe", targets[i]->numel(),
            kTensorNames[i], folder.filename().string());
     }
-    std::memcpy(targets[i]->data_ptr<float>(), stored->bytes.data(), stored->bytes.size());
+    auto values = at::empty({targets[i]->numel()}, at::kFloat);   // through the CPU: the target may be on a GPU
+    std::memcpy(values.data_ptr<float>(), stored->bytes.data(), stored->bytes.size());
+    targets[i]->copy_(values);
   }
   return state;
 }

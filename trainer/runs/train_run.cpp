@@ -157,7 +157,8 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   reading.reset();
   auto manifest = manifest_of(run);
   bool existing = false, resumed = false;
-  AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters());
+  run.start_on_device();
+  AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters(), run.device.device());
   RunState state;
   if (folder) {   // what is wrong here ends the other ranks too
     auto plan = make_plan(run, /*probe=*/false);
@@ -186,14 +187,15 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   }
   agree_on_inputs(*group, manifest, options.not_bit_exact);
   start_alike(run, state, optimizer, resumed);
-  log().info(fmt::format("{} {} steps on {}{} threads: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
-                         group->alone() ? "" : fmt::format("{} processes ({}) of ", group->size(), group->launch().launcher), run.threads,
-                         run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));
+  log().info(fmt::format("{} {} steps on {}{}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
+                         group->alone() ? "" : fmt::format("{} processes ({}) of ", group->size(), group->launch().launcher),
+                         run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads), run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));
   const auto loop = run_training_loop(run, folder ? &*folder : nullptr, state, optimizer);
   if (loop.end == LoopEnd::kInterrupted) {
     group->leave();
     return {128 + loop.signal, {{"interrupted_at_step", state.step}}};
   }
+  run.return_to_cpu();
   return finish_run(run, folder ? &*folder : nullptr, state, manifest);
 }
 
