@@ -108,7 +108,9 @@ class Same(Runs):
     def test_resume_with_another_number(self):
         whole = self.train("whole", schedule__shape="constant", schedule__warmup=0)
         self.train("grown", 2, schedule__steps=3, schedule__shape="constant", schedule__warmup=0)
-        self.assertEqual(self.train("grown", 3, "--resume", schedule__shape="constant", schedule__warmup=0), whole)
+        grown = self.train("grown", 3, "--resume", schedule__shape="constant", schedule__warmup=0)
+        without_validation = [(adapter, [line[:3] for line in lines]) for adapter, lines in (grown, whole)]   # the shorter run validated at its end, too
+        self.assertEqual(*without_validation)
 
     def test_bfloat16_repeats(self):
         one = self.train("bf16", model__compute="bfloat16")

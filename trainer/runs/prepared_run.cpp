@@ -212,7 +212,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const int64_t tokens = largest_micro_batch(run);
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
-  estimate.adapters = run.adapters->num_parameters() * 16;   // value, gradient, two moments
+  estimate.adapters = run.adapters->num_parameters() * 24;   // value, gradient (float64, and float32 for the update), two moments
   const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + 2 * width) + 4 * attention.num_heads + 4 * 7 * rank + 8;
   const int64_t layers = static_cast<int64_t>(spec.layers.size());
   // An eighth more: what the heap rounds up and cannot reuse (measured at 500 and 2,000 tokens).
