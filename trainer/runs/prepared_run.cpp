@@ -40,7 +40,7 @@ void take_device(PreparedRun& run) {
   }
   const bool own_gpu = launch.local_size > 1 && wanted == "auto" && !list_cuda_devices().devices.empty();
   run.device = prepare_device(own_gpu ? fmt::format("cuda:{}", launch.local_rank) : wanted);
-  if (run.recipe.run.shard_base && run.group->alone()) run.notes.push_back("shard_base: one process holds the whole base (docs/scale.md)");
+  if (run.recipe.run.shard_base && run.group->alone()) run.notes.push_back("shard_base: takes effect with several processes (docs/scale.md)");
   if (!run.device.note.empty()) run.notes.push_back(run.device.note);
 }
 
