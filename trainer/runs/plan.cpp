@@ -7,6 +7,7 @@
 
 #include "data/rows/packing.h"
 #include "kernels/common/error.h"
+#include "trainer/models/families/licences.h"
 #include "trainer/optimizers/schedule.h"
 #include "trainer/report/machine_info.h"
 #include "trainer/report/progress.h"
@@ -156,7 +157,11 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
     json["tokens_per_s"] = 1 / per_token;
   }
   if (processes > 1) json["parallel"] = plan_processes(run, processes);
-  json["notes"] = run.notes;
+  auto licence = check_licence(declared_licences(run.files.base), run.recipe.accept_licence);
+  json["licence"] = {{"identifier", licence.identifier}, {"problem", licence.problem}};
+  if (!licence.problem.empty()) plan.errors.push_back(licence.problem);
+  licence.notes.insert(licence.notes.end(), run.notes.begin(), run.notes.end());
+  json["notes"] = licence.notes;
   ordered_json findings = ordered_json::array();
   for (const auto& finding : run.dataset.findings) {
     const bool error = finding.severity == DatasetFinding::Severity::kError;
