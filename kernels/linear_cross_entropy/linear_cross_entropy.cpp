@@ -15,18 +15,22 @@ namespace graft {
 namespace {
 
 // Logits of rows [first, first + count).
-void logits_of(const at::Tensor& hidden_MC, int64_t first, int64_t count, const FrozenWeight& head, float* logits_BV, int64_t row_stride) {
+void logits_of(const at::Tensor& hidden_MC, int64_t first, int64_t count, const LinearHead& head, float* logits_BV, int64_t row_stride) {
   const int64_t inputs = head.columns();
   Scratch scratch;
   float* hidden32 = scratch.floats(count * inputs);
   visit_elements(hidden_MC, [&](const auto* source) { rows::to_float(source + first * inputs, count * inputs, hidden32); });
-  const FrozenPart part{&head};
+  const FrozenPart part{head.weight};
   frozen_product(count, hidden32, inputs, {&part, 1}, logits_BV, row_stride);
+  if (head.softcap == 0) return;
+  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) rows::soft_cap(logits_BV + b * row_stride, head.rows(), 1, static_cast<float>(head.softcap));
+  });
 }
 
 }  // namespace
 
-CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const FrozenWeight& head, std::span<const int32_t> labels_M,
+CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const LinearHead& head, std::span<const int32_t> labels_M,
                                         std::span<const float> weights_M, const CrossEntropyOptions& options) {
   const int64_t num_rows = hidden_MC.size(0), inputs = head.columns(), vocab = head.rows();
   if (hidden_MC.size(1) != inputs || static_cast<int64_t>(labels_M.size()) != num_rows ||
@@ -50,10 +54,12 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
     const int64_t count = std::min(block, num_rows - first);
     logits_of(hidden_MC, first, count, head, logits, stride);
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> capped(head.softcap > 0 && options.want_gradient ? vocab : 0);
       for (int64_t b = begin; b < end; ++b) {
         float* row = logits + b * stride;
         const int32_t label = labels_M[first + b];
         const float maximum = rows::maximum(row, vocab), at_label = row[label];
+        std::copy_n(row, capped.size(), capped.data());
         const float sum = rows::exp_and_sum(row, vocab, 1, maximum);
         result.losses_M[first + b] = maximum + std::log(sum) - at_label;
         result.correct_M[first + b] = at_label >= maximum;
@@ -61,10 +67,11 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
         const float weight = (weights_M.empty() ? 1.0f : weights_M[first + b]) * static_cast<float>(options.gradient_scale);
         rows::scale(row, vocab, weight / sum);
         row[label] -= weight;
+        if (!capped.empty()) rows::soft_cap_backward(row, capped.data(), vocab, static_cast<float>(head.softcap));
       }
     });
     if (!options.want_gradient) continue;
-    const FrozenPart part{&head};
+    const FrozenPart part{head.weight};
     frozen_product_backward(count, logits, stride, {&part, 1}, gradient, inputs);
     visit_elements(result.gradient_MC, [&](auto* target) { rows::from_float(gradient, count * inputs, target + first * inputs); });
   }
@@ -74,7 +81,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
   return result;
 }
 
-at::Tensor head_logits(const at::Tensor& hidden_MC, const FrozenWeight& head) {
+at::Tensor head_logits(const at::Tensor& hidden_MC, const LinearHead& head) {
   auto logits = at::empty({hidden_MC.size(0), head.rows()}, at::kFloat);
   logits_of(hidden_MC, 0, hidden_MC.size(0), head, logits.data_ptr<float>(), head.rows());
   return logits;

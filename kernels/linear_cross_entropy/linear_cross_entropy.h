@@ -1,6 +1,6 @@
 // Cross-entropy of a linear head over blocks of rows: no [N, V] logits anywhere.
 //
-//   logits_MV = h W^T;  loss = sum_i weight_i * (logsumexp(logits_i) - logits_i[label_i])
+//   logits_MV = h W^T, or softcap * tanh(h W^T / softcap);  loss = sum_i weight_i * (logsumexp(logits_i) - logits_i[label_i])
 //   dh_i = gradient_scale * weight_i * (softmax(logits_i) - onehot(label_i)) W
 //
 // As many rows as fit buffer_bytes at full vocabulary in float32; softmax and gradient overwrite the logits (4MHV FLOPs). The head's rows are
@@ -16,6 +16,16 @@
 
 namespace graft {
 
+// The last matrix of a model and what bounds its logits.
+struct LinearHead {
+  const FrozenWeight* weight = nullptr;
+  double softcap = 0;                               // 0: none
+
+  LinearHead(const FrozenWeight& weight, double softcap = 0) : weight(&weight), softcap(softcap) {}
+  int64_t rows() const { return weight->rows(); }
+  int64_t columns() const { return weight->columns(); }
+};
+
 struct CrossEntropyOptions {
   bool want_gradient = true;
   double gradient_scale = 1;                        // 1 / the step's count of supervised tokens
@@ -30,10 +40,10 @@ struct CrossEntropyResult {
 };
 
 // hidden_MC: supervised rows only, bfloat16 or float32. labels: 0..V-1. weights: empty means 1.
-CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const FrozenWeight& head_VC, std::span<const int32_t> labels_M,
+CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const LinearHead& head_VC, std::span<const int32_t> labels_M,
                                         std::span<const float> weights_M, const CrossEntropyOptions& options = {});
 
 // Logits of rows: float32 [M, V].
-at::Tensor head_logits(const at::Tensor& hidden_MC, const FrozenWeight& head_VC);
+at::Tensor head_logits(const at::Tensor& hidden_MC, const LinearHead& head_VC);
 
 }  // namespace graft

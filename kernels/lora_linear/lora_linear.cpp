@@ -25,6 +25,11 @@ at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& p
   } else if (prologue.kind == LinearPrologue::Kind::kSwiGlu) {
     const auto halves = x_NC.chunk(2, -1);
     p_NC = at::silu(halves[0]) * halves[1];
+  } else if (prologue.kind == LinearPrologue::Kind::kGeluTanhGated) {
+    const auto halves = x_NC.chunk(2, -1);
+    p_NC = at::gelu(halves[0], "tanh") * halves[1];
+  } else if (prologue.kind == LinearPrologue::Kind::kGeluTanh) {
+    p_NC = at::gelu(x_NC, "tanh");
   }
   at::Tensor dropped_NC = p_NC;
   if (dropout.probability > 0) {
