@@ -160,10 +160,10 @@ Manifest manifest_of(const PreparedRun& run) {
 
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
-  const auto& attention = spec.layers[0].attention;
+  const auto& attention = spec.layers[0].attention();
   const int64_t element = run.recipe.model.compute == "float32" ? 4 : 2;
   const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
-  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp.width, rank = run.recipe.adapter.rank;
+  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp().width, rank = run.recipe.adapter.rank;
   // The largest micro-batch of the first epoch.
   int64_t tokens = 0;
   for (int64_t step = 0; step < std::min(run.steps_per_epoch, run.total_steps); ++step) {
