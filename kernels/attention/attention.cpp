@@ -2,15 +2,18 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/elementwise/typed_rows.h"
+
 namespace graft {
 
 at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                                       std::span<const int32_t> document_offsets) {
   const int64_t num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
-  const auto type = qkv.scalar_type();
-  const auto parts = qkv.split_with_sizes({num_heads * size, num_kv * size, num_kv * size}, -1);
+  const auto type = wide_type(qkv.scalar_type());
+  const auto parts = qkv.to(type).split_with_sizes({num_heads * size, num_kv * size, num_kv * size}, -1);
   auto position_N = at::empty({static_cast<int64_t>(positions.size())}, at::kLong);
   std::copy(positions.begin(), positions.end(), position_N.data_ptr<int64_t>());
+  position_N = position_N.to(qkv.device());
   const auto at_positions = [&](const at::Tensor& table) { return table.index_select(0, position_N).to(type).unsqueeze(1); };
   const auto rotated = [&](const at::Tensor& x_NHD) {
     if (!options.cosine_PE.defined()) return x_NHD;
@@ -33,27 +36,33 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
   if (options.query_scale_P.defined()) q_NHD = q_NHD * at_positions(options.query_scale_P).unsqueeze(1);
   const auto k_NKD = prepared(parts[1], num_kv, options.key_norm_D);
   const auto v_NKD = parts[2].view({-1, num_kv, size});
+  // Cut once: a gradient is then put together once, not once a document.
+  std::vector<int64_t> lengths;
+  for (size_t d = 0; d + 1 < document_offsets.size(); ++d) lengths.push_back(document_offsets[d + 1] - document_offsets[d]);
+  const auto queries = q_NHD.split_with_sizes(lengths), keys = k_NKD.split_with_sizes(lengths), values = v_NKD.split_with_sizes(lengths);
+  const auto shared_keys = k_NKD.narrow(0, 0, options.shared_prefix), shared_values = v_NKD.narrow(0, 0, options.shared_prefix);
   std::vector<at::Tensor> outputs;
-  for (size_t d = 0; d + 1 < document_offsets.size(); ++d) {
-    const int64_t begin = document_offsets[d], length = document_offsets[d + 1] - begin;
+  for (size_t d = 0; d < lengths.size(); ++d) {
+    const int64_t length = lengths[d], before = d == 0 ? 0 : options.shared_prefix;
     if (length == 0) continue;
-    const int64_t before = d == 0 ? 0 : options.shared_prefix;
-    const auto keys_of = [&](const at::Tensor& x_NKD) {
-      const auto seen_SKD = at::cat({x_NKD.narrow(0, 0, before), x_NKD.narrow(0, begin, length)}, 0);
+    const auto seen = [&](const at::Tensor& shared, const at::Tensor& own) {   // of each query head
+      const auto seen_SKD = before == 0 ? own : at::cat({shared, own}, 0);
       return seen_SKD.transpose(0, 1).repeat_interleave(num_heads / num_kv, 0);
     };
-    const auto q_HTD = q_NHD.narrow(0, begin, length).transpose(0, 1), k_HTD = keys_of(k_NKD), v_HTD = keys_of(v_NKD);
-    auto hidden = at::ones({length, before + length}, at::kBool).triu(before + 1);
-    if (options.window > 0) hidden = hidden.logical_or(at::ones({length, before + length}, at::kBool).tril(before - options.window));
+    const auto q_HTD = queries[d].transpose(0, 1), k_HTD = seen(shared_keys, keys[d]), v_HTD = seen(shared_values, values[d]);
+    const auto ones = at::ones({length, before + length}, qkv.options().dtype(at::kBool).requires_grad(false));
+    auto hidden = ones.triu(before + 1);
+    if (options.window > 0) hidden = hidden.logical_or(ones.tril(before - options.window));
     auto scores = at::matmul(q_HTD, k_HTD.transpose(1, 2)) * options.scale;
     if (options.softcap > 0) scores = at::tanh(scores / options.softcap) * options.softcap;
     if (options.alibi_slopes_H.defined()) {
-      scores = scores + options.alibi_slopes_H.to(type).view({-1, 1, 1}) * at::arange(before + length, at::kLong).to(type);
+      const auto distance = at::arange(1 - before - length, 1, at::TensorOptions(at::kLong).device(qkv.device())).to(type);   // from the last key
+      scores = scores + options.alibi_slopes_H.to(type).view({-1, 1, 1}) * distance;
     }
     scores = scores.masked_fill(hidden, -INFINITY);
     outputs.push_back(at::matmul(at::softmax(scores, -1), v_HTD).transpose(0, 1).reshape({length, num_heads * size}));
   }
-  return outputs.empty() ? qkv.narrow(1, 0, num_heads * size).clone() : at::cat(outputs, 0);
+  return outputs.empty() ? qkv.narrow(1, 0, num_heads * size).clone() : at::cat(outputs, 0).to(qkv.scalar_type());
 }
 
 }  // namespace graft

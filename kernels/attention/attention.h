@@ -46,7 +46,8 @@ at::Tensor packed_attention(const at::Tensor& qkv, const AttentionOptions& optio
 at::Tensor cached_attention(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                             std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches);
 
-// The same in plain ATen, any floating type, gradients by autograd: the specification of packed_attention.
+// The same in plain ATen, any floating type and device, gradients by autograd: the specification of packed_attention, and what GPUs run. Scores of a
+// whole document at a time; bfloat16 is computed in float32.
 at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                                       std::span<const int32_t> document_offsets);
 

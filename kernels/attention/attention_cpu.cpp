@@ -9,6 +9,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/common/error.h"
+#include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/matrix_product/matrix_product.h"
 #include "kernels/scratch/scratch.h"
@@ -428,6 +429,7 @@ struct PackedAttentionBackward : torch::autograd::Node {
 Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                         std::span<const int32_t> document_offsets) {
   check(qkv, options, positions, document_offsets);
+  if (!takes_fast_path(qkv)) return packed_attention_reference(qkv, options, positions, document_offsets);
   Scratch scratch;
   const auto heads = unpack_heads(scratch, qkv, options, positions);
   const bool needs_gradient = torch::autograd::compute_requires_grad(qkv);
@@ -464,6 +466,7 @@ void KeyValueCache::reserve(int64_t tokens, int64_t num_kv_heads, int64_t head_s
 Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                         std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches) {
   check(qkv, options, positions, document_offsets);
+  TORCH_INTERNAL_ASSERT(qkv.is_cpu(), "attention with a cache runs on the CPU so far");
   const int64_t num_tokens = qkv.size(0), num_kv = options.num_kv_heads, size = options.head_size;
   Scratch scratch;
   const auto heads = unpack_heads(scratch, qkv, options, positions);

@@ -6,6 +6,9 @@
 
 namespace graft {
 
+// The type of statistics, sums and softmax where values are of `type` (DESIGN section 3, types of numbers).
+inline at::ScalarType wide_type(at::ScalarType type) { return type == at::kBFloat16 || type == at::kHalf ? at::kFloat : type; }
+
 // visit(tensor, f): f(pointer) with uint16_t* (bfloat16) or float*.
 template <typename Function>
 decltype(auto) visit_elements(const at::Tensor& tensor, Function&& function) {

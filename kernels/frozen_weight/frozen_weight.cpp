@@ -1,11 +1,36 @@
 #include "kernels/frozen_weight/frozen_weight.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include "kernels/common/error.h"
 #include "kernels/quantized/dequantize.h"
 
 namespace graft {
+namespace {
+
+constexpr int64_t kSlabElements = int64_t{4} << 20;   // decoded at a time on the way to a device: 16 MiB
+
+// The type that holds a plain stored form unchanged; Undefined for blocks.
+at::ScalarType plain_type(TensorType type) {
+  switch (type) {
+    case TensorType::kF32: return at::kFloat;
+    case TensorType::kF16: return at::kHalf;
+    case TensorType::kBF16: return at::kBFloat16;
+    default: return at::ScalarType::Undefined;
+  }
+}
+
+at::ScalarType type_on_device(TensorType type, at::ScalarType compute) {
+  const auto plain = plain_type(type);
+  const bool kept = plain != at::ScalarType::Undefined && (plain == compute || c10::elementSize(plain) < c10::elementSize(compute));
+  return kept ? plain : compute;
+}
+
+}  // namespace
 
 FrozenWeight::FrozenWeight(TensorType type, int64_t rows, int64_t columns, const std::byte* data, std::shared_ptr<const void> owner)
     : type_(type), rows_(rows), columns_(columns), data_(data), owner_(std::move(owner)) {
@@ -30,6 +55,36 @@ void FrozenWeight::decode_rows(int64_t first, int64_t count, float* destination,
 void FrozenWeight::decode_part(int64_t row, int64_t column, int64_t count, float* destination) const {
   const auto& layout = info(type_);
   dequantize(type_, this->row(row) + column / layout.block_elements * layout.block_bytes, count, destination);
+}
+
+at::Tensor FrozenWeight::copied_to(c10::Device device, at::ScalarType type) const {
+  const auto options = at::TensorOptions(type).device(device);
+  auto copy = at::empty({rows_, columns_}, options);
+  const int64_t slab = std::max<int64_t>(1, kSlabElements / std::max<int64_t>(1, columns_));
+  for (int64_t first = 0; first < rows_; first += slab) {
+    const int64_t count = std::min(slab, rows_ - first);
+    auto part = at::empty({count, columns_}, type == plain_type(type_) ? type : at::kFloat);
+    if (type == plain_type(type_)) {
+      std::memcpy(part.data_ptr(), row(first), count * row_bytes_);
+    } else {
+      decode_rows(first, count, part.data_ptr<float>(), columns_);
+    }
+    copy.narrow(0, first, count).copy_(part.to(type));   // rounded here, so that less travels
+  }
+  return copy;
+}
+
+void FrozenWeight::to_device(c10::Device device, at::ScalarType compute) {
+  if (!held_) device_copy_ = copied_to(device, type_on_device(type_, compute));
+}
+
+int64_t FrozenWeight::device_bytes(TensorType type, int64_t num_elements, at::ScalarType compute) {
+  return num_elements * static_cast<int64_t>(c10::elementSize(type_on_device(type, compute)));
+}
+
+at::Tensor FrozenWeight::matrix(at::ScalarType type, c10::Device device) const {
+  if (device_copy_.defined() && device_copy_.device() == device) return device_copy_.to(type);
+  return copied_to(device, type);
 }
 
 }  // namespace graft

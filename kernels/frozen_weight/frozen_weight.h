@@ -1,8 +1,11 @@
-// A frozen matrix in the form it came in (plain or quantised blocks): one resident copy, decoded to float32 row by row when it is used.
+// A frozen matrix in the form it came in (plain or quantised blocks): one resident copy, decoded to float32 row by row when it is used. On a GPU
+// it has one copy more, there: as stored, or decoded.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+
+#include <ATen/core/Tensor.h>
 
 #include "kernels/quantized/tensor_type.h"
 
@@ -26,11 +29,27 @@ class FrozenWeight {
   // `count` elements of a row from `column` on, both in whole blocks. On this thread.
   void decode_part(int64_t row, int64_t column, int64_t count, float* destination) const;
 
+  // Makes a copy on `device` that matrix() reads from then on: in the stored type where that is plain and no wider than `compute`, else rounded
+  // to `compute`, as every use in that type would round it.
+  void to_device(c10::Device device, at::ScalarType compute);
+  void drop_device_copy() { if (!held_) device_copy_ = at::Tensor(); }
+  const at::Tensor& device_copy() const { return device_copy_; }
+  // Somebody else brings the device copy from now on (undefined: not there at the moment); to_device and drop_device_copy do nothing until release().
+  void hold(at::Tensor device_copy) { device_copy_ = std::move(device_copy), held_ = true; }
+  void release() { device_copy_ = at::Tensor(), held_ = false; }
+  static int64_t device_bytes(TensorType type, int64_t num_elements, at::ScalarType compute);   // of that copy
+  // [rows, columns] in a floating type on a device: the device copy, where it lies there; else all of it decoded anew.
+  at::Tensor matrix(at::ScalarType type, c10::Device device) const;
+
  private:
+  at::Tensor copied_to(c10::Device device, at::ScalarType type) const;
+
   TensorType type_ = TensorType::kF32;
   int64_t rows_ = 0, columns_ = 0, row_bytes_ = 0;
   const std::byte* data_ = nullptr;
   std::shared_ptr<const void> owner_;
+  at::Tensor device_copy_;
+  bool held_ = false;
 };
 
 }  // namespace graft

@@ -1,8 +1,10 @@
 #include "kernels/lora_linear/lora_linear.h"
 
+#include <cmath>
+
 #include <ATen/ATen.h>
 
-#include "kernels/common/error.h"
+#include "kernels/elementwise/typed_rows.h"
 
 namespace graft {
 
@@ -16,41 +18,60 @@ float dropout_factor(const LoraDropout& dropout, int64_t row_key, int64_t column
   return uniform < dropout.probability ? 0.0f : static_cast<float>(1 / (1 - dropout.probability));
 }
 
+namespace {
+
+// x >> count of an unsigned number, in int64.
+at::Tensor shifted_right(const at::Tensor& x, int64_t count) {
+  return at::bitwise_and(at::bitwise_right_shift(x, at::Scalar(count)), at::Scalar((int64_t{1} << (64 - count)) - 1));
+}
+
+at::Scalar as_signed(uint64_t value) { return static_cast<int64_t>(value); }   // products wrap alike
+
+at::Tensor run_prologue(const at::Tensor& x_NC, const LinearPrologue& prologue) {
+  if (prologue.kind == LinearPrologue::Kind::kNone) return x_NC;
+  const auto wide = wide_type(x_NC.scalar_type());
+  if (prologue.kind == LinearPrologue::Kind::kRmsNorm) {
+    const auto x = x_NC.to(wide);
+    return (x * at::rsqrt(x.square().mean(-1, true) + prologue.epsilon) * prologue.norm_weight_C.to(wide)).to(x_NC.scalar_type());
+  }
+  if (!prologue.gated()) return at::gelu(x_NC.to(wide), "tanh").to(x_NC.scalar_type());
+  const auto halves = x_NC.chunk(2, -1);
+  const auto gate = halves[0].to(wide);
+  const auto active = prologue.kind == LinearPrologue::Kind::kSwiGlu ? at::silu(gate) : at::gelu(gate, "tanh");
+  return (active * halves[1].to(wide)).to(x_NC.scalar_type());
+}
+
+}  // namespace
+
+at::Tensor dropout_mask(const LoraDropout& dropout, int64_t columns, c10::Device device) {
+  const auto row_N1 = (dropout.row_keys_N.to(device) * as_signed(0xd1342543de82ef95u)).unsqueeze(1);
+  const auto column_C = at::arange(1, columns + 1, at::TensorOptions(at::kLong).device(device));
+  auto bits = (row_N1 + column_C) * as_signed(0x9e3779b97f4a7c15u) + as_signed(dropout.key);
+  bits = at::bitwise_xor(bits, shifted_right(bits, 30)) * as_signed(0xbf58476d1ce4e5b9u);
+  bits = at::bitwise_xor(bits, shifted_right(bits, 27)) * as_signed(0x94d049bb133111ebu);
+  bits = at::bitwise_xor(bits, shifted_right(bits, 31));
+  // u * 2^-53 < p of dropout_factor, in whole numbers.
+  const auto kept = at::ge(shifted_right(bits, 11), static_cast<int64_t>(std::ceil(dropout.probability * 0x1p53)));
+  return kept.to(at::kFloat) * static_cast<float>(1 / (1 - dropout.probability));
+}
+
 at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
                                  const LoraDropout& dropout) {
-  const auto type = x_NC.scalar_type();
-  at::Tensor p_NC = x_NC;
-  if (prologue.kind == LinearPrologue::Kind::kRmsNorm) {
-    p_NC = x_NC * at::rsqrt(x_NC.square().mean(-1, true) + prologue.epsilon) * prologue.norm_weight_C.to(type);
-  } else if (prologue.kind == LinearPrologue::Kind::kSwiGlu) {
-    const auto halves = x_NC.chunk(2, -1);
-    p_NC = at::silu(halves[0]) * halves[1];
-  } else if (prologue.kind == LinearPrologue::Kind::kGeluTanhGated) {
-    const auto halves = x_NC.chunk(2, -1);
-    p_NC = at::gelu(halves[0], "tanh") * halves[1];
-  } else if (prologue.kind == LinearPrologue::Kind::kGeluTanh) {
-    p_NC = at::gelu(x_NC, "tanh");
-  }
+  const auto type = x_NC.scalar_type(), wide = wide_type(type);
+  const auto p_NC = run_prologue(x_NC, prologue);
   at::Tensor dropped_NC = p_NC;
-  if (dropout.probability > 0) {
-    auto mask_NC = at::empty(p_NC.sizes(), at::kFloat);
-    auto* values = mask_NC.data_ptr<float>();
-    const auto* keys = dropout.row_keys_N.const_data_ptr<int64_t>();
-    for (int64_t i = 0; i < mask_NC.numel(); ++i) values[i] = dropout_factor(dropout, keys[i / mask_NC.size(1)], i % mask_NC.size(1));
-    dropped_NC = p_NC * mask_NC.to(type);
-  }
+  if (dropout.probability > 0) dropped_NC = (p_NC.to(wide) * dropout_mask(dropout, p_NC.size(1), x_NC.device()).to(wide)).to(type);
   std::vector<at::Tensor> outputs;
   for (const auto& part : parts) {
-    auto weight_OC = at::empty({part.weight->rows(), part.weight->columns()}, at::kFloat);
-    part.weight->decode_rows(0, part.weight->rows(), weight_OC.data_ptr<float>(), part.weight->columns());
-    auto y_NO = at::matmul(p_NC, weight_OC.to(type).t());
-    if (part.bias_O.defined()) y_NO = y_NO + part.bias_O.to(type);
+    auto y_NO = at::matmul(p_NC, part.weight->matrix(type, x_NC.device()).t()).to(wide);
+    if (part.bias_O.defined()) y_NO = y_NO + part.bias_O.to(wide);
     if (part.lora_a_RC.defined()) {
-      y_NO = y_NO + part.scale * at::matmul(at::matmul(dropped_NC, part.lora_a_RC.to(type).t()), part.lora_b_OR.to(type).t());
+      const auto z_NR = at::matmul(dropped_NC, part.lora_a_RC.to(type).t());
+      y_NO = y_NO + part.scale * at::matmul(z_NR, part.lora_b_OR.to(type).t()).to(wide);
     }
-    outputs.push_back(y_NO);
+    outputs.push_back(y_NO.to(type));
   }
-  return at::cat(outputs, -1);
+  return outputs.size() == 1 ? outputs[0] : at::cat(outputs, -1);
 }
 
 }  // namespace graft

@@ -42,11 +42,14 @@ struct LoraDropout {
 at::Tensor lora_linear(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
                        const LoraDropout& dropout = {});
 
-// The same in plain ATen operations, any floating type, gradients by autograd: the specification.
+// The same in plain ATen operations, any floating type and device, gradients by autograd: the specification, and what GPUs run. In bfloat16 the
+// operands of products are bfloat16 (accumulated in float32); the prologue and the sum of base, bias and adapter are float32.
 at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
                                  const LoraDropout& dropout = {});
 
 // The mask's value for one element: 0 or 1/(1-probability).
 float dropout_factor(const LoraDropout& dropout, int64_t row_key, int64_t column);
+// All values of the mask, float32 [N, columns], computed on a device.
+at::Tensor dropout_mask(const LoraDropout& dropout, int64_t columns, c10::Device device);
 
 }  // namespace graft

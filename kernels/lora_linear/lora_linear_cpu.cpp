@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "kernels/common/error.h"
+#include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/lora_linear/lora_linear.h"
@@ -207,6 +208,7 @@ struct LoraLinearBackward : torch::autograd::Node {
 
 Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout) {
   const auto sizes = sizes_of(x_NC, prologue, parts);
+  if (!takes_fast_path(x_NC)) return lora_linear_reference(x_NC, prologue, parts, dropout);
   const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
   Scratch scratch;
   float* p = scratch.floats(num_rows * extended);

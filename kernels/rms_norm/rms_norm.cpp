@@ -6,11 +6,14 @@
 #include <torch/library.h>
 
 #include "kernels/common/error.h"
+#include "kernels/common/operator_path.h"
+#include "kernels/elementwise/typed_rows.h"
 
 namespace graft {
 
 at::Tensor rms_norm_reference(const at::Tensor& x_NC, const at::Tensor& weight_C, double epsilon) {
-  return x_NC * at::rsqrt(x_NC.square().mean(-1, true) + epsilon) * weight_C.to(x_NC.scalar_type());
+  const auto x = x_NC.to(wide_type(x_NC.scalar_type()));
+  return (x * at::rsqrt(x.square().mean(-1, true) + epsilon) * weight_C.to(x.scalar_type())).to(x_NC.scalar_type());
 }
 
 namespace {
@@ -47,6 +50,7 @@ at::Tensor rms_norm(const at::Tensor& x_NC, const at::Tensor& weight_C, double e
     fail("kernels", "rms_norm: expected x in bfloat16 or float32 and weight in float32, got {} and {}", c10::toString(x_NC.scalar_type()),
          c10::toString(weight_C.scalar_type()));
   }
+  if (x_NC.is_cpu() && !takes_fast_path(x_NC)) return rms_norm_reference(x_NC, weight_C, epsilon);   // GPUs have a kernel of ours
   return RmsNorm::apply(x_NC.contiguous(), weight_C.contiguous(), epsilon);
 }
 

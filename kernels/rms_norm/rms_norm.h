@@ -8,7 +8,7 @@ namespace graft {
 
 at::Tensor rms_norm(const at::Tensor& x_NC, const at::Tensor& weight_C, double epsilon);
 
-// Plain ATen, any floating type: the specification.
+// Plain ATen, any floating type and device: the specification.
 at::Tensor rms_norm_reference(const at::Tensor& x_NC, const at::Tensor& weight_C, double epsilon);
 
 }  // namespace graft

@@ -1,9 +1,11 @@
 // The graft command: parses the line, runs one sub-command, turns exceptions into one paragraph and an exit code (DESIGN section 4).
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
 
+#include <c10/util/Exception.h>
 #include <malloc.h>
 
 #include "kernels/common/error.h"
@@ -29,7 +31,7 @@ int run(int argc, char** argv) {
   line.app.require_subcommand(1);
   line.app.set_version_flag("--version", std::string("graft ") + GRAFT_VERSION);
   line.app.footer("Exit codes: 0 done, 1 the answer is no, 2 wrong input or use, 3 disk, memory or device failure, 130/143 after a saved stop.");
-  for (auto* add : {add_plan_command, add_train_command, add_export_command, add_verify_command, add_eval_command, add_chat_command, add_tokenize_command,
+  for (auto* add : {add_plan_command, add_train_command, add_launch_command, add_export_command, add_verify_command, add_eval_command, add_chat_command, add_tokenize_command,
                     add_render_command, add_logits_command, add_conform_command, add_inspect_command, add_cache_command, add_report_command}) {
     add(line);
   }
@@ -53,6 +55,7 @@ int main(int argc, char** argv) {
   // Scratch tensors of every layer have the same sizes: kept in the heap, their pages are touched once and not given back each time.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  std::signal(SIGXFSZ, SIG_IGN);   // a file beyond a limit is a failed write with an error, as a full disk is
   try {
     return graft::run(argc, argv);
   } catch (const graft::UserError& error) {
@@ -60,6 +63,9 @@ int main(int argc, char** argv) {
     return static_cast<int>(graft::ExitCode::kWrongInput);
   } catch (const graft::MachineError& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
+    return static_cast<int>(graft::ExitCode::kMachineFailed);
+  } catch (const c10::OutOfMemoryError&) {
+    std::fprintf(stderr, "error: [graft.memory] the GPU has no memory left — lower data.pack_tokens, set run.recompute: layer, or run.device: cpu\n");
     return static_cast<int>(graft::ExitCode::kMachineFailed);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "error: [graft.memory] the machine has no memory left — lower data.pack_tokens or set run.recompute: layer\n");

@@ -88,14 +88,9 @@ AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t
     }
   }
   parameters = at::zeros({offset}, at::kFloat);
-  gradients = at::zeros({offset}, at::kFloat);
+  gradients = at::zeros({offset}, at::kDouble);
   for (size_t i = 0; i < adapters_.size(); ++i) {
     auto& adapter = adapters_[i];
-    auto view = [&](int64_t first, int64_t rows, int64_t columns) {
-      return parameters.narrow(0, first, rows * columns).view({rows, columns}).detach().requires_grad_(true);
-    };
-    adapter.slot.lora_a_RC = view(adapter.offset_a, adapter.rank, adapter.inputs);
-    adapter.slot.lora_b_OR = view(adapter.offset_b, adapter.outputs, adapter.rank);
     adapter.slot.scale = scale_;
     adapter.slot.dropout = options.dropout;
     const double bound = 1 / std::sqrt(static_cast<double>(adapter.inputs));
@@ -104,6 +99,24 @@ AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t
     for (int64_t e = 0; e < adapter.rank * adapter.inputs; ++e) a[e] = static_cast<float>((2 * uniform(key, e) - 1) * bound);
     linears_[i]->adapter = &adapter.slot;
   }
+  make_slots();
+}
+
+void AdapterSet::make_slots() {
+  const auto view = [&](int64_t first, int64_t rows, int64_t columns) {
+    return parameters.narrow(0, first, rows * columns).view({rows, columns}).detach().requires_grad_(true);
+  };
+  for (auto& adapter : adapters_) {
+    adapter.slot.lora_a_RC = view(adapter.offset_a, adapter.rank, adapter.inputs);
+    adapter.slot.lora_b_OR = view(adapter.offset_b, adapter.outputs, adapter.rank);
+  }
+}
+
+void AdapterSet::set_device(c10::Device device) {
+  if (parameters.device() == device) return;
+  parameters = parameters.to(device);
+  gradients = gradients.to(device);
+  make_slots();
 }
 
 AdapterSet::~AdapterSet() { set_enabled(false); }

@@ -1,4 +1,4 @@
-// All LoRA adapters of a model in one flat float32 buffer, with gradients beside it: one optimizer update, one collective, one hash.
+// All LoRA adapters of a model in one flat float32 buffer, with their gradients beside it: one optimizer update, one collective, one hash.
 #pragma once
 #include <deque>
 #include <string>
@@ -29,19 +29,24 @@ class AdapterSet {
   AdapterSet(const AdapterSet&) = delete;
 
   at::Tensor parameters;   // flat float32
-  at::Tensor gradients;    // flat float32, same layout
+  // flat float64, same layout: sums over micro-batches and processes, so exact that their order leaves no trace once they are rounded to float32
+  at::Tensor gradients;
   const std::deque<Adapter>& adapters() const { return adapters_; }
   const std::vector<Adapter*>& adapters_of_layer(int64_t layer) const { return by_layer_.at(layer); }
   int64_t lowest_layer() const { return lowest_layer_; }   // num_layers when there is none
   double scale() const { return scale_; }
   int64_t num_parameters() const { return parameters.numel(); }
 
+  // Moves parameters and gradients; whoever holds the old tensors holds stale ones.
+  void set_device(c10::Device device);
   // Switches all adapters off and on again (base against adapter).
   void set_enabled(bool enabled);
   // Multiplies every adapter's contribution: planted faults in tests, chat's --adapter-scale.
   void set_scale(double factor);
 
  private:
+  void make_slots();   // views of `parameters`
+
   Decoder& decoder_;
   std::deque<Adapter> adapters_;            // stable addresses: linears point into it
   std::vector<std::vector<Adapter*>> by_layer_;

@@ -6,6 +6,10 @@
 
 namespace graft {
 
+void Block::set_device(c10::Device device, at::ScalarType compute) {
+  for (auto* linear : linears()) linear->set_device(device, compute);
+}
+
 LoraDropout dropout_of(const Linear& linear, const Batch& batch) {
   LoraDropout dropout;
   if (!linear.adapter || linear.adapter->dropout == 0 || batch.dropout_seed == 0) return dropout;

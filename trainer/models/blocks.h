@@ -24,6 +24,8 @@ class Block {
   virtual at::Tensor forward(const BlockInput& input, const LayerContext& context) const = 0;
   // Every linear that an adapter may sit on, in a fixed order.
   virtual std::vector<Linear*> linears() = 0;
+  // Moves what the block holds; this moves the linears, a block with tensors of its own moves them too.
+  virtual void set_device(c10::Device device, at::ScalarType compute);
 };
 
 // The dropout of a linear's adapter in this batch.

@@ -150,7 +150,31 @@ void Decoder::ensure_positions(int64_t num_positions) const {
   if (num_positions <= have) return;
   const int64_t grown = std::min(spec_.max_positions, std::max<int64_t>({num_positions, have * 2, 512}));
   ropes_.clear();
-  for (const auto& rope : spec_.ropes) ropes_.push_back(make_rope_table(rope, grown));
+  for (const auto& rope : spec_.ropes) {
+    auto table = make_rope_table(rope, grown);
+    move_to(table.cosine_PE, device_);
+    move_to(table.sine_PE, device_);
+    move_to(table.query_scale_P, device_);
+    ropes_.push_back(std::move(table));
+  }
+}
+
+void Decoder::set_device(c10::Device device) {
+  if (device == device_) return;
+  const auto compute = scalar_type(compute_);
+  auto& head = spec_.tied_head ? embedding_ : head_;   // rows to embed are decoded on the CPU
+  if (device.is_cpu()) head.drop_device_copy();
+  else head.to_device(device, compute);
+  final_norm_->set_device(device);   // the embedding's norm stays where the embedding is decoded
+  for (auto& layer : layers_) {
+    for (auto* norm : {&layer.mixer_norm, &layer.mixer_post_norm, &layer.channel_norm, &layer.channel_post_norm}) {
+      if (*norm) (*norm)->set_device(device);
+    }
+    layer.mixer->set_device(device, compute);
+    layer.channel->set_device(device, compute);
+  }
+  ropes_.clear();
+  device_ = device;
 }
 
 at::Tensor Decoder::embed(const Batch& batch) const {
@@ -175,7 +199,8 @@ at::Tensor Decoder::embed(const Batch& batch) const {
       rows::from_float(row.data(), width, target + n * width);
     }
   });
-  return embedding_norm_ ? embedding_norm_->apply(x_NC) : x_NC;
+  // The embedding is decoded on the CPU, and so is its norm.
+  return (embedding_norm_ ? embedding_norm_->apply(x_NC) : x_NC).to(device_);
 }
 
 at::Tensor Decoder::run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state) const {

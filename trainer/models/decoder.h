@@ -34,12 +34,17 @@ class Decoder {
   at::Tensor final_norm(const at::Tensor& x_NC) const;
 
   LinearHead head() const { return {spec_.tied_head ? embedding_ : head_, spec_.logit_softcap}; }
+  FrozenWeight& mutable_head() { return spec_.tied_head ? embedding_ : head_; }
   const DecoderSpec& spec() const { return spec_; }
   const WeightMap& weight_map() const { return map_; }
   NameColumn column() const { return column_; }
   const TensorSource& source() const { return *source_; }
   ComputeType compute() const { return compute_; }
   void set_compute(ComputeType compute) { compute_ = compute; }
+  // Where forward runs. A GPU gets copies of the weights that layers and head multiply with, and norms and rotary tables; set_device(cpu) drops
+  // them. The mapped file stays the CPU's form. Decoding with a state needs the CPU.
+  void set_device(c10::Device device);
+  c10::Device device() const { return device_; }
   int64_t num_layers() const { return static_cast<int64_t>(layers_.size()); }
 
   // Every linear that an adapter may sit on, in order; not the head or the embedding. Layer index of each for the step.
@@ -63,6 +68,7 @@ class Decoder {
   std::shared_ptr<const TensorSource> source_;
   std::vector<BoundWeight> bound_;
   ComputeType compute_;
+  c10::Device device_ = c10::kCPU;
   FrozenWeight embedding_, position_embedding_, head_;
   std::optional<Norm> embedding_norm_, final_norm_;
   std::vector<DecoderLayer> layers_;

@@ -16,6 +16,11 @@ struct AdapterSlot {
   double dropout = 0;
 };
 
+// Float32 vectors (norms, biases) move; undefined ones stay so.
+inline void move_to(at::Tensor& tensor, c10::Device device) {
+  if (tensor.defined()) tensor = tensor.to(device);
+}
+
 struct Linear {
   std::string ours;          // "layers.0.attention.query"
   std::string module_name;   // as PEFT names it: "model.layers.0.self_attn.q_proj"
@@ -23,6 +28,13 @@ struct Linear {
   FrozenWeight weight;
   at::Tensor bias_O;         // float32 or undefined
   const AdapterSlot* adapter = nullptr;
+
+  // A GPU gets a copy of the weight (in the stored type or `compute`); back on the CPU that copy goes.
+  void set_device(c10::Device device, at::ScalarType compute) {
+    if (device.is_cpu()) weight.drop_device_copy();
+    else weight.to_device(device, compute);
+    move_to(bias_O, device);
+  }
 
   LinearPart part() const {
     LinearPart part;

@@ -14,6 +14,7 @@ struct Norm {
   at::Tensor weight_C, bias_C;   // float32; no bias in an RMS norm
 
   at::Tensor apply(const at::Tensor& x_NC) const;
+  void set_device(c10::Device device);
 };
 
 // What a block reads: prologue(x). An RMS norm rides in the first linear layers, so that its result is never stored.

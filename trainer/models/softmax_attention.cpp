@@ -101,4 +101,9 @@ at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext
   return lora_linear(mixed, {}, {output.part()}, dropout_of(output, batch));
 }
 
+void SoftmaxAttention::set_device(c10::Device device, at::ScalarType compute) {
+  Block::set_device(device, compute);
+  for (auto* vector : {&query_norm, &key_norm, &slopes_H_}) move_to(*vector, device);
+}
+
 }  // namespace graft

@@ -10,6 +10,7 @@ class SoftmaxAttention final : public Block {
   explicit SoftmaxAttention(const AttentionSpec& spec);
   at::Tensor forward(const BlockInput& input, const LayerContext& context) const override;
   std::vector<Linear*> linears() override;
+  void set_device(c10::Device device, at::ScalarType compute) override;
 
   std::vector<Linear> inputs;           // query, key, value; or one whose rows are all three
   Linear output;

@@ -13,7 +13,7 @@ namespace graft {
 
 class AdamW {
  public:
-  AdamW(const OptimizerOptions& options, int64_t num_parameters);
+  AdamW(const OptimizerOptions& options, int64_t num_parameters, c10::Device device = c10::kCPU);   // where parameters and gradients are
   // Updates the parameters from the gradients; returns the gradient norm before clipping (double sum). NaN or infinity: nothing is updated.
   double step(at::Tensor& parameters, const at::Tensor& gradients, double learning_rate);
 
@@ -21,6 +21,12 @@ class AdamW {
   at::Tensor first_moment, second_moment;   // flat float32
 
  private:
+  struct Factors {   // of one step
+    float clip, step_size, correction, keep;
+  };
+  void update_on_cpu(at::Tensor& parameters, const at::Tensor& gradients, const Factors& factors);
+  void update(at::Tensor& parameters, const at::Tensor& gradients, const Factors& factors);   // the same in ATen operations
+
   OptimizerOptions options_;
 };
 

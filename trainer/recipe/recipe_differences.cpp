@@ -62,7 +62,7 @@ std::vector<std::string> recipe_differences(const Json& old, const Json& now) {
 std::vector<std::string> resume_conflicts(const Json& old, const Json& now) {
   std::vector<std::string> lines;
   for (const Difference& difference : differences_of(old, now)) {
-    bool allowed = difference.key == "run.out" || difference.key == "run.cache";
+    bool allowed = difference.key == "run.out" || difference.key == "run.cache" || difference.key == "run.shard_base";
     for (const char* prefix : {"run.keep", "export", "report"}) {
       allowed = allowed || difference.key == prefix || difference.key.starts_with(std::string(prefix) + ".");
     }

@@ -10,6 +10,8 @@
 #include "trainer/optimizers/schedule.h"
 #include "trainer/report/machine_info.h"
 #include "trainer/report/progress.h"
+#include "trainer/runs/plan_processes.h"
+#include "trainer/runs/device_memory.h"
 
 namespace graft {
 
@@ -69,6 +71,7 @@ double probe_seconds_per_token(PreparedRun& run, int64_t& probe_tokens) {
   const auto batch = run.batch_of(run.dataset.train, packs[packs.size() / 2]);
   MicroBatchOptions options;
   options.recompute = run.recompute;
+  run.set_device(run.device.device());
   double best = 1e30;
   for (int round = 0; round < 2; ++round) {   // the first one warms caches and the heap
     const auto start = std::chrono::steady_clock::now();
@@ -76,6 +79,7 @@ double probe_seconds_per_token(PreparedRun& run, int64_t& probe_tokens) {
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   run.adapters->gradients.zero_();
+  run.set_device(c10::kCPU);
   probe_tokens = batch.num_tokens();
   return best / static_cast<double>(batch.num_tokens());
 }
@@ -106,7 +110,7 @@ int64_t disk_needed(const PreparedRun& run) {
 
 }  // namespace
 
-Plan make_plan(PreparedRun& run, bool probe) {
+Plan make_plan(PreparedRun& run, bool probe, int processes) {
   Plan plan;
   auto& json = plan.json;
   const auto& spec = run.decoder->spec();
@@ -131,13 +135,28 @@ Plan make_plan(PreparedRun& run, bool probe) {
   json["memory"] = {{"base", memory.base}, {"adapters", memory.adapters}, {"activations", memory.activations}, {"scratch", memory.scratch},
                     {"program", memory.program}, {"available", available}};
   json["disk_bytes"] = needed;
-  if (probe) {
+  json["device"] = run.device.name();
+  bool fits = true;   // or the probe would fail
+  if (run.device.gpu) {
+    const auto there = estimate_device_memory(run, run.recompute);
+    const auto free_there = available_bytes(*run.device.gpu);
+    json["device_memory_bytes"] = there.total();
+    json["device_memory"] = {{"base", there.base}, {"adapters", there.adapters}, {"activations", there.activations}, {"scratch", there.scratch},
+                             {"program", there.program}, {"available", free_there}};
+    fits = there.total() <= free_there;
+    if (!fits) {
+      plan.errors.push_back(fmt::format("needs {:.2f} GiB of memory on the GPU, {:.2f} are free — lower data.pack_tokens, set run.recompute: layer, or run.device: cpu",
+                                        there.total() / kGiB, free_there / kGiB));
+    }
+  }
+  if (probe && fits) {
     int64_t probe_tokens = 0;
     const double per_token = probe_seconds_per_token(run, probe_tokens);
     json["seconds"] = per_token * tokens_per_step * static_cast<double>(run.total_steps);
     json["tokens_per_s"] = 1 / per_token;
   }
   json["skipped_tensors"] = skipped_tensors(run.decoder->weight_map(), run.decoder->source());
+  if (processes > 1) json["parallel"] = plan_processes(run, processes);
   json["notes"] = run.notes;
   if (const auto count = json["skipped_tensors"].size(); count > 0) {
     json["notes"].push_back(fmt::format("skipped: {} tensors of the base that are not part of its text model, {} to {}: not trained, not in exports", count,
@@ -191,6 +210,12 @@ void append_example(std::string& text, const ordered_json& example, bool colour)
   text += "\n";
 }
 
+std::string memory_text(const ordered_json& total, const ordered_json& memory) {
+  const auto gib = [](const ordered_json& bytes) { return static_cast<double>(bytes.get<int64_t>()) / kGiB; };
+  return fmt::format("{:.2f} GiB of {:.1f}: base {:.2f}, adapter {:.2f}, activations {:.2f}, scratch {:.2f}, program {:.2f}", gib(total), gib(memory["available"]),
+                     gib(memory["base"]), gib(memory["adapters"]), gib(memory["activations"]), gib(memory["scratch"]), gib(memory["program"]));
+}
+
 }  // namespace
 
 std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
@@ -238,16 +263,14 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
                             steps["warmup"].get<int64_t>(), run.recipe.optimizer.batch_rows, steps["tokens_per_step"].get<double>()));
   line("learning rate", fmt::format("{:.2e}, {}", steps["learning_rate"].get<double>(), run.recipe.schedule.shape));
   line("threads", fmt::format("{}", run.threads));
-  const auto& memory = json["memory"];
-  line("memory", fmt::format("{:.2f} GiB of {:.1f}: base {:.2f}, adapter {:.2f}, activations {:.2f}, scratch {:.2f}, program {:.2f}",
-                             json["memory_bytes"].get<int64_t>() / kGiB, memory["available"].get<int64_t>() / kGiB, memory["base"].get<int64_t>() / kGiB,
-                             memory["adapters"].get<int64_t>() / kGiB, memory["activations"].get<int64_t>() / kGiB, memory["scratch"].get<int64_t>() / kGiB,
-                             memory["program"].get<int64_t>() / kGiB));
+  if (json.contains("device_memory")) line("GPU memory", memory_text(json["device_memory_bytes"], json["device_memory"]));
+  line("memory", memory_text(json["memory_bytes"], json["memory"]));
   line("disk", fmt::format("{:.2f} GiB", json["disk_bytes"].get<int64_t>() / kGiB));
   if (json.contains("seconds")) {
     line("time", fmt::format("about {} of training ({:.0f} tokens/s, measured on one micro-batch)", format_duration(json["seconds"].get<double>()),
                              json["tokens_per_s"].get<double>()));
   }
+  if (json.contains("parallel")) text += plan_processes_text(json["parallel"]);
   for (const auto& wanted : run.recipe.exports) {
     line("export", wanted.format + (wanted.verify ? fmt::format(", certificate with mean KL at most {:g}", wanted.max_mean_kl) : ", no certificate (verify: none)"));
   }

@@ -5,14 +5,17 @@
 #include <ctime>
 
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "checkpoints/hash.h"
 #include "checkpoints/tensor_source.h"
 #include "data/rows/packing.h"
 #include "kernels/common/error.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/adapters/adapter_files.h"
 #include "trainer/recipe/learning_rate.h"
 #include "trainer/report/machine_info.h"
+#include "trainer/runs/device_memory.h"
 #include "trainer/runs/recipe_inputs.h"
 
 namespace graft {
@@ -28,13 +31,17 @@ std::string date_text(int64_t time) {
   return text;
 }
 
-void check_device(PreparedRun& run) {
-  const auto& device = run.recipe.run.device;
-  if (device.starts_with("cuda")) {
-    fail("run", "expected run.device: cpu or auto, got {}: this program trains on the CPU; of its CUDA part only the operator kernels are built so far — set run.device: cpu",
-         device);
+// Several processes of a machine take a GPU each.
+void take_device(PreparedRun& run) {
+  const auto& launch = run.group->launch();
+  const auto& wanted = run.recipe.run.device;
+  if (launch.local_size > 1 && wanted.starts_with("cuda:")) {
+    fail("run", "expected run.device: auto or cpu for {} processes on a machine, got {}, which is one GPU — auto gives each process its own", launch.local_size, wanted);
   }
-  if (device == "auto") run.notes.push_back("device cpu: this program trains on the CPU");
+  const bool own_gpu = launch.local_size > 1 && wanted == "auto" && !list_cuda_devices().devices.empty();
+  run.device = prepare_device(own_gpu ? fmt::format("cuda:{}", launch.local_rank) : wanted);
+  if (run.recipe.run.shard_base && run.group->alone()) run.notes.push_back("shard_base: takes effect with several processes (docs/scale.md)");
+  if (!run.device.note.empty()) run.notes.push_back(run.device.note);
 }
 
 void choose_recompute(PreparedRun& run) {
@@ -42,13 +49,36 @@ void choose_recompute(PreparedRun& run) {
     run.recompute = run.recipe.run.recompute == "layer" ? Recompute::kLayer : Recompute::kNone;
     return;
   }
-  const auto kept = estimate_memory(run, Recompute::kNone).total(), available = machine_info().memory_bytes;
+  const bool on_gpu = run.device.gpu.has_value();
+  const auto kept = on_gpu ? estimate_device_memory(run, Recompute::kNone).total() : estimate_memory(run, Recompute::kNone).total();
+  const auto available = on_gpu ? available_bytes(*run.device.gpu) : machine_info().memory_bytes;
   run.recompute = kept > available / 2 ? Recompute::kLayer : Recompute::kNone;
   run.notes.push_back(fmt::format("recompute {}: keeping all activations needs {:.2f} GiB of {:.1f} GiB", run.recompute == Recompute::kLayer ? "layer" : "none",
                                   kept / 1073741824.0, available / 1073741824.0));
 }
 
 }  // namespace
+
+void PreparedRun::set_device(c10::Device where) {
+  if (where.is_cuda()) c10::impl::VirtualGuardImpl(where.type()).setDevice(where);   // or another GPU might get a context too
+  decoder->set_device(where);
+  adapters->set_device(where);
+}
+
+void PreparedRun::start_on_device() {
+  const auto where = device.device();
+  if (where.is_cuda()) c10::impl::VirtualGuardImpl(where.type()).setDevice(where);
+  group->use_device(where);
+  if (recipe.run.shard_base && !group->alone()) sharded = std::make_unique<ShardedBase>(*decoder, *group, where);
+  set_device(where);
+}
+
+void PreparedRun::return_to_cpu() {
+  if (sharded) sharded->restore();
+  sharded.reset();
+  set_device(c10::kCPU);
+  group->use_device(c10::kCPU);
+}
 
 std::vector<int64_t> PreparedRun::sequences_of_step(int64_t step) const {
   return rows_of_step(dataset.train.num_sequences(), recipe.optimizer.batch_rows, static_cast<uint64_t>(recipe.run.seed), step);
@@ -77,13 +107,13 @@ Batch PreparedRun::batch_of(const DatasetSplit& split, const std::vector<int64_t
   return batch;
 }
 
-PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std::string&)>& log,
-                        const std::function<void(const std::string&, int64_t, int64_t)>& progress) {
+PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   PreparedRun run;
+  run.group = options.group;
   run.recipe = recipe;
-  run.threads = recipe.run.threads > 0 ? recipe.run.threads : machine_info().cores;
+  run.threads = recipe.run.threads > 0 ? recipe.run.threads : options.threads > 0 ? options.threads : machine_info().cores;
   at::set_num_threads(static_cast<int>(run.threads));
-  check_device(run);
+  take_device(run);
   run.files = find_model(recipe.model.base);
   if (run.files.run) fail("recipe", "expected model.base to be a model, got the run folder {} — name its base, and the run's adapter under adapter.from", recipe.model.base);
   if (fs::is_directory(run.files.base)) {
@@ -106,9 +136,11 @@ PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std
   request.over_long = over_long_of(recipe.data.over_long);
   request.cache = recipe.run.cache ? fs::path(*recipe.run.cache) : fs::path(recipe.run.out).parent_path() / "cache";
   request.threads = static_cast<int>(run.threads);
-  request.log = log;
-  request.progress = progress;
+  request.log = options.log;
+  request.progress = options.progress;
+  if (run.group->launch().local_rank > 0) run.group->barrier("tokenising the data");
   run.dataset = open_dataset(request);
+  if (run.group->launch().local_rank == 0) run.group->barrier("tokenising the data");
   if (run.dataset.train.num_sequences() == 0) fail("data", "expected at least one row to train on, got none — see the findings of `graft plan`");
 
   run.steps_per_epoch = steps_per_epoch(run.dataset.train.num_sequences(), recipe.optimizer.batch_rows);
@@ -152,19 +184,14 @@ Manifest manifest_of(const PreparedRun& run) {
   manifest.threads = run.threads;
   manifest.seed = run.recipe.run.seed;
   manifest.compute = run.recipe.model.compute;
-  manifest.device = "cpu";
+  manifest.device = run.device.name();
   manifest.started = utc_now();
   manifest.machine = machine_info();
+  if (run.device.gpu) manifest.machine.gpu = run.device.gpu->name;
   return manifest;
 }
 
-MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
-  const auto& spec = run.decoder->spec();
-  const auto& attention = spec.layers[0].attention();
-  const int64_t element = run.recipe.model.compute == "float32" ? 4 : 2;
-  const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
-  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp().width, rank = run.recipe.adapter.rank;
-  // The largest micro-batch of the first epoch.
+int64_t largest_micro_batch(const PreparedRun& run) {
   int64_t tokens = 0;
   for (int64_t step = 0; step < std::min(run.steps_per_epoch, run.total_steps); ++step) {
     for (const auto& sequences : run.micro_batches(run.sequences_of_step(step))) {
@@ -173,19 +200,33 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
       tokens = std::max(tokens, sum);
     }
   }
+  return tokens;
+}
+
+MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
+  const auto& spec = run.decoder->spec();
+  const auto& attention = spec.layers[0].attention();
+  const int64_t element = run.recipe.model.compute == "float32" ? 4 : 2;
+  const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
+  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp().width, rank = run.recipe.adapter.rank;
+  const int64_t tokens = largest_micro_batch(run);
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
-  estimate.adapters = run.adapters->num_parameters() * 16;   // value, gradient, two moments
+  estimate.adapters = run.adapters->num_parameters() * 24;   // value, gradient (float64, and float32 for the update), two moments
   const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + 2 * width) + 4 * attention.num_heads + 4 * 7 * rank + 8;
   const int64_t layers = static_cast<int64_t>(spec.layers.size());
   // An eighth more: what the heap rounds up and cannot reuse (measured at 500 and 2,000 tokens).
   estimate.activations = 9 * tokens / 8 * (recompute == Recompute::kNone ? layers * per_token_layer : layers * element * hidden + per_token_layer);
   // Scratch of one operator at a time: backward of gate and up (dy and p and dp), of attention (heads, gradients), or a block of logits;
   // beside it the gradients that leave gate and up.
-  const int64_t extended = hidden + 2 * rank, logits = MicroBatchOptions().loss_buffer_bytes;
+  const int64_t extended = hidden + 2 * rank, logits = default_loss_buffer_bytes(true);
   const int64_t operators = tokens * 4 * std::max(2 * width + 2 * extended, 6 * query + 4 * key);
   estimate.scratch = std::max(operators, logits) + tokens * element * (2 * width + 2 * hidden);
   estimate.program = int64_t{150} << 20;
+  if (run.device.gpu) {   // the steps' activations are there; its libraries are here
+    estimate.activations = 0;
+    estimate.program += int64_t{1} << 30;
+  }
   return estimate;
 }
 

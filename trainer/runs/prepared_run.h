@@ -9,37 +9,57 @@
 #include "data/templates/conversation.h"
 #include "trainer/adapters/adapter_set.h"
 #include "trainer/models/model_files.h"
+#include "trainer/parallel/process_group.h"
+#include "trainer/parallel/sharded_base.h"
 #include "trainer/recipe/recipe.h"
 #include "trainer/report/manifest.h"
+#include "trainer/runs/device_choice.h"
 #include "trainer/steps/micro_batch.h"
 
 namespace graft {
 
 struct PreparedRun {
+  std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();   // who trains together
   Recipe recipe;
   ModelFiles files;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<AdapterSet> adapters;
+  std::unique_ptr<ShardedBase> sharded;   // run.shard_base, while training
   TemplateContext context;
   Dataset dataset;
   int64_t steps_per_epoch = 0, total_steps = 0;
   double learning_rate = 0;
   int64_t threads = 1;
+  DeviceChoice device;                    // where the steps run; everything is loaded on the CPU
   Recompute recompute = Recompute::kNone;
   std::vector<std::string> notes;         // decisions made for `auto`, and Python files that are not executed: lines of the plan
 
+  // Moves decoder and adapters. Evaluation by decoding, exports and certificates need the CPU.
+  void set_device(c10::Device where);
   // Rows of a step and their micro-batches, a pure function of (seed, step).
   std::vector<int64_t> sequences_of_step(int64_t step) const;
+  // Brings model and adapters to the device that trains, sharded where the recipe says so; and back to the CPU, whole.
+  void start_on_device();
+  void return_to_cpu();
   std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& sequences) const;
   Batch batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed = 0) const;
 };
 
-// Loads model, adapter set, tokenizer, template and data. `log` gets one line per stage.
-PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std::string&)>& log,
-                        const std::function<void(const std::string&, int64_t, int64_t)>& progress = {});
+struct PrepareOptions {
+  int64_t threads = 0;   // where the recipe says auto; 0: the cores of this process
+  std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();
+  std::function<void(const std::string&)> log;   // one line per stage
+  std::function<void(const std::string& stage, int64_t done, int64_t total)> progress;
+};
+
+// Loads model, adapter set, tokenizer, template and data. Of the processes on a machine the first one fills the token store, then the others read it.
+PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options);
 
 // SHA-256 of everything that decides the run's bytes.
 Manifest manifest_of(const PreparedRun& run);
+
+// Tokens of the largest micro-batch of the first epoch.
+int64_t largest_micro_batch(const PreparedRun& run);
 
 // Bytes of memory that training is expected to need at its peak, and of what: lines for the plan.
 struct MemoryEstimate {

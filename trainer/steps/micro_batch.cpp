@@ -15,7 +15,7 @@ struct SupervisedRows {
   std::vector<float> weights_M;
 };
 
-SupervisedRows supervised_rows(const Batch& batch) {
+SupervisedRows supervised_rows(const Batch& batch, c10::Device device) {
   SupervisedRows rows;
   std::vector<int64_t> index;
   for (int64_t n = 0; n < batch.num_tokens(); ++n) {
@@ -26,6 +26,7 @@ SupervisedRows supervised_rows(const Batch& batch) {
   }
   rows.index_M = at::empty({static_cast<int64_t>(index.size())}, at::kLong);
   std::copy(index.begin(), index.end(), rows.index_M.data_ptr<int64_t>());
+  rows.index_M = rows.index_M.to(device);
   return rows;
 }
 
@@ -50,8 +51,8 @@ void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& b
   auto gradients = torch::autograd::grad({record.output_NC}, inputs, {gradient_NC}, /*retain_graph=*/false, /*create_graph=*/false);
   size_t slot = below ? 1 : 0;
   for (const auto* adapter : adapters.adapters_of_layer(layer)) {
-    adapters.gradients.narrow(0, adapter->offset_a, adapter->rank * adapter->inputs).add_(gradients[slot].view(-1));
-    adapters.gradients.narrow(0, adapter->offset_b, adapter->rank * adapter->outputs).add_(gradients[slot + 1].view(-1));
+    adapters.gradients.narrow(0, adapter->offset_a, adapter->rank * adapter->inputs).add_(gradients[slot].reshape(-1));
+    adapters.gradients.narrow(0, adapter->offset_b, adapter->rank * adapter->outputs).add_(gradients[slot + 1].reshape(-1));
     slot += 2;
   }
   gradient_NC = below ? gradients[0] : at::Tensor();
@@ -67,6 +68,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   std::vector<LayerRecord> records(num_layers);
   auto x_NC = decoder.embed(batch);
   for (int64_t layer = 0; layer < num_layers; ++layer) {
+    if (options.weights) options.weights->use_layer(layer);
     if (layer < lowest) {
       x_NC = decoder.run_layer(layer, x_NC, batch);
       continue;
@@ -78,7 +80,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
     if (options.recompute == Recompute::kNone) record.output_NC = output_NC;
     x_NC = output_NC.detach();
   }
-  const auto rows = supervised_rows(batch);
+  const auto rows = supervised_rows(batch, x_NC.device());
   MicroBatchResult result;
   result.num_supervised = static_cast<int64_t>(rows.labels_M.size());
   if (result.num_supervised == 0) return result;
@@ -93,8 +95,9 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   CrossEntropyOptions loss_options;
   loss_options.want_gradient = backward;
   loss_options.gradient_scale = options.gradient_scale;
-  loss_options.buffer_bytes = options.loss_buffer_bytes;
-  auto loss = linear_cross_entropy(hidden_MC.detach(), decoder.head(), rows.labels_M, rows.weights_M, loss_options);
+  loss_options.buffer_bytes = options.loss_buffer_bytes.value_or(default_loss_buffer_bytes(hidden_MC.is_cpu()));
+  auto loss = options.weights ? linear_cross_entropy(hidden_MC.detach(), options.weights->head(), rows.labels_M, rows.weights_M, loss_options)
+                              : linear_cross_entropy(hidden_MC.detach(), decoder.head(), rows.labels_M, rows.weights_M, loss_options);
   result.weighted_loss = loss.weighted_loss;
   for (const auto correct : loss.correct_M) result.num_correct += correct;
   result.losses_M = std::move(loss.losses_M);
@@ -104,6 +107,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   auto gradient_NC = at::zeros_like(x_NC);
   gradient_NC.index_copy_(0, rows.index_M, gradient_MC);
   for (int64_t layer = num_layers - 1; layer >= lowest; --layer) {
+    if (options.weights) options.weights->use_layer(layer);
     backward_layer(decoder, *adapters, batch, layer, std::move(records[layer]), gradient_NC);
   }
   return result;

@@ -1,8 +1,11 @@
 // Forward and backward of one micro-batch with the step's own layer loop: forward keeps each layer's input (or its graph), backward walks the
-// layers in reverse and never below the lowest adapter. Adapter gradients are added to the set's flat buffer in float32.
+// layers in reverse and never below the lowest adapter. Adapter gradients are added to the set's flat buffer in float64.
 #pragma once
+#include <optional>
+
 #include "trainer/adapters/adapter_set.h"
 #include "trainer/models/decoder.h"
+#include "trainer/models/weight_gate.h"
 
 namespace graft {
 
@@ -12,8 +15,9 @@ struct MicroBatchOptions {
   bool want_gradient = true;
   double gradient_scale = 1;              // 1 / the step's count of supervised tokens
   Recompute recompute = Recompute::kNone;
+  WeightGate* weights = nullptr;          // of a base that does not lie whole in this process
   bool share_prefix = true;               // computes the rows' common beginning once (trainer/models/batch.h)
-  int64_t loss_buffer_bytes = int64_t{64} << 20;
+  std::optional<int64_t> loss_buffer_bytes;   // unset: default_loss_buffer_bytes
 };
 
 struct MicroBatchResult {

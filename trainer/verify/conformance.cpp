@@ -109,9 +109,10 @@ std::vector<ConformanceRow> run_conformance(const fs::path& model, const fs::pat
   rows.push_back({"loss", std::abs(loss - expected_loss) / std::abs(expected_loss), kLossTolerance});
   if (!adapters) return rows;
 
+  const auto all_gradients = adapters->gradients.to(at::kFloat);
+  const float* gradients = all_gradients.const_data_ptr<float>();
   size_t found = 0;
   for (const auto& adapter : adapters->adapters()) {
-    const float* gradients = adapters->gradients.const_data_ptr<float>();
     const auto check = [&](const char* half, const float* ours, int64_t size) {
       const auto name = "grad.base_model.model." + adapter.module_name + ".lora_" + half + ".weight";
       const auto values = golden.floats(name);

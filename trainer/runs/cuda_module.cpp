@@ -1,0 +1,34 @@
+#include "trainer/runs/cuda_module.h"
+
+#include <cstdlib>
+
+#include <dlfcn.h>
+
+#include <ATen/Context.h>
+
+namespace graft {
+
+namespace fs = std::filesystem;
+
+fs::path cuda_module_path() { return fs::read_symlink("/proc/self/exe").parent_path() / "libgraft_cuda.so"; }
+
+std::string cuda_module_missing(const fs::path& path) {
+  if (fs::exists(path)) return {};
+  return "libgraft_cuda.so is not beside the program (a build with -DGRAFT_WITH_CUDA=ON makes it)";
+}
+
+std::string load_cuda_module(const fs::path& path) {
+  auto problem = cuda_module_missing(path);
+  if (!problem.empty()) return problem;
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  if (!dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) return std::string("libgraft_cuda.so does not load: ") + dlerror();
+  auto& context = at::globalContext();
+  context.setDeterministicAlgorithms(true, /*warn_only=*/false);
+  context.setDeterministicFillUninitializedMemory(false);   // we never read what we did not write
+  context.setAllowTF32CuBLAS(false);
+  context.setAllowTF32CuDNN(false);
+  context.setAllowBF16ReductionCuBLAS(false);
+  return {};
+}
+
+}  // namespace graft

@@ -1,0 +1,42 @@
+#include "trainer/runs/device_memory.h"
+
+#include <algorithm>
+
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+
+namespace graft {
+
+DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute recompute) {
+  const auto& spec = run.decoder->spec();
+  const auto& attention = spec.layers[0].attention();
+  const auto compute = scalar_type(run.decoder->compute());
+  const int64_t element = static_cast<int64_t>(c10::elementSize(compute)), layers = static_cast<int64_t>(spec.layers.size());
+  const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
+  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp().width, rank = run.recipe.adapter.rank;
+  const int64_t tokens = largest_micro_batch(run), document = std::min(tokens, run.dataset.train.statistics.longest);
+  DeviceMemoryEstimate estimate;
+  int64_t largest_weight = 0;
+  for (const auto& weight : run.decoder->weights()) {
+    if (weight.rule->ours == "embedding.weight" && !spec.tied_head) continue;   // its rows are decoded on the CPU
+    const auto elements = weight.tensor->num_elements();
+    estimate.base += FrozenWeight::device_bytes(weight.tensor->type, elements, compute);
+    largest_weight = std::max(largest_weight, elements * element);
+  }
+  estimate.adapters = run.adapters->num_parameters() * 4 * 4;   // value, gradient, two moments
+  // Kept for backward: the inputs of the two norms and of every product in the compute type; prologues, rotated heads and softmax in float32.
+  const int64_t per_token_layer = element * (4 * hidden + 2 * query + 2 * key + 3 * width + 7 * rank) + 4 * (2 * hidden + 5 * query + 4 * key + 3 * width);
+  const int64_t scores = 4 * attention.num_heads * tokens * document;   // of all documents: fewer when they are short
+  const int64_t layer = tokens * per_token_layer + scores;
+  estimate.activations = recompute == Recompute::kNone ? layers * layer : layers * tokens * element * hidden + layer;
+  // Beside them one at a time: gradients of a layer's widest tensors and of its scores; a block of logits in float32 and in the compute type; the
+  // update's temporaries; a weight in the compute type, where it is stored in another.
+  const int64_t gradients = tokens * 4 * (4 * width + 2 * hidden + query) + 3 * 4 * attention.num_heads * document * document;
+  const int64_t logits = default_loss_buffer_bytes(false) * 3 / 2, update = run.adapters->num_parameters() * 4 * 3;
+  estimate.scratch = std::max({gradients, logits, update}) + largest_weight;
+  estimate.program = int64_t{1} << 30;   // context, kernels, cuBLAS workspaces
+  return estimate;
+}
+
+int64_t available_bytes(const CudaDevice& gpu) { return gpu.free_bytes < 0 ? gpu.total_bytes : gpu.free_bytes; }
+
+}  // namespace graft
