@@ -32,6 +32,7 @@ Family llama_family();
 Family mistral_family();
 Family qwen2_family();
 Family qwen3_family();
+Family glm_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
