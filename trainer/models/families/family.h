@@ -33,6 +33,7 @@ Family mistral_family();
 Family qwen2_family();
 Family qwen3_family();
 Family glm_family();
+Family glm4_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
