@@ -34,6 +34,7 @@ Family qwen2_family();
 Family qwen3_family();
 Family glm_family();
 Family glm4_family();
+Family chatglm_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
