@@ -35,6 +35,7 @@ Family qwen3_family();
 Family glm_family();
 Family glm4_family();
 Family chatglm_family();
+Family hunyuan_v1_dense_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
