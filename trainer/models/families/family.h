@@ -36,6 +36,7 @@ Family glm_family();
 Family glm4_family();
 Family chatglm_family();
 Family hunyuan_v1_dense_family();
+Family ernie4_5_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
