@@ -37,6 +37,7 @@ Family glm4_family();
 Family chatglm_family();
 Family hunyuan_v1_dense_family();
 Family ernie4_5_family();
+Family pangu_embedded_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
