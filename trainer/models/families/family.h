@@ -39,6 +39,7 @@ Family hunyuan_v1_dense_family();
 Family ernie4_5_family();
 Family pangu_embedded_family();
 Family olmo2_family();
+Family bloom_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
