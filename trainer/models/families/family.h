@@ -40,6 +40,7 @@ Family ernie4_5_family();
 Family pangu_embedded_family();
 Family olmo2_family();
 Family bloom_family();
+Family gpt2_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
