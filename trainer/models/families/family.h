@@ -30,6 +30,7 @@ struct Family {
 // The explicit table, in issue order. Each is a file of its own.
 Family llama_family();
 Family mistral_family();
+Family ministral3_family();
 Family qwen2_family();
 Family qwen3_family();
 Family glm_family();
