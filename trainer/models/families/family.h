@@ -33,6 +33,7 @@ Family mistral_family();
 Family ministral3_family();
 Family qwen2_family();
 Family qwen3_family();
+Family smollm3_family();
 Family glm_family();
 Family glm4_family();
 Family chatglm_family();
