@@ -46,8 +46,9 @@ std::string why(const Library& driver, int error) {
 int64_t free_bytes_of(const Library& management, const char* pci_bus_id) {
   void* device = nullptr;
   NvmlMemory memory = {};
-  if (!management.succeeds("nvmlDeviceGetHandleByPciBusId_v2", pci_bus_id, &device) || !management.succeeds("nvmlDeviceGetMemoryInfo", device, &memory)) return -1;
-  return static_cast<int64_t>(memory.free);
+  const bool known = management.succeeds("nvmlDeviceGetHandleByPciBusId_v2", pci_bus_id, &device) &&
+                     management.succeeds("nvmlDeviceGetMemoryInfo", device, &memory);
+  return known ? static_cast<int64_t>(memory.free) : -1;
 }
 
 std::optional<CudaDevice> describe(const Library& driver, const Library* management, int ordinal) {

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -54,7 +55,7 @@ class Runs(unittest.TestCase):
         """A recipe in JSON, which is YAML. changes: "section__key" = value."""
         source = {"format": "labelled", "text": "text", "label": "label", "prompt": "{text}"}
         recipe = {
-            "model": {"base": str(self.model), "compute": "float32"}, "adapter": {"rank": 4, "alpha": 8},
+            "accept_licence": "unknown", "model": {"base": str(self.model), "compute": "float32"}, "adapter": {"rank": 4, "alpha": 8},
             "data": {"train": [{"path": str(self.folder / "train.jsonl"), **source}], "test": [{"path": str(self.folder / "test.jsonl"), **source}],
                      "validation_fraction": 0.1, "max_tokens": 256, "pack_tokens": 256},
             "optimizer": {"learning_rate": 3e-3, "batch_rows": 12}, "schedule": {"steps": 8},
@@ -137,6 +138,11 @@ class Sharded(Runs):
         changes = {"model__base": str(BASE), "schedule__steps": 2, "data__test": [], "data__validation_fraction": 0, "optimizer__batch_rows": 4}
         one = self.train("real", **changes)
         self.assertEqual(self.train("real2", 2, run__shard_base=True, **changes), one)
+        # What each rank holds of the base: half of it and two layers; the largest layer of this model is a thirtieth of what is no head.
+        found = re.search(r"keeps ([\d.]+) of ([\d.]+) MiB, and ([\d.]+) MiB in two buffers", (self.folder / "real2/log.txt").read_text())
+        kept, whole, buffers = map(float, found.groups())
+        self.assertLess(kept, whole / 2 * 1.01)
+        self.assertLess(buffers, 2 * whole / 30)
 
 
 class Lost(Runs):

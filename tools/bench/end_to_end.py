@@ -105,7 +105,7 @@ def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads:
     tokens, batch_rows = step_size(steps)
     (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
-        "model": {"base": str(model), "compute": "bfloat16"}, "adapter": {"rank": RANK, "alpha": ALPHA},
+        "accept_licence": "unknown", "model": {"base": str(model), "compute": "bfloat16"}, "adapter": {"rank": RANK, "alpha": ALPHA},
         "data": {"train": [{"path": "rows.jsonl", "format": "text" if "text" in rows[0] else "messages"}],
                  "max_tokens": max(1024, tokens), "pack_tokens": max(2048, tokens)},
         "optimizer": {"learning_rate": LEARNING_RATE, "batch_rows": batch_rows},

@@ -92,6 +92,7 @@ struct ExportOptions {
 struct ReportOptions { bool examples = false; };
 
 struct Recipe {
+  std::vector<std::string> accept_licence;   // identifiers of licences that somebody read and accepted (models/families/licences.md)
   ModelOptions model;
   AdapterOptions adapter;
   DataOptions data;

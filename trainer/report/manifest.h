@@ -34,7 +34,7 @@ struct Manifest {
   std::string base_licence, teacher_licence; // as the model states it; empty: it states none
   int64_t threads = 0, seed = 0;
   std::string compute;                       // bfloat16 | float32
-  std::string device;                        // "cpu", "cuda"
+  std::string device;                        // "cpu", "cuda: NVIDIA H100 80GB HBM3, sm_90"
   bool bit_exact = true;                     // false after --not-bit-exact
   std::string started;                       // UTC, 2026-11-22T08:00:00Z; SOURCE_DATE_EPOCH is honoured
   MachineInfo machine;

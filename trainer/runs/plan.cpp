@@ -7,6 +7,7 @@
 
 #include "data/rows/packing.h"
 #include "kernels/common/error.h"
+#include "trainer/models/families/licences.h"
 #include "trainer/optimizers/schedule.h"
 #include "trainer/report/machine_info.h"
 #include "trainer/report/progress.h"
@@ -157,7 +158,11 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
   }
   json["skipped_tensors"] = skipped_tensors(run.decoder->weight_map(), run.decoder->source());
   if (processes > 1) json["parallel"] = plan_processes(run, processes);
-  json["notes"] = run.notes;
+  auto licence = check_licence(declared_licences(run.files.base), run.recipe.accept_licence);
+  json["licence"] = {{"identifier", licence.identifier}, {"problem", licence.problem}};
+  if (!licence.problem.empty()) plan.errors.push_back(licence.problem);
+  licence.notes.insert(licence.notes.end(), run.notes.begin(), run.notes.end());
+  json["notes"] = licence.notes;
   if (const auto count = json["skipped_tensors"].size(); count > 0) {
     json["notes"].push_back(fmt::format("skipped: {} tensors of the base that are not part of its text model, {} to {}: not trained, not in exports", count,
                                         json["skipped_tensors"].front().get<std::string>(), json["skipped_tensors"].back().get<std::string>()));

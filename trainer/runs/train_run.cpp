@@ -158,6 +158,10 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   auto manifest = manifest_of(run);
   bool existing = false, resumed = false;
   run.start_on_device();
+  if (run.sharded) {
+    log().info(fmt::format("the base is sharded: each rank keeps {:.1f} of {:.1f} MiB, and {:.1f} MiB in two buffers", run.sharded->shard_bytes() / 1048576.0,
+                           run.sharded->shard_bytes() * group->size() / 1048576.0, run.sharded->buffer_bytes() / 1048576.0));
+  }
   AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters(), run.device.device());
   RunState state;
   if (folder) {   // what is wrong here ends the other ranks too
@@ -174,6 +178,7 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
     const auto yaml = resolved_yaml(run.recipe, folder->path());
     manifest.recipe_sha256 = sha256(yaml);
     manifest.extra["processes"] = group->size();
+    if (!run.recipe.accept_licence.empty()) manifest.extra["accepted_licences"] = run.recipe.accept_licence;
     write_file_atomic(folder->recipe(), yaml);
     write_file_atomic(folder->path() / "plan.json", plan.json.dump(1) + "\n");
     write_manifest(folder->manifest(), manifest);   // last: a folder with a manifest is a run

@@ -136,7 +136,7 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
   }
   for (size_t i = micro_batches.size(); i < losses.size(); ++i) result.signal = std::max(result.signal, static_cast<int>(losses[i]));
   run.group->sum(run.adapters->gradients, "sum of the gradients");
-  result.gradient_norm = optimizer.step(run.adapters->parameters, run.adapters->gradients.to(at::kFloat), learning_rate);
+  result.gradient_norm = optimizer.step(run.adapters->parameters, run.adapters->gradients, learning_rate);
   if (!std::isfinite(result.gradient_norm)) {
     fail("train", "expected a finite gradient norm, got {} at step {} in the rows {} — look at these rows, or lower optimizer.learning_rate; the last checkpoint is kept",
          result.gradient_norm, step + 1, places_of(run, sequences));
