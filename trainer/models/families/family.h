@@ -41,6 +41,7 @@ Family hunyuan_v1_dense_family();
 Family ernie4_5_family();
 Family pangu_embedded_family();
 Family olmo2_family();
+Family gemma2_family();
 Family bloom_family();
 Family gpt2_family();
 
