@@ -42,6 +42,7 @@ Family ernie4_5_family();
 Family pangu_embedded_family();
 Family olmo2_family();
 Family gemma2_family();
+Family gemma3_text_family();
 Family bloom_family();
 Family gpt2_family();
 
