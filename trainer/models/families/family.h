@@ -34,6 +34,7 @@ Family ministral3_family();
 Family qwen2_family();
 Family qwen3_family();
 Family smollm3_family();
+Family phi3_family();
 Family glm_family();
 Family glm4_family();
 Family chatglm_family();
