@@ -12,7 +12,7 @@ WIDE = {key: value for key, value in SMALL.items() if key not in ("n_embed", "nu
     "hidden_size": 80, "n_head": 8, "n_layer": 2, "vocab_size": 131, "tie_word_embeddings": False,
 }
 
-GGUF_KL = 1e-5
+GGUF_KL = 1e-6
 CASES = [
     Case("bloom_hub_names", SMALL, layout=Layout(names={r"^transformer\.": ""})),
     Case("bloom_untied", WIDE, sharded=True, lora={"use_rslora": True}),

@@ -15,7 +15,7 @@ WIDE = SMALL | {
 }
 
 # llama.cpp reads GELU from a table of 16-bit floats.
-GGUF_KL = 1e-5
+GGUF_KL = 1e-6
 CASES = [
     Case("gemma2_softcaps", SMALL),
     Case("gemma2_untied", WIDE, sharded=True, lora={"use_rslora": True}, gguf=False),

@@ -19,7 +19,7 @@ NEW = {key: value for key, value in WIDE.items() if key not in ("rope_theta", "r
     "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 500000.0}, "sliding_attention": {"rope_type": "default", "rope_theta": 20000.0}},
 }
 
-GGUF_KL = 1e-5
+GGUF_KL = 1e-6
 CASES = [
     Case("gemma3_text_period_6", SMALL),
     Case("gemma3_text_linear", WIDE, sharded=True, lora={"use_rslora": True}),

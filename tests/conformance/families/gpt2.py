@@ -9,7 +9,7 @@ SMALL = {
 }
 WIDE = SMALL | {"n_embd": 80, "n_layer": 2, "n_head": 5, "n_inner": 136, "vocab_size": 131, "tie_word_embeddings": False}
 
-GGUF_KL = 1e-5
+GGUF_KL = 1e-6
 CASES = [
     Case("gpt2_hub_names", SMALL, layout=Layout(names={r"^transformer\.": ""}), lora={"fan_in_fan_out": True}),
     Case("gpt2_untied", WIDE, sharded=True, lora={"use_rslora": True, "fan_in_fan_out": True}),
