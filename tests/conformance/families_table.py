@@ -12,7 +12,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 HEAD = """# Families
-Written by `tests/conformance/families_table.py` from a test run: `tools/test -R "conformance/|exported/"`, then the command above. Every family is **proven on
+Written by `tests/conformance/families_table.py` from a test run: `tools/test -R conformance/`, then `python tests/conformance/families_table.py --goldens build/cpu/goldens`. Every family is **proven on
 random weights only**: tiny models of transformers 5.23.0 and PEFT 0.21.2 in float32, norm epsilons of 1e-3.
 
 - **shapes**: hidden size / heads / key-value heads / head size / layers of each case.

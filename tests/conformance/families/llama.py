@@ -28,13 +28,13 @@ def without(config: dict, *keys: str) -> dict:
 CASES = [
     Case("llama_plain", SMALL),
     Case("llama_tied", WIDE, lora={"use_rslora": True}),
-    Case("llama_rope_llama3", SMALL | {"head_dim": 16, "rope_scaling": LLAMA3_ROPE}, sharded=True),
-    Case("llama_rope_llama3_tied", WIDE | {"rope_scaling": LLAMA3_ROPE}),
+    Case("llama_rope_llama3", SMALL | {"head_dim": 16, "rope_scaling": LLAMA3_ROPE}, sharded=True, gguf_to_hub=False),
+    Case("llama_rope_llama3_tied", WIDE | {"rope_scaling": LLAMA3_ROPE}, gguf_to_hub=False),
     Case("llama_rope_linear", SMALL | {"rope_scaling": {"type": "linear", "factor": 4.0}}),
     # transformers 5 writes rope_parameters where the hub's older files have rope_theta and rope_scaling.
     Case("llama_rope_parameters",
          without(WIDE, "rope_theta", "torch_dtype") | {
-             "dtype": "float32", "rope_parameters": LLAMA3_ROPE | {"rope_theta": 20000.0}}),
+             "dtype": "float32", "rope_parameters": LLAMA3_ROPE | {"rope_theta": 20000.0}}, gguf_to_hub=False),
     Case("llama_biases", SMALL | {"attention_bias": True, "mlp_bias": True}, lora={"target_modules": ["q_proj", "down_proj"]}),
     Case("llama_biases_wide", WIDE | {"attention_bias": True, "mlp_bias": True}, sharded=True),
 ]

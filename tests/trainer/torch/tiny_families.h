@@ -21,7 +21,7 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
       {"mistral", {{"sliding_window", 9}}},
       {"ministral3", {{"rope_theta", nullptr}, {"rope_parameters", {{"rope_type", "yarn"}, {"rope_theta", 10000.0}, {"factor", 4.0}, {"original_max_position_embeddings", 8},
                                                                     {"mscale", 1.0}, {"mscale_all_dim", 1.0}, {"llama_4_scaling_beta", 0.2}}}}},
-      {"smollm3", {{"num_hidden_layers", 4}, {"attention_bias", true}, {"mlp_bias", true}}},
+      {"smollm3", {{"num_hidden_layers", 4}}},
       {"phi3", {{"head_dim", nullptr}, {"original_max_position_embeddings", 256},
                 {"rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0, 1.1, 1.2, 1.3}}, {"long_factor", {1.0, 2.0, 3.0, 4.0}}}}}},
       {"PanguEmbedded", {{"bias", true}}},

@@ -8,8 +8,9 @@ namespace graft {
 
 const std::vector<Family>& families() {
   static const std::vector<Family> table = {
-      llama_family(), mistral_family(), qwen2_family(), qwen3_family(), glm_family(), glm4_family(), chatglm_family(), hunyuan_v1_dense_family(),
-      ernie4_5_family(), pangu_embedded_family(), olmo2_family(),
+      llama_family(), mistral_family(), ministral3_family(), qwen2_family(), qwen3_family(), smollm3_family(), phi3_family(), glm_family(), glm4_family(),
+      chatglm_family(), hunyuan_v1_dense_family(), ernie4_5_family(), pangu_embedded_family(), olmo2_family(), gemma2_family(), gemma3_text_family(),
+      bloom_family(), gpt2_family(),
   };
   return table;
 }

@@ -30,8 +30,11 @@ struct Family {
 // The explicit table, in issue order. Each is a file of its own.
 Family llama_family();
 Family mistral_family();
+Family ministral3_family();
 Family qwen2_family();
 Family qwen3_family();
+Family smollm3_family();
+Family phi3_family();
 Family glm_family();
 Family glm4_family();
 Family chatglm_family();
@@ -39,6 +42,10 @@ Family hunyuan_v1_dense_family();
 Family ernie4_5_family();
 Family pangu_embedded_family();
 Family olmo2_family();
+Family gemma2_family();
+Family gemma3_text_family();
+Family bloom_family();
+Family gpt2_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
