@@ -96,6 +96,10 @@ std::string recipe_documentation() {
     return escaped;
   };
   for (const auto& section : recipe_table()) {
+    if (!section.inner) {   // a key of its own
+      text += fmt::format("\n## {}\n\n{} ({}.)\n", section.key, section.doc, section.type);
+      continue;
+    }
     text += fmt::format("\n## {}{}\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n", section.key,
                         section.required ? " (required)" : "", section.doc);
     for (const DocumentedKey& key : section.inner()) {
