@@ -13,7 +13,8 @@ if(NOT CMAKE_CUDA_COMPILER_VERSION MATCHES "^13\\.")
 endif()
 
 file(GLOB_RECURSE device_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/*.cu")
-file(GLOB_RECURSE host_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/*_cuda.cpp")
+file(GLOB_RECURSE host_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/*_cuda.cpp" "${PROJECT_SOURCE_DIR}/trainer/parallel/*_cuda.cpp")
+set_source_files_properties("${PROJECT_SOURCE_DIR}/trainer/parallel/nccl_backend_cuda.cpp" PROPERTIES COMPILE_DEFINITIONS USE_C10D_NCCL)
 # Device code includes no Torch, so it is a target of its own with its own include path.
 add_library(graft_device OBJECT ${device_sources})
 set_target_properties(graft_device PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
@@ -35,7 +36,8 @@ foreach(folder "${cuda_root}/lib64" "${cuda_root}/lib")
 endforeach()
 
 add_library(graft_cuda MODULE ${host_sources} $<TARGET_OBJECTS:graft_device>)
-target_include_directories(graft_cuda SYSTEM PRIVATE "${cuda_root}/include" "${GRAFT_SITE}/nvidia/cu13/include")
+target_include_directories(graft_cuda SYSTEM PRIVATE "${cuda_root}/include" "${GRAFT_SITE}/nvidia/cu13/include"
+  "${GRAFT_SITE}/nvidia/nccl/include")
 target_include_directories(graft_cuda PRIVATE "${PROJECT_SOURCE_DIR}")
 target_link_libraries(graft_cuda PRIVATE graft::torch "${GRAFT_TORCH}/lib/libtorch_cuda.so" "${GRAFT_TORCH}/lib/libc10_cuda.so"
   "${GRAFT_libcudart.so.13}")

@@ -155,7 +155,7 @@ void frozen_product(int64_t num_rows, const float* p_NE, int64_t p_row_stride, s
 }
 
 void frozen_product_backward(int64_t num_rows, const float* dy_NO, int64_t dy_row_stride, std::span<const FrozenPart> parts, float* dp_NE,
-                             int64_t dp_row_stride) {
+                             int64_t dp_row_stride, bool accumulate) {
   const auto sizes = sizes_of(parts);
   int64_t block = 1;
   for (const auto& part : parts) block = std::max(block, info(part.weight->type()).block_elements);
@@ -173,7 +173,7 @@ void frozen_product_backward(int64_t num_rows, const float* dy_NO, int64_t dy_ro
         for (int64_t column = 0; column < columns; column += kPanelColumns) {
           const int64_t count = std::min(kPanelColumns, columns - column);
           panel_product(dy_NO + row_first * dy_row_stride + o, dy_row_stride, row_last - row_first, panels + column * (end - o), rounded_up(count, 16), end - o,
-                        dp_NE + row_first * dp_row_stride + e + column, dp_row_stride, count, o > 0);
+                        dp_NE + row_first * dp_row_stride + e + column, dp_row_stride, count, accumulate || o > 0);
         }
       }
     }

@@ -21,8 +21,9 @@ struct FrozenPart {
 };
 
 void frozen_product(int64_t num_rows, const float* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, float* y_NO, int64_t y_row_stride);
+// accumulate: dp += instead of dp =. Rows of M that come in several calls give the bits of one call when each but the last has a multiple of 256.
 void frozen_product_backward(int64_t num_rows, const float* dy_NO, int64_t dy_row_stride, std::span<const FrozenPart> parts, float* dp_NE,
-                             int64_t dp_row_stride);
+                             int64_t dp_row_stride, bool accumulate = false);
 
 // A row stride for scratch of `columns` floats: whole cache lines, an odd number of them, so that rows do not all fall into the same cache sets
 // (as they do at 3,072 or 49,152 columns).

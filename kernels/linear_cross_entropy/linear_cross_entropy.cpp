@@ -15,19 +15,56 @@
 namespace graft {
 namespace {
 
+class WholeHead : public HeadPieces {
+ public:
+  explicit WholeHead(const FrozenWeight& head) : head_(head) {}
+  int64_t rows() const override { return head_.rows(); }
+  int64_t columns() const override { return head_.columns(); }
+  int64_t num_pieces() const override { return 1; }
+  const FrozenWeight& piece(int64_t) const override { return head_; }
+
+ private:
+  const FrozenWeight& head_;
+};
+
+// Calls f(first row of the head, piece as a part) in order.
+template <typename Function>
+void for_pieces(const HeadPieces& head, const Function& f) {
+  int64_t first = 0;
+  for (int64_t index = 0; index < head.num_pieces(); ++index) {
+    const auto& weight = head.piece(index);
+    const FrozenPart part{&weight};
+    f(first, part);
+    first += weight.rows();
+  }
+}
+
 // Logits of rows [first, first + count).
-void logits_of(const at::Tensor& hidden_MC, int64_t first, int64_t count, const FrozenWeight& head, float* logits_BV, int64_t row_stride) {
+void logits_of(const at::Tensor& hidden_MC, int64_t first, int64_t count, const HeadPieces& head, float* logits_BV, int64_t row_stride) {
   const int64_t inputs = head.columns();
   Scratch scratch;
   float* hidden32 = scratch.floats(count * inputs);
   visit_elements(hidden_MC, [&](const auto* source) { rows::to_float(source + first * inputs, count * inputs, hidden32); });
-  const FrozenPart part{&head};
-  frozen_product(count, hidden32, inputs, {&part, 1}, logits_BV, row_stride);
+  for_pieces(head, [&](int64_t row, const FrozenPart& part) { frozen_product(count, hidden32, inputs, {&part, 1}, logits_BV + row, row_stride); });
+}
+
+int64_t rows_of_block(int64_t num_rows, int64_t vocab, int64_t buffer_bytes) {
+  return std::clamp<int64_t>(buffer_bytes / (scratch_row_stride(vocab) * 4), 1, std::max<int64_t>(num_rows, 1));
 }
 
 }  // namespace
 
+int64_t cross_entropy_blocks(int64_t num_rows, int64_t vocab_size, int64_t buffer_bytes) {
+  const int64_t block = rows_of_block(num_rows, vocab_size, buffer_bytes);
+  return (num_rows + block - 1) / block;
+}
+
 CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const FrozenWeight& head, std::span<const int32_t> labels_M,
+                                        std::span<const float> weights_M, const CrossEntropyOptions& options) {
+  return linear_cross_entropy(hidden_MC, WholeHead(head), labels_M, weights_M, options);
+}
+
+CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadPieces& head, std::span<const int32_t> labels_M,
                                         std::span<const float> weights_M, const CrossEntropyOptions& options) {
   const int64_t num_rows = hidden_MC.size(0), inputs = head.columns(), vocab = head.rows();
   if (hidden_MC.size(1) != inputs || static_cast<int64_t>(labels_M.size()) != num_rows ||
@@ -44,7 +81,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
   result.correct_M.resize(num_rows);
   if (options.want_gradient) result.gradient_MC = at::empty_like(hidden_MC);
   const int64_t stride = scratch_row_stride(vocab);
-  const int64_t block = std::clamp<int64_t>(options.buffer_bytes / (stride * 4), 1, std::max<int64_t>(num_rows, 1));
+  const int64_t block = rows_of_block(num_rows, vocab, options.buffer_bytes);
   Scratch scratch;
   float* logits = scratch.floats(std::min(block, num_rows) * stride);
   float* gradient = scratch.floats(std::min(block, num_rows) * inputs);
@@ -66,8 +103,9 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
       }
     });
     if (!options.want_gradient) continue;
-    const FrozenPart part{&head};
-    frozen_product_backward(count, logits, stride, {&part, 1}, gradient, inputs);
+    for_pieces(head, [&](int64_t row, const FrozenPart& part) {
+      frozen_product_backward(count, logits + row, stride, {&part, 1}, gradient, inputs, /*accumulate=*/row > 0);
+    });
     visit_elements(result.gradient_MC, [&](auto* target) { rows::from_float(gradient, count * inputs, target + first * inputs); });
   }
   for (int64_t i = 0; i < num_rows; ++i) {
@@ -78,7 +116,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const Froze
 
 at::Tensor head_logits(const at::Tensor& hidden_MC, const FrozenWeight& head) {
   auto logits = at::empty({hidden_MC.size(0), head.rows()}, at::kFloat);
-  logits_of(hidden_MC, 0, hidden_MC.size(0), head, logits.data_ptr<float>(), head.rows());
+  logits_of(hidden_MC, 0, hidden_MC.size(0), WholeHead(head), logits.data_ptr<float>(), head.rows());
   return logits;
 }
 

@@ -18,6 +18,16 @@ namespace graft {
 
 constexpr int64_t default_loss_buffer_bytes(bool on_cpu) { return int64_t{on_cpu ? 64 : 512} << 20; }
 
+// A head whose rows come in pieces, one at a time, each but the last with a multiple of 256 rows: the same bits as one piece.
+class HeadPieces {
+ public:
+  virtual ~HeadPieces() = default;
+  virtual int64_t rows() const = 0;
+  virtual int64_t columns() const = 0;
+  virtual int64_t num_pieces() const = 0;
+  virtual const FrozenWeight& piece(int64_t index) const = 0;   // valid until the next call
+};
+
 struct CrossEntropyOptions {
   bool want_gradient = true;
   double gradient_scale = 1;                        // 1 / the step's count of supervised tokens
@@ -35,8 +45,13 @@ struct CrossEntropyResult {
 CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const FrozenWeight& head_VC, std::span<const int32_t> labels_M,
                                         std::span<const float> weights_M, const CrossEntropyOptions& options = {});
 
+CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadPieces& head, std::span<const int32_t> labels_M,
+                                        std::span<const float> weights_M, const CrossEntropyOptions& options = {});
+// How many blocks of rows that takes: each goes through all pieces once, with a gradient twice.
+int64_t cross_entropy_blocks(int64_t num_rows, int64_t vocab_size, int64_t buffer_bytes);
+
 // The same in plain ATen, any floating type and device: the specification, and what GPUs run.
-CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, const FrozenWeight& head_VC, std::span<const int32_t> labels_M,
+CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, const HeadPieces& head, std::span<const int32_t> labels_M,
                                                   std::span<const float> weights_M, const CrossEntropyOptions& options = {});
 
 // Logits of rows: float32 [M, V]. CPU.

@@ -56,7 +56,8 @@ Outcome train(c10::Device device, ComputeType compute, double dropout) {
   AdapterSet adapters(*model.decoder, options, 3);
   model.decoder->set_device(device);
   adapters.set_device(device);
-  AdamW optimizer({}, adapters.num_parameters(), device);
+  AdamW optimizer({}, adapters.num_parameters());
+  optimizer.set_device(device);
   Outcome outcome;
   for (int32_t step = 0; step < 5; ++step) {
     adapters.gradients.zero_();
@@ -66,7 +67,7 @@ Outcome train(c10::Device device, ComputeType compute, double dropout) {
     auto batch = some_batch(step % 2);
     if (dropout > 0) batch.dropout_seed = 9;
     outcome.losses.push_back(run_micro_batch(*model.decoder, &adapters, batch, step_options).weighted_loss / 50);
-    optimizer.step(adapters.parameters, adapters.gradients, 0.01);
+    optimizer.step(adapters.parameters, adapters.gradients.to(at::kFloat), 0.01);
   }
   model.decoder->set_device(c10::kCPU);
   adapters.set_device(c10::kCPU);

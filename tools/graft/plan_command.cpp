@@ -16,7 +16,9 @@ void add_plan_command(CommandLine& line) {
   command->callback([=, &line] {
     line.chosen = [=, &line] {
       const auto recipe = options->load();
-      auto run = prepare_run(recipe, [](const std::string& text) { log().detail(text); });
+      PrepareOptions prepare;
+      prepare.log = [](const std::string& text) { log().detail(text); };
+      auto run = prepare_run(recipe, prepare);
       const auto plan = make_plan(run, !*no_probe);
       if (line.json) {
         log().result(plan.json.dump());

@@ -16,7 +16,7 @@ void add_train_command(CommandLine& line) {
   command->callback([=, &line] {
     line.chosen = [=, &line] {
       const auto result = train(options->load(), *train_options);
-      if (line.json) log().result(result.summary.dump());
+      if (line.json && !result.summary.is_null()) log().result(result.summary.dump());
       return result.exit_code;
     };
   });

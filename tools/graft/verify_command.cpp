@@ -33,7 +33,9 @@ int run(const CommandLine& line, const Options& options) {
   const auto files = find_model(options.run);
   if (!files.run) fail("verify", "expected a run folder as RUN, got {} — name the folder that train wrote", options.run);
   if (!fs::exists(options.artefact)) fail("verify", "expected an artefact to exist, got {}", options.artefact);
-  auto prepared = prepare_run(load_recipe(*files.run / "recipe.yaml", {}), [](const std::string& text) { log().detail(text); });
+  PrepareOptions prepare;
+  prepare.log = [](const std::string& text) { log().detail(text); };
+  auto prepared = prepare_run(load_recipe(*files.run / "recipe.yaml", {}), prepare);
   const auto manifest = read_manifest(*files.run / "manifest.json");
   for (size_t i = 0; i < manifest.base.size(); ++i) {
     const auto now = manifest_file(fs::is_directory(prepared.files.base) ? prepared.files.base / manifest.base[i].name : prepared.files.base);

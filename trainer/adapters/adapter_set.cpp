@@ -87,7 +87,7 @@ AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t
     }
   }
   parameters = at::zeros({offset}, at::kFloat);
-  gradients = at::zeros({offset}, at::kFloat);
+  gradients = at::zeros({offset}, at::kDouble);
   for (size_t i = 0; i < adapters_.size(); ++i) {
     auto& adapter = adapters_[i];
     adapter.slot.scale = scale_;

@@ -1,4 +1,4 @@
-// All LoRA adapters of a model in one flat float32 buffer, with gradients beside it: one optimizer update, one collective, one hash.
+// All LoRA adapters of a model in one flat float32 buffer, with their gradients beside it: one optimizer update, one collective, one hash.
 #pragma once
 #include <deque>
 #include <string>
@@ -28,7 +28,8 @@ class AdapterSet {
   AdapterSet(const AdapterSet&) = delete;
 
   at::Tensor parameters;   // flat float32
-  at::Tensor gradients;    // flat float32, same layout
+  // flat float64, same layout: sums over micro-batches and processes, so exact that their order leaves no trace once they are rounded to float32
+  at::Tensor gradients;
   const std::deque<Adapter>& adapters() const { return adapters_; }
   const std::vector<Adapter*>& adapters_of_layer(int64_t layer) const { return by_layer_.at(layer); }
   int64_t lowest_layer() const { return lowest_layer_; }   // num_layers when there is none

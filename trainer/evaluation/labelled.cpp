@@ -225,4 +225,22 @@ LabelledEvaluation evaluate_labelled(const Decoder& decoder, const TemplateConte
   return evaluation;
 }
 
+nlohmann::ordered_json to_json(const LabelledEvaluation& evaluation) {
+  nlohmann::ordered_json answers = nlohmann::ordered_json::array();
+  for (const auto& answer : evaluation.answers) {
+    answers.push_back({answer.gold, answer.text, answer.finished, answer.greedy, answer.best, answer.best_log_probability, answer.second, answer.second_log_probability});
+  }
+  return {{"labels", evaluation.labels}, {"tokens", evaluation.tokens}, {"answers", answers}};
+}
+
+LabelledEvaluation labelled_evaluation_from_json(const nlohmann::ordered_json& json) {
+  LabelledEvaluation evaluation;
+  evaluation.labels = json.at("labels").get<std::vector<std::string>>();
+  evaluation.tokens = json.at("tokens").get<int64_t>();
+  for (const auto& values : json.at("answers")) {
+    evaluation.answers.push_back({values.at(0), values.at(1), values.at(2), values.at(3), values.at(4), values.at(5), values.at(6), values.at(7)});
+  }
+  return evaluation;
+}
+
 }  // namespace graft

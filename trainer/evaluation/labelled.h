@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "data/rows/dataset.h"
 #include "data/templates/conversation.h"
 #include "trainer/models/decoder.h"
@@ -46,6 +48,10 @@ struct LabelledEvaluation {
   int64_t tokens = 0;                 // of all prompts
   double seconds = 0;
 };
+
+// Between processes: labels and answers, without the time.
+nlohmann::ordered_json to_json(const LabelledEvaluation& evaluation);
+LabelledEvaluation labelled_evaluation_from_json(const nlohmann::ordered_json& json);
 
 // UserError: no chat template, a row without a label or with one that is not among options.texts, a prompt beyond the model's context (named).
 LabelledEvaluation evaluate_labelled(const Decoder& decoder, const TemplateContext& context, std::span<const Row> rows,

@@ -13,7 +13,8 @@ namespace graft {
 
 class AdamW {
  public:
-  AdamW(const OptimizerOptions& options, int64_t num_parameters, c10::Device device = c10::kCPU);   // where parameters and gradients are
+  AdamW(const OptimizerOptions& options, int64_t num_parameters);
+  void set_device(c10::Device device);   // where parameters and gradients are; at first the CPU
   // Updates the parameters from the gradients; returns the gradient norm before clipping (double sum). NaN or infinity: nothing is updated.
   double step(at::Tensor& parameters, const at::Tensor& gradients, double learning_rate);
 

@@ -28,9 +28,7 @@ namespace {
 constexpr int64_t kReportExamples = 20;
 constexpr size_t kBaseRows = 500;
 
-// The checkpoint whose adapter the run ends with: the best by validation loss, else the last.
-void take_best_adapter(PreparedRun& run, const RunFolder& folder, const RunState& state) {
-  if (!state.best_loss || run.recipe.run.keep_best == 0 || state.best_step == state.step) return;
+void load_best_adapter(PreparedRun& run, const RunFolder& folder, const RunState& state) {
   for (const auto& checkpoint : list_checkpoints(folder.checkpoints())) {
     if (checkpoint.step != state.best_step) continue;
     StateTensors tensors{run.adapters->parameters, at::zeros_like(run.adapters->parameters), at::zeros_like(run.adapters->parameters)};
@@ -39,6 +37,13 @@ void take_best_adapter(PreparedRun& run, const RunFolder& folder, const RunState
     return;
   }
   throw MachineError("run", fmt::format("the best checkpoint, step {}, is no longer there — resume from a copy of the run folder", state.best_step));
+}
+
+// The adapter that the run ends with: the best by validation loss, else the last.
+void take_best_adapter(PreparedRun& run, const RunFolder* folder, const RunState& state) {
+  if (!state.best_loss || run.recipe.run.keep_best == 0 || state.best_step == state.step) return;
+  if (folder) load_best_adapter(run, *folder, state);
+  run.group->broadcast(run.adapters->parameters, "sharing the best adapter");
 }
 
 bool is_labelled(const DatasetSplit& split) {
@@ -66,8 +71,29 @@ UnseenScore score_unseen(const DuplicateFindings& duplicates, const LabelledEval
   return score;
 }
 
+// Each process answers every size-th row; all get all answers.
+LabelledEvaluation evaluate_together(PreparedRun& run, const std::vector<Row>& rows, const LabelledOptions& options) {
+  auto& group = *run.group;
+  if (group.alone()) return evaluate_labelled(*run.decoder, run.context, rows, options);
+  const auto size = static_cast<size_t>(group.size());
+  std::vector<Row> mine;
+  for (auto row = static_cast<size_t>(group.rank()); row < rows.size(); row += size) mine.push_back(rows[row]);
+  auto evaluation = evaluate_labelled(*run.decoder, run.context, mine, options);
+  const auto texts = group.exchange(to_json(evaluation).dump(-1, ' ', false, ordered_json::error_handler_t::replace), "scoring the test rows");
+  std::vector<LabelledAnswer> answers(rows.size());
+  evaluation.tokens = 0;
+  for (size_t rank = 0; rank < size; ++rank) {
+    const auto part = labelled_evaluation_from_json(ordered_json::parse(texts[rank]));
+    evaluation.tokens += part.tokens;
+    for (size_t i = 0; i < part.answers.size(); ++i) answers.at(rank + i * size) = part.answers[i];
+    evaluation.labels = part.labels;
+  }
+  evaluation.answers = std::move(answers);
+  return evaluation;
+}
+
 // Base and trained model on the test rows, by free greedy decoding; the file that the report shows.
-std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& folder) {
+std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder* folder) {
   const auto& test = run.dataset.test;
   if (test.rows.empty()) return std::nullopt;
   if (!is_labelled(test)) {
@@ -77,7 +103,7 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& f
     run.adapters->set_enabled(true);
     ordered_json json = {{"before", {{"loss", base.loss}, {"perplexity", std::exp(base.loss)}, {"rows", test.rows.size()}}},
                          {"after", {{"loss", loss.loss}, {"perplexity", std::exp(loss.loss)}, {"rows", test.rows.size()}}}};
-    write_file_atomic(folder.path() / "evaluation.json", json.dump(1) + "\n");
+    if (folder) write_file_atomic(folder->path() / "evaluation.json", json.dump(1) + "\n");
     log().info(fmt::format("test: loss {:.4f} (base {:.4f})", loss.loss, base.loss));
     return json;
   }
@@ -87,8 +113,8 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& f
   options.texts.merge(label_texts(test.rows));   // a label that training never saw is missed, not an error after the training
   const auto evaluate = [&](const std::string& title, const std::vector<Row>& rows) {
     Progress progress(log(), title, static_cast<int64_t>(rows.size()), {});
-    options.progress = [&](int64_t done) { progress.update(done); };
-    auto evaluation = evaluate_labelled(*run.decoder, run.context, rows, options);
+    options.progress = [&](int64_t done) { progress.update(done * run.group->size()); };
+    auto evaluation = evaluate_together(run, rows, options);
     progress.finish();
     return evaluation;
   };
@@ -110,7 +136,7 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder& f
     log().info(fmt::format("test accuracy without the {} rows whose text stands in train: {:.1f} %", static_cast<int64_t>(test.rows.size()) - unseen.rows,
                            100 * unseen.accuracy));
   }
-  write_file_atomic(folder.path() / "evaluation.json", json.dump(1) + "\n");
+  if (folder) write_file_atomic(folder->path() / "evaluation.json", json.dump(1) + "\n");
   log().info(fmt::format("test accuracy by free greedy decoding: {:.1f} % [{:.1f}, {:.1f}], base {:.1f} %{}, on {} rows", 100 * trained_report.main().accuracy.value,
                          100 * trained_report.main().accuracy.low, 100 * trained_report.main().accuracy.high, 100 * base_report.main().accuracy.value,
                          same_rows ? "" : fmt::format(" (on {} of them)", num_base_rows), test.rows.size()));
@@ -145,9 +171,15 @@ int64_t peak_memory_bytes() {
 
 }  // namespace
 
-TrainResult finish_run(PreparedRun& run, const RunFolder& folder, const RunState& state, AdamW& optimizer, Manifest manifest) {
+TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState& state, Manifest manifest) {
   const int64_t training_peak = peak_memory_bytes();
-  take_best_adapter(run, folder, state);
+  take_best_adapter(run, writes, state);
+  if (!writes) {
+    score_test_rows(run, nullptr);
+    run.group->leave();
+    return {};
+  }
+  const auto& folder = *writes;
   fs::remove_all(folder.adapter());   // of an earlier end of this run
   save_adapter(*run.adapters, run.recipe.adapter, run.files.base.filename().string(), folder.adapter());
   const auto adapter_sha256 = sha256_file(folder.adapter() / "adapter_model.safetensors");
@@ -157,7 +189,8 @@ TrainResult finish_run(PreparedRun& run, const RunFolder& folder, const RunState
   auto& summary = result.summary;
   summary = {{"run", folder.path().filename().string()}, {"steps", state.step}, {"adapter_sha256", adapter_sha256}, {"chain", state.chain}};
   if (state.best_loss) summary["validation_loss"] = *state.best_loss;
-  const auto evaluation = score_test_rows(run, folder);
+  const auto evaluation = score_test_rows(run, writes);
+  run.group->leave();
   if (evaluation) {
     for (const auto* side : {"before", "after"}) {
       if (evaluation->contains(side)) summary[side] = (*evaluation)[side];

@@ -32,7 +32,8 @@ std::string date_text(int64_t time) {
 }
 
 void take_device(PreparedRun& run) {
-  run.device = prepare_device(run.recipe.run.device);
+  const auto& launch = run.group->launch();
+  run.device = prepare_device(run.recipe.run.device, {launch.local_rank, launch.local_size});
   if (!run.device.note.empty()) run.notes.push_back(run.device.note);
 }
 
@@ -84,11 +85,11 @@ Batch PreparedRun::batch_of(const DatasetSplit& split, const std::vector<int64_t
   return batch;
 }
 
-PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std::string&)>& log,
-                        const std::function<void(const std::string&, int64_t, int64_t)>& progress) {
+PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   PreparedRun run;
+  run.group = options.group;
   run.recipe = recipe;
-  run.threads = recipe.run.threads > 0 ? recipe.run.threads : machine_info().cores;
+  run.threads = recipe.run.threads > 0 ? recipe.run.threads : options.threads > 0 ? options.threads : machine_info().cores;
   at::set_num_threads(static_cast<int>(run.threads));
   take_device(run);
   run.files = find_model(recipe.model.base);
@@ -113,9 +114,11 @@ PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std
   request.over_long = over_long_of(recipe.data.over_long);
   request.cache = recipe.run.cache ? fs::path(*recipe.run.cache) : fs::path(recipe.run.out).parent_path() / "cache";
   request.threads = static_cast<int>(run.threads);
-  request.log = log;
-  request.progress = progress;
+  request.log = options.log;
+  request.progress = options.progress;
+  if (run.group->launch().local_rank > 0) run.group->barrier("tokenising the data");
   run.dataset = open_dataset(request);
+  if (run.group->launch().local_rank == 0) run.group->barrier("tokenising the data");
   if (run.dataset.train.num_sequences() == 0) fail("data", "expected at least one row to train on, got none — see the findings of `graft plan`");
 
   run.steps_per_epoch = steps_per_epoch(run.dataset.train.num_sequences(), recipe.optimizer.batch_rows);

@@ -9,6 +9,7 @@
 #include "data/templates/conversation.h"
 #include "trainer/adapters/adapter_set.h"
 #include "trainer/models/model_files.h"
+#include "trainer/parallel/process_group.h"
 #include "trainer/recipe/recipe.h"
 #include "trainer/report/manifest.h"
 #include "trainer/runs/device_choice.h"
@@ -17,6 +18,7 @@
 namespace graft {
 
 struct PreparedRun {
+  std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();   // who trains together
   Recipe recipe;
   ModelFiles files;
   std::unique_ptr<Decoder> decoder;
@@ -38,9 +40,15 @@ struct PreparedRun {
   Batch batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed = 0) const;
 };
 
-// Loads model, adapter set, tokenizer, template and data. `log` gets one line per stage.
-PreparedRun prepare_run(const Recipe& recipe, const std::function<void(const std::string&)>& log,
-                        const std::function<void(const std::string&, int64_t, int64_t)>& progress = {});
+struct PrepareOptions {
+  int64_t threads = 0;   // where the recipe says auto; 0: the cores of this process
+  std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();
+  std::function<void(const std::string&)> log;   // one line per stage
+  std::function<void(const std::string& stage, int64_t done, int64_t total)> progress;
+};
+
+// Loads model, adapter set, tokenizer, template and data. Of the processes on a machine the first one fills the token store, then the others read it.
+PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options);
 
 // SHA-256 of everything that decides the run's bytes.
 Manifest manifest_of(const PreparedRun& run);

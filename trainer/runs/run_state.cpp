@@ -47,6 +47,32 @@ bool hashes_match(const fs::path& folder, const ordered_json& manifest) {
 
 }  // namespace
 
+ordered_json state_json(const RunState& state) {
+  return {{"step", state.step},
+          {"chain", state.chain},
+          {"best_loss", state.best_loss ? ordered_json(*state.best_loss) : ordered_json(nullptr)},
+          {"best_step", state.best_step},
+          {"evaluations_without_improvement", state.evaluations_without_improvement},
+          {"optimizer_steps", state.optimizer_steps},
+          {"tokens", state.tokens},
+          {"supervised_tokens", state.supervised_tokens},
+          {"seconds", state.seconds}};
+}
+
+RunState state_from_json(const ordered_json& json) {
+  RunState state;
+  state.step = json.at("step").get<int64_t>();
+  state.chain = json.at("chain").get<std::string>();
+  if (!json.at("best_loss").is_null()) state.best_loss = json.at("best_loss").get<double>();
+  state.best_step = json.at("best_step").get<int64_t>();
+  state.evaluations_without_improvement = json.at("evaluations_without_improvement").get<int64_t>();
+  state.optimizer_steps = json.at("optimizer_steps").get<int64_t>();
+  state.tokens = json.at("tokens").get<int64_t>();
+  state.supervised_tokens = json.at("supervised_tokens").get<int64_t>();
+  state.seconds = json.at("seconds").get<double>();
+  return state;
+}
+
 std::string save_checkpoint(const fs::path& checkpoints, const RunState& state, const StateTensors& tensors) {
   const auto name = fmt::format("step-{:06}", state.step);
   const auto partial = checkpoints / (name + ".partial");
@@ -60,16 +86,7 @@ std::string save_checkpoint(const fs::path& checkpoints, const RunState& state, 
     SafetensorsWriter writer(partial / kTensorFile, declarations);
     for (size_t i = 0; i < 3; ++i) writer.write(kTensorNames[i], bytes_of(values[i]));
     writer.finish();
-    ordered_json json = {{"step", state.step},
-                         {"chain", state.chain},
-                         {"best_loss", state.best_loss ? ordered_json(*state.best_loss) : ordered_json(nullptr)},
-                         {"best_step", state.best_step},
-                         {"evaluations_without_improvement", state.evaluations_without_improvement},
-                         {"optimizer_steps", state.optimizer_steps},
-                         {"tokens", state.tokens},
-                         {"supervised_tokens", state.supervised_tokens},
-                         {"seconds", state.seconds}};
-    write_file_atomic(partial / kStateFile, json.dump(2) + "\n");
+    write_file_atomic(partial / kStateFile, state_json(state).dump(2) + "\n");
     const auto adapter_hash = sha256(bytes_of(values[0]));
     const ordered_json manifest = {
         {"format", 1},
@@ -111,16 +128,7 @@ std::vector<StoredCheckpoint> list_checkpoints(const fs::path& checkpoints, std:
 RunState load_checkpoint(const fs::path& folder, StateTensors& tensors) {
   const auto json = read_json(folder / kStateFile);
   if (!json) fail("run", "expected {} to hold {}, got none — the checkpoint is damaged", folder.filename().string(), kStateFile);
-  RunState state;
-  state.step = json->at("step").get<int64_t>();
-  state.chain = json->at("chain").get<std::string>();
-  if (!json->at("best_loss").is_null()) state.best_loss = json->at("best_loss").get<double>();
-  state.best_step = json->at("best_step").get<int64_t>();
-  state.evaluations_without_improvement = json->at("evaluations_without_improvement").get<int64_t>();
-  state.optimizer_steps = json->at("optimizer_steps").get<int64_t>();
-  state.tokens = json->at("tokens").get<int64_t>();
-  state.supervised_tokens = json->at("supervised_tokens").get<int64_t>();
-  state.seconds = json->at("seconds").get<double>();
+  const auto state = state_from_json(*json);
   const auto source = open_tensors(folder / kTensorFile);
   at::Tensor* targets[] = {&tensors.parameters, &tensors.first_moment, &tensors.second_moment};
   for (size_t i = 0; i < 3; ++i) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <nlohmann/json.hpp>
 
 namespace graft {
 
@@ -34,6 +35,10 @@ struct StoredCheckpoint {
 
 // checkpoints/step-000050. Returns the SHA-256 of the adapter's bytes. MachineError when the disk refuses; older checkpoints stay.
 std::string save_checkpoint(const std::filesystem::path& checkpoints, const RunState& state, const StateTensors& tensors);
+
+// As state.json of a checkpoint holds it.
+nlohmann::ordered_json state_json(const RunState& state);
+RunState state_from_json(const nlohmann::ordered_json& json);
 
 // Complete checkpoints by rising step. Half-written folders are removed; a complete one whose hashes do not match is skipped, with its name in `damaged`.
 std::vector<StoredCheckpoint> list_checkpoints(const std::filesystem::path& checkpoints, std::vector<std::string>* damaged = nullptr);

@@ -16,6 +16,7 @@
 namespace graft {
 
 namespace fs = std::filesystem;
+using nlohmann::ordered_json;
 
 namespace {
 
@@ -57,60 +58,170 @@ std::optional<RunState> newest_state(const RunFolder& folder, PreparedRun& run, 
 
 }  // namespace
 
-TrainResult train(const Recipe& recipe, const TrainOptions& options) {
-  if (recipe.run.out.empty()) fail("recipe", "expected run.out or --out to name the run's folder, got neither");
-  const RunFolder folder(recipe.run.out, options.resume);
-  log().open(folder.log());
-  install_stop_signals();
-  std::unique_ptr<Progress> reading;
-  std::string stage;
-  auto run = prepare_run(recipe, [](const std::string& text) { log().info(text); },
-                         [&](const std::string& name, int64_t done, int64_t total) {
-                           if (name != stage) reading = std::make_unique<Progress>(log(), stage = name, total, Progress::Options());
-                           reading->update(done);
-                         });
-  reading.reset();
-  auto plan = make_plan(run, /*probe=*/false);
+namespace {
+
+// What every process must have been started with, before an hour goes into data: rank 0's recipe and program. Paths may differ between machines.
+void agree_on_recipe(ProcessGroup& group, const Recipe& recipe) {
+  Recipe plain = recipe;
+  plain.model.base = plain.run.out = "";
+  plain.run.cache.reset();
+  plain.adapter.from.reset();
+  for (auto* sources : {&plain.data.train, &plain.data.validation, &plain.data.test}) {
+    for (auto& source : *sources) source.path = "";
+  }
+  const auto mine = ordered_json({{"recipe", resolved_json(plain)}, {"program", program_build_id()}});
+  const auto texts = group.exchange(mine.dump(), "comparing recipes");
+  const auto first = ordered_json::parse(texts[0]);
+  std::vector<std::string> lines;
+  for (size_t rank = 1; rank < texts.size(); ++rank) {
+    const auto other = ordered_json::parse(texts[rank]);
+    for (const auto& line : recipe_differences(first["recipe"], other["recipe"])) lines.push_back(fmt::format("rank {}: {}", rank, line));
+    if (first["program"] != other["program"]) {
+      lines.push_back(fmt::format("rank {}: program build: {} -> {}", rank, first["program"].get<std::string>().substr(0, 16), other["program"].get<std::string>().substr(0, 16)));
+    }
+  }
+  if (!lines.empty()) fail("parallel", "expected every rank to have rank 0's recipe and program, got:\n  {}\n— start all processes with the same ones", fmt::join(lines, "\n  "));
+}
+
+// The same for what was read: model, data, machine.
+void agree_on_inputs(ProcessGroup& group, const Manifest& manifest, bool not_bit_exact) {
+  const auto texts = group.exchange(to_json(manifest).dump(), "comparing model and data");
+  const auto first = manifest_from_json(ordered_json::parse(texts[0]), "rank 0");
+  std::vector<std::string> lines;
+  for (size_t rank = 1; rank < texts.size(); ++rank) {
+    auto other = manifest_from_json(ordered_json::parse(texts[rank]), "a rank");
+    if (not_bit_exact) {
+      other.machine.instruction_set = first.machine.instruction_set;
+      other.machine.gpu = first.machine.gpu;
+      if (other.device.starts_with("cuda") == first.device.starts_with("cuda")) other.device = first.device;   // they could not talk to each other
+    }
+    for (const auto& line : manifest_differences(first, other)) lines.push_back(fmt::format("rank {}: {}", rank, line));
+  }
+  if (!lines.empty()) fail("parallel", "expected every rank to have rank 0's model, data and kind of machine, got:\n  {}\n— give all machines the same files", fmt::join(lines, "\n  "));
+}
+
+// Rank 0's word to all.
+ordered_json told_by_rank_0(ProcessGroup& group, const ordered_json& value, const std::string& operation) {
+  return ordered_json::parse(group.exchange(group.leads() ? value.dump() : "null", operation)[0]);
+}
+
+// run.threads: auto. A run that goes on keeps the count it was started with; else the machine's cores are shared by its processes.
+int64_t automatic_threads(const ProcessGroup& group, const RunFolder* folder) {
+  if (folder && fs::exists(folder->manifest())) return read_manifest(folder->manifest()).threads;
+  return std::max<int64_t>(1, machine_info().cores / group.launch().local_size);
+}
+
+void show_findings(const PreparedRun& run) {
   for (const auto& finding : run.dataset.findings) {
     if (finding.severity == DatasetFinding::Severity::kError) continue;
     log().info(fmt::format("{}: {}", finding.severity == DatasetFinding::Severity::kWarning ? "warning" : "note", finding.message));
     for (size_t i = 0; i < finding.places.size() && i < 10; ++i) log().info("  " + finding.places[i]);
   }
   for (const auto& note : run.notes) log().info(note);
-  run.dataset.require_usable();
-  if (!plan.errors.empty()) fail("plan", "{}", fmt::join(plan.errors, "\n"));
+}
 
-  auto manifest = manifest_of(run);
-  const bool existing = options.resume && fs::exists(folder.manifest());
-  if (existing) {
-    const auto stored = read_manifest(folder.manifest());
-    manifest.bit_exact = check_resume(folder, run.recipe, manifest, options.not_bit_exact);
-    manifest.started = stored.started;
+// Every process starts from what rank 0 read.
+void start_alike(PreparedRun& run, RunState& state, AdamW& optimizer, bool resumed) {
+  auto& group = *run.group;
+  if (group.alone()) return;
+  const auto told = told_by_rank_0(group, {{"resumed", resumed}, {"state", state_json(state)}}, "sharing the state");
+  if (told["resumed"].get<bool>()) {
+    state = state_from_json(told["state"]);
+    optimizer.num_steps = state.optimizer_steps;
+    for (auto* tensor : {&run.adapters->parameters, &optimizer.first_moment, &optimizer.second_moment}) group.broadcast(*tensor, "sharing the state");
+  } else {
+    state.chain = told["state"]["chain"];
   }
-  const auto yaml = resolved_yaml(run.recipe, folder.path());
-  manifest.recipe_sha256 = sha256(yaml);
-  write_file_atomic(folder.recipe(), yaml);
-  write_file_atomic(folder.path() / "plan.json", plan.json.dump(1) + "\n");
-  write_manifest(folder.manifest(), manifest);   // last: a folder with a manifest is a run
+  check_equal_adapters(run);
+}
 
-  run.set_device(run.device.device());
-  AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters(), run.device.device());
+TrainResult train_together(const Recipe& recipe, const TrainOptions& options, const std::shared_ptr<ProcessGroup>& group) {
+  std::optional<RunFolder> folder;   // rank 0 alone writes
+  if (group->leads()) {
+    folder.emplace(recipe.run.out, options.resume);
+    log().open(folder->log());
+  }
+  install_stop_signals();
+  agree_on_recipe(*group, recipe);
+  std::unique_ptr<Progress> reading;
+  std::string stage;
+  PrepareOptions prepare;
+  prepare.group = group;
+  prepare.threads = told_by_rank_0(*group, automatic_threads(*group, folder ? &*folder : nullptr), "comparing recipes").get<int64_t>();
+  prepare.log = [](const std::string& text) { log().info(text); };
+  prepare.progress = [&](const std::string& name, int64_t done, int64_t total) {
+    if (name != stage) reading = std::make_unique<Progress>(log(), stage = name, total, Progress::Options());
+    reading->update(done);
+  };
+  auto run = prepare_run(recipe, prepare);
+  reading.reset();
+  auto manifest = manifest_of(run);
+  bool existing = false, resumed = false;
+  AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters());
   RunState state;
-  state.chain = sha256(manifest.rows_sha256 + manifest.recipe_sha256);
-  bool resumed = false;
-  if (existing) {
-    if (const auto newest = newest_state(folder, run, optimizer)) {
-      state = *newest;
-      resumed = true;
+  if (folder) {   // what is wrong here ends the other ranks too
+    auto plan = make_plan(run, /*probe=*/false);
+    show_findings(run);
+    run.dataset.require_usable();
+    if (!plan.errors.empty()) fail("plan", "{}", fmt::join(plan.errors, "\n"));
+    existing = options.resume && fs::exists(folder->manifest());
+    if (existing) {
+      const auto stored = read_manifest(folder->manifest());
+      manifest.bit_exact = check_resume(*folder, run.recipe, manifest, options.not_bit_exact);
+      manifest.started = stored.started;
+    }
+    const auto yaml = resolved_yaml(run.recipe, folder->path());
+    manifest.recipe_sha256 = sha256(yaml);
+    manifest.extra["processes"] = group->size();
+    write_file_atomic(folder->recipe(), yaml);
+    write_file_atomic(folder->path() / "plan.json", plan.json.dump(1) + "\n");
+    write_manifest(folder->manifest(), manifest);   // last: a folder with a manifest is a run
+    state.chain = sha256(manifest.rows_sha256 + manifest.recipe_sha256);
+    if (existing) {
+      if (const auto newest = newest_state(*folder, run, optimizer)) {
+        state = *newest;
+        resumed = true;
+      }
     }
   }
-  log().info(fmt::format("{} {} steps on {}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
+  agree_on_inputs(*group, manifest, options.not_bit_exact);
+  start_alike(run, state, optimizer, resumed);
+  run.set_device(run.device.device());
+  optimizer.set_device(run.device.device());
+  group->use_device(run.device.device());
+  log().info(fmt::format("{} {} steps on {}{}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
+                         group->alone() ? "" : fmt::format("{} processes ({}) of ", group->size(), group->launch().launcher),
                          run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads),
                          run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));
-  const auto loop = run_training_loop(run, folder, state, optimizer);
-  if (loop.end == LoopEnd::kInterrupted) return {128 + loop.signal, {{"interrupted_at_step", state.step}}};
-  run.set_device(c10::kCPU);
-  return finish_run(run, folder, state, optimizer, manifest);
+  const auto loop = run_training_loop(run, folder ? &*folder : nullptr, state, optimizer);
+  if (loop.end == LoopEnd::kInterrupted) {
+    group->leave();
+    return {128 + loop.signal, {{"interrupted_at_step", state.step}}};
+  }
+  run.set_device(c10::kCPU);   // the group's collectives stay where they are
+  return finish_run(run, folder ? &*folder : nullptr, state, manifest);
+}
+
+}  // namespace
+
+TrainResult train(const Recipe& recipe, const TrainOptions& options) {
+  if (recipe.run.out.empty()) fail("recipe", "expected run.out or --out to name the run's folder, got neither");
+  const auto launch = launch_environment([](const char* name) -> const char* { return std::getenv(name); });
+  if (launch.alone()) return train_together(recipe, options, std::make_shared<ProcessGroup>());
+  if (launch.rank > 0) log().set_level(LogLevel::kQuiet);
+  const auto group = std::make_shared<ProcessGroup>(launch);
+  const auto end = [&](const std::exception& error, ExitCode code) {
+    if (!group->alone()) group->end(error, static_cast<int>(code));
+  };
+  try {
+    return train_together(recipe, options, group);
+  } catch (const UserError& error) {
+    end(error, ExitCode::kWrongInput);
+    throw;
+  } catch (const std::exception& error) {
+    end(error, ExitCode::kMachineFailed);
+    throw;
+  }
 }
 
 }  // namespace graft

@@ -5,10 +5,13 @@
 #include <cmath>
 #include <csignal>
 
+#include <ATen/ops/zeros.h>
 #include <fmt/ranges.h>
 
+#include "checkpoints/hash.h"
 #include "kernels/common/error.h"
 #include "trainer/optimizers/schedule.h"
+#include "trainer/parallel/dealing.h"
 #include "trainer/report/log_file.h"
 #include "trainer/report/metrics_log.h"
 #include "trainer/report/progress.h"
@@ -34,6 +37,7 @@ struct StepResult {
   double loss = 0, gradient_norm = 0;
   int64_t tokens = 0, supervised = 0;
   std::vector<std::string> row_ids;
+  int signal = 0;   // that some process got
 };
 
 std::string places_of(const PreparedRun& run, const std::vector<int64_t>& sequences) {
@@ -45,6 +49,27 @@ std::string places_of(const PreparedRun& run, const std::vector<int64_t>& sequen
   return fmt::format("{}", fmt::join(places, ", "));
 }
 
+// Runs compute(i, figures of i) for each micro-batch that is dealt to this process, and gives every process all micro-batches' figures, so that
+// sums over them are made in one order, whatever the number of processes. num_signals: 0, or one entry for each process at the end, with its stop signal.
+template <typename Compute>
+std::vector<double> shared_out(const PreparedRun& run, const std::vector<std::vector<int64_t>>& micro_batches, const std::vector<int64_t>& lengths,
+                              int64_t num_figures, int64_t num_signals, const std::string& operation, const Compute& compute) {
+  std::vector<int64_t> tokens;
+  for (const auto& micro_batch : micro_batches) {
+    tokens.push_back(0);
+    for (const auto sequence : micro_batch) tokens.back() += lengths[static_cast<size_t>(sequence)];
+  }
+  auto& group = *run.group;
+  auto figures = at::zeros({static_cast<int64_t>(micro_batches.size()) * num_figures + num_signals}, at::kDouble);
+  auto* values = figures.data_ptr<double>();
+  for (const auto index : rounds_of(deal(tokens, group.size()), group.rank(), group.size())) {
+    if (index >= 0) compute(micro_batches[static_cast<size_t>(index)], values + index * num_figures);
+  }
+  if (group.rank() < num_signals) values[static_cast<int64_t>(micro_batches.size()) * num_figures + group.rank()] = pending_stop_signal();
+  group.sum(figures, operation);
+  return {values, values + figures.numel()};
+}
+
 StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double learning_rate) {
   StepResult result;
   const auto sequences = run.sequences_of_step(step);
@@ -54,21 +79,27 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
     result.supervised += count_targets(spans[i].supervised);
     result.row_ids.push_back(run.dataset.train.row_of_sequence(sequences[i]).row_id);
   }
+  run.group->at_step(step + 1);
   run.adapters->gradients.zero_();
   MicroBatchOptions options;
   options.gradient_scale = 1.0 / static_cast<double>(std::max<int64_t>(1, result.supervised));
   options.recompute = run.recompute;
   const uint64_t dropout_seed = run.recipe.adapter.dropout > 0 ? static_cast<uint64_t>(run.recipe.run.seed) * 1000003u + static_cast<uint64_t>(step) + 1 : 0;
-  for (const auto& micro_batch : run.micro_batches(sequences)) {
+  const auto micro_batches = run.micro_batches(sequences);
+  const auto losses = shared_out(run, micro_batches, run.dataset.train.lengths, 1, run.group->size(), "loss", [&](const auto& micro_batch, double* loss) {
     const auto batch = run.batch_of(run.dataset.train, micro_batch, dropout_seed);
-    const auto part = run_micro_batch(*run.decoder, run.adapters.get(), batch, options);
-    if (!std::isfinite(part.weighted_loss)) {
+    *loss = run_micro_batch(*run.decoder, run.adapters.get(), batch, options).weighted_loss;
+  });
+  for (size_t i = 0; i < micro_batches.size(); ++i) {
+    if (!std::isfinite(losses[i])) {
       fail("train", "expected a finite loss, got {} at step {} in the rows {} — look at these rows, lower optimizer.learning_rate, or set model.compute: float32; the last checkpoint is kept",
-           part.weighted_loss, step + 1, places_of(run, micro_batch));
+           losses[i], step + 1, places_of(run, micro_batches[i]));
     }
-    result.loss += part.weighted_loss * options.gradient_scale;
+    result.loss += losses[i] * options.gradient_scale;
   }
-  result.gradient_norm = optimizer.step(run.adapters->parameters, run.adapters->gradients, learning_rate);
+  for (size_t i = micro_batches.size(); i < losses.size(); ++i) result.signal = std::max(result.signal, static_cast<int>(losses[i]));
+  run.group->sum(run.adapters->gradients, "sum of the gradients");
+  result.gradient_norm = optimizer.step(run.adapters->parameters, run.adapters->gradients.to(at::kFloat), learning_rate);
   if (!std::isfinite(result.gradient_norm)) {
     fail("train", "expected a finite gradient norm, got {} at step {} in the rows {} — look at these rows, or lower optimizer.learning_rate; the last checkpoint is kept",
          result.gradient_norm, step + 1, places_of(run, sequences));
@@ -108,29 +139,46 @@ EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split) 
   for (size_t i = 0; i < sequences.size(); ++i) sequences[i] = static_cast<int64_t>(i);
   MicroBatchOptions options;
   options.want_gradient = false;
-  EvaluationLoss evaluation;
-  double sum = 0;
-  int64_t correct = 0;
-  for (const auto& micro_batch : pack_rows(sequences, split.lengths, run.recipe.data.pack_tokens)) {
+  const auto micro_batches = pack_rows(sequences, split.lengths, run.recipe.data.pack_tokens);
+  const auto figures = shared_out(run, micro_batches, split.lengths, 3, 0, "evaluation", [&](const auto& micro_batch, double* sums) {
     auto batch = run.batch_of(split, micro_batch);
     batch.weights_N.clear();
     const auto part = run_micro_batch(*run.decoder, nullptr, batch, options);
-    sum += part.weighted_loss;
-    correct += part.num_correct;
-    evaluation.supervised_tokens += part.num_supervised;
+    sums[0] = part.weighted_loss;
+    sums[1] = static_cast<double>(part.num_correct);
+    sums[2] = static_cast<double>(part.num_supervised);
+  });
+  double loss = 0, correct = 0, supervised = 0;
+  for (size_t i = 0; i < micro_batches.size(); ++i) {
+    loss += figures[3 * i];
+    correct += figures[3 * i + 1];
+    supervised += figures[3 * i + 2];
   }
-  const auto count = static_cast<double>(std::max<int64_t>(1, evaluation.supervised_tokens));
-  evaluation.loss = sum / count;
-  evaluation.top1 = static_cast<double>(correct) / count;
-  return evaluation;
+  const double count = std::max(1.0, supervised);
+  return {loss / count, correct / count, static_cast<int64_t>(supervised)};
 }
 
-LoopResult run_training_loop(PreparedRun& run, const RunFolder& folder, RunState& state, AdamW& optimizer) {
+// All processes make the same updates; a difference would be a fault of a machine, and is found before it is saved.
+void check_equal_adapters(const PreparedRun& run) {
+  if (run.group->alone()) return;
+  const auto parameters = run.adapters->parameters.cpu();
+  const auto hashes = run.group->exchange(sha256(std::as_bytes(std::span(parameters.const_data_ptr<float>(), static_cast<size_t>(parameters.numel())))), "comparing adapters");
+  for (size_t rank = 1; rank < hashes.size(); ++rank) {
+    if (hashes[rank] != hashes[0]) {
+      throw MachineError("train", fmt::format("expected the same adapter on all ranks, got another one on rank {} than on rank 0 — do the machines differ, or is one faulty? The last "
+                                              "checkpoint is kept", rank));
+    }
+  }
+}
+
+LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState& state, AdamW& optimizer) {
   const auto& options = run.recipe.run;
-  MetricsLog metrics(folder.metrics());
-  TensorboardWriter tensorboard(folder.tensorboard());
-  metrics.cut_back_to(state.step);
-  tensorboard.cut_back_to(state.step);
+  std::optional<MetricsLog> metrics;
+  std::optional<TensorboardWriter> tensorboard;
+  if (folder) {
+    metrics.emplace(folder->metrics()).cut_back_to(state.step);
+    tensorboard.emplace(folder->tensorboard()).cut_back_to(state.step);
+  }
   const StateTensors tensors{run.adapters->parameters, optimizer.first_moment, optimizer.second_moment};
   const bool validates = run.dataset.validation.num_sequences() > 0;
   Progress::Options progress_options;
@@ -142,9 +190,11 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder& folder, RunState
   const auto save = [&] {
     if (saved_step == state.step) return;
     state.optimizer_steps = optimizer.num_steps;
-    save_checkpoint(folder.checkpoints(), state, tensors);
-    prune_checkpoints(folder.checkpoints(), options.keep_last, validates && options.keep_best > 0 && state.best_loss ? state.best_step : -1);
+    check_equal_adapters(run);
     saved_step = state.step;
+    if (!folder) return;
+    save_checkpoint(folder->checkpoints(), state, tensors);
+    prune_checkpoints(folder->checkpoints(), options.keep_last, validates && options.keep_best > 0 && state.best_loss ? state.best_step : -1);
   };
   const auto& patience = options.early_stopping_patience;
   if (patience && state.evaluations_without_improvement >= *patience) result.end = LoopEnd::kStoppedEarly;   // resumed after its end
@@ -164,7 +214,7 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder& folder, RunState
     const bool last = state.step == run.total_steps;
     const bool evaluates = validates && (last || state.step % options.evaluate_every == 0);
     const bool patience_ended = evaluates && evaluate_in_loop(run, state, line);
-    metrics.append(line);
+    if (metrics) metrics->append(line);
     std::vector<std::pair<std::string, double>> scalars = {{"train/loss", step.loss}, {"train/learning_rate", learning_rate},
                                                            {"train/gradient_norm", step.gradient_norm},
                                                            {"train/tokens_per_s", static_cast<double>(step.tokens) / seconds}};
@@ -173,9 +223,9 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder& folder, RunState
       log().info(fmt::format("step {}/{}: loss {:.4f}, validation loss {:.4f}{}", state.step, run.total_steps, step.loss,
                              line["validation_loss"].get<double>(), state.best_step == state.step ? " (best so far)" : ""));
     }
-    tensorboard.add_scalars(state.step, scalars);
+    if (tensorboard) tensorboard->add_scalars(state.step, scalars);
     progress.update(state.step, step.loss, static_cast<double>(step.tokens) / seconds);
-    const int signal = pending_stop_signal();
+    const int signal = run.group->alone() ? pending_stop_signal() : step.signal;
     if (last || patience_ended || signal != 0 || state.step % options.checkpoint_every == 0 || (evaluates && state.best_step == state.step)) save();
     if (signal != 0) {
       result = {LoopEnd::kInterrupted, signal};

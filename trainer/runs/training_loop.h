@@ -14,8 +14,11 @@ struct EvaluationLoss {
   int64_t supervised_tokens = 0;
 };
 
-// Forward only, in micro-batches of pack_tokens, rows in their order.
+// Forward only, in micro-batches of pack_tokens, shared out over the run's processes; the same figures on all of them.
 EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split);
+
+// MachineError where the processes' adapters are not the same to the bit. All of them call it.
+void check_equal_adapters(const PreparedRun& run);
 
 enum class LoopEnd { kFinished, kStoppedEarly, kInterrupted };
 
@@ -24,8 +27,8 @@ struct LoopResult {
   int signal = 0;           // that interrupted it
 };
 
-// Runs from state.step to the end. A NaN or infinite loss or gradient norm stops it with a UserError that names the rows of the step.
-LoopResult run_training_loop(PreparedRun& run, const RunFolder& folder, RunState& state, AdamW& optimizer);
+// Runs from state.step to the end; folder is null on all processes but rank 0, which writes. A NaN or infinite loss or gradient norm stops it with a UserError that names the rows of the step.
+LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState& state, AdamW& optimizer);
 
 // SIGINT and SIGTERM finish the step, save and leave; a second one ends the process at once.
 void install_stop_signals();

@@ -1,5 +1,5 @@
 // Forward and backward of one micro-batch with the step's own layer loop: forward keeps each layer's input (or its graph), backward walks the
-// layers in reverse and never below the lowest adapter. Adapter gradients are added to the set's flat buffer in float32.
+// layers in reverse and never below the lowest adapter. Adapter gradients are added to the set's flat buffer in float64.
 #pragma once
 #include <optional>
 

@@ -109,13 +109,14 @@ std::vector<ConformanceRow> run_conformance(const fs::path& model, const fs::pat
   rows.push_back({"loss", std::abs(loss - expected_loss) / std::abs(expected_loss), kLossTolerance});
   if (!adapters) return rows;
 
+  const auto gradients = adapters->gradients.to(at::kFloat);
   size_t found = 0;
   for (const auto& adapter : adapters->adapters()) {
     const auto check = [&](const char* half, int64_t offset, int64_t size) {
       const auto name = "grad.base_model.model." + adapter.module_name + ".lora_" + half + ".weight";
       const auto values = golden.floats(name);
       if (static_cast<int64_t>(values.size()) != size) fail("conform", "expected {} with {} values, got {}", name, size, values.size());
-      rows.push_back({name, scale_free_error(adapters->gradients.const_data_ptr<float>() + offset, values.data(), size), kGradientTolerance});
+      rows.push_back({name, scale_free_error(gradients.const_data_ptr<float>() + offset, values.data(), size), kGradientTolerance});
       ++found;
     };
     check("A", adapter.offset_a, adapter.rank * adapter.inputs);
