@@ -39,8 +39,8 @@ std::vector<GgufPre> make() {
   const auto add = [&](std::initializer_list<std::string_view> names, const Rules& rules, bool ignore_merges = false, bool add_bos = false) {
     for (const std::string_view name : names) all.push_back({name, rules, ignore_merges, add_bos});
   };
-  // llama.cpp splits by \p{N}. The models' own files have Digits: the same but for 13 digits that Unicode 17 added.
-  const Rules digits_then_gpt2 = {{.kind = SplitRule::Kind::kDigits, .individual_digits = true}, {.kind = SplitRule::Kind::kByteLevel}};
+  // The models' own files have Digits: the same but for 13 digits that Unicode 17 added.
+  const Rules digits_then_gpt2 = splits({kNumberPattern, kGpt2Pattern});
   add({"gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4"}, splits({kGpt2Pattern}));
   add({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"}, digits_then_gpt2);
   add({"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"}, splits({kQwen2GgufPattern}));

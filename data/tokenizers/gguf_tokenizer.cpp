@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "checkpoints/gguf_file.h"
+#include "data/tokenizers/byte_alphabet.h"
+#include "data/tokenizers/first_bytes.h"
 #include "data/tokenizers/tokenizer_sources.h"
 #include "kernels/common/error.h"
 
@@ -30,6 +32,7 @@ class Reader {
     read_vocabulary();
     ByteLevelBpeParts parts = std::move(parts_);
     parts.split_rules = pre.rules;
+    split_at_lacking_bytes(parts);
     parts.ignore_merges = pre.ignore_merges;
     const bool no_bos = pre.name.starts_with("glm") || pre.name == "chatglm-bpe";  // llama.cpp ignores theirs
     const auto bos = no_bos ? std::nullopt : special_id("bos_token_id");
@@ -83,6 +86,17 @@ class Reader {
       if (space == std::string::npos) fail("tokenizers", "expected merges as \"a b\", got '{}' ({}) — is the file broken?", merge, origin_);
       parts_.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
     }
+  }
+
+  // Before the last rule, which makes the pieces bytes.
+  static void split_at_lacking_bytes(ByteLevelBpeParts& parts) {
+    ByteSet lacking = ByteSet().set();
+    for (const auto& [token, id] : parts.vocabulary) {
+      const auto bytes = token.size() <= 2 ? unspell_bytes(token) : std::nullopt;
+      if (bytes && bytes->size() == 1) lacking.reset(static_cast<unsigned char>((*bytes)[0]));
+    }
+    const std::string pattern = first_bytes_pattern(lacking);
+    if (!pattern.empty()) parts.split_rules.insert(parts.split_rules.end() - 1, SplitRule{.pattern = pattern});
   }
 
   ByteLevelBpeParts mark_control_texts(ByteLevelBpeParts parts) const {

@@ -20,9 +20,10 @@ bool is_jamo(uint32_t code) { return code >= 0x1100 && code <= 0x11FF; }
 
 // utf8proc knows a combining class or a decomposition that the library, with Unicode 10, does not: the library sees a
 // character that stands alone. (U+11930 and U+11938 are the vowel signs of the only pair that later versions compose.)
-bool newer_than_library(const ClassedChar& c) {
+bool newer_than_library(const ClassedChar& c, NormalForm form) {
   if (c.code < 0x300) return false;
   const utf8proc_property_t* property = utf8proc_get_property(static_cast<utf8proc_int32_t>(c.code));
+  if (compatible(form) && property->decomp_seqindex != UINT16_MAX && !c.is(kNfkdChanging)) return true;
   return (property->combining_class != 0 && !c.is(kCombining | kDecomposing)) || c.code == 0x11930 || c.code == 0x11938;
 }
 
@@ -54,7 +55,7 @@ std::string normalize_to(std::string_view text, NormalForm form) {
   size_t part = 0;
   for (size_t i = 0; i < text.size();) {
     const ClassedChar next = classed_char(text, i);
-    if (next.code == kInvalidUtf8 || newer_than_library(next)) {
+    if (next.code == kInvalidUtf8 || newer_than_library(next, form)) {
       out += apply(text.substr(part, i - part), form);
       out += text.substr(i, next.length);
       part = i + next.length;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "data/tokenizers/first_bytes.h"
 #include "data/tokenizers/regex_splitter.h"
 #include "data/tokenizers/scanners.h"
 #include "data/tokenizers/unicode_classes.h"
@@ -30,6 +31,28 @@ class ScannerStep : public SplitStep {
 
  private:
   Scanner scan_;
+};
+
+// Isolates every character that begins with one of some bytes.
+class FirstBytesStep : public SplitStep {
+ public:
+  explicit FirstBytesStep(const ByteSet& bytes) : bytes_(bytes) {}
+  void split(std::string_view text, std::vector<std::string_view>& pieces) const override {
+    size_t begin = 0;
+    for (size_t i = 0; i < text.size(); ++i) {
+      if (!bytes_[static_cast<unsigned char>(text[i])]) continue;
+      const Utf8Char found = decode_utf8(text, i);
+      if (found.code == kInvalidUtf8) continue;
+      if (i > begin) pieces.push_back(text.substr(begin, i - begin));
+      pieces.push_back(text.substr(i, found.length));
+      begin = i + found.length;
+      i = begin - 1;
+    }
+    if (begin < text.size()) pieces.push_back(text.substr(begin));
+  }
+
+ private:
+  ByteSet bytes_;
 };
 
 struct Part {
@@ -104,6 +127,9 @@ std::shared_ptr<const SplitStep> make_split(const SplitRule& rule, bool use_scan
   const bool removes_gaps = rule.behavior == SplitBehavior::kRemoved && rule.invert;
   if (known != nullptr && (rule.behavior == SplitBehavior::kIsolated || (removes_gaps && known->total))) {
     return std::make_shared<ScannerStep>(known->scan);
+  }
+  if (use_scanners && rule.behavior == SplitBehavior::kIsolated) {
+    if (const auto bytes = read_first_bytes_pattern(rule.pattern)) return std::make_shared<FirstBytesStep>(*bytes);
   }
   return std::make_shared<RegexStep>(rule.pattern, rule.behavior, rule.invert);
 }

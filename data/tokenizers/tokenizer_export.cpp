@@ -3,6 +3,7 @@
 
 #include "checkpoints/gguf_writer.h"
 #include "data/tokenizers/byte_level_bpe.h"
+#include "data/tokenizers/first_bytes.h"
 #include "data/tokenizers/scanners.h"
 #include "data/tokenizers/tokenizer_sources.h"
 #include "data/tokenizers/utf8.h"
@@ -32,6 +33,10 @@ constexpr std::pair<std::string_view, std::string_view> kGgufForms[] = {{kQwen2P
                                                                         {kGpt4oPattern, kGpt4oGgufPattern},
                                                                         {kTekkenPattern, kTekkenGgufPattern}};
 
+bool splits_at_lacking_bytes(const SplitRule& rule) {
+  return rule.kind == SplitRule::Kind::kSplit && rule.behavior == SplitBehavior::kIsolated && read_first_bytes_pattern(rule.pattern).has_value();
+}
+
 // The rules as one list of isolating patterns in llama.cpp's forms, so that two spellings of the same cutting compare equal. Empty:
 // not of this form.
 std::vector<std::string> as_gguf_patterns(const std::vector<SplitRule>& rules) {
@@ -45,6 +50,8 @@ std::vector<std::string> as_gguf_patterns(const std::vector<SplitRule>& rules) {
       if (rule.add_prefix_space) return {};
       if (!rule.use_regex) continue;
       pattern = kGpt2Pattern;
+    } else if (splits_at_lacking_bytes(rule)) {
+      continue;  // llama.cpp does so by itself
     } else {
       const KnownPattern* known = find_known_pattern(pattern);
       const bool all_matches = rule.behavior == SplitBehavior::kRemoved && rule.invert && known != nullptr && known->total;
@@ -179,6 +186,7 @@ std::vector<std::string> ByteLevelBpe::gguf_differences() const {
   std::vector<std::string> found;
   if (!parts_.normalizer.does_nothing()) found.push_back(fmt::format("the normaliser {}: llama.cpp does not normalise text", parts_.normalizer.to_json().dump()));
   for (const SplitRule& rule : parts_.split_rules) {
+    if (rule.kind == SplitRule::Kind::kDigits) found.push_back("13 digits that are new in Unicode 17 (Tolong Siki, Chisoi): llama.cpp does not take them for digits");
     if (rule.pattern == kGpt4oPattern || rule.pattern == kTekkenPattern) {
       found.push_back("words with marks, and upper and lower case outside ASCII: llama.cpp's form of this split pattern ignores both");
     }

@@ -25,6 +25,7 @@ enum UnicodeClass : uint32_t {
   kCombining = 1 << 14,     // has a combining class in the library's NFC tables (Unicode 10)
   kDecomposing = 1 << 15,   // NFD changes it
   kNfcChanging = 1 << 16,   // NFC changes it
+  kNfkdChanging = 1 << 17,  // NFKD changes it
 };
 
 // 0 for unassigned code points and for kInvalidUtf8.

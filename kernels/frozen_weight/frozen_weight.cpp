@@ -74,7 +74,9 @@ at::Tensor FrozenWeight::copied_to(c10::Device device, at::ScalarType type) cons
   return copy;
 }
 
-void FrozenWeight::to_device(c10::Device device, at::ScalarType compute) { device_copy_ = copied_to(device, type_on_device(type_, compute)); }
+void FrozenWeight::to_device(c10::Device device, at::ScalarType compute) {
+  if (!held_) device_copy_ = copied_to(device, type_on_device(type_, compute));
+}
 
 int64_t FrozenWeight::device_bytes(TensorType type, int64_t num_elements, at::ScalarType compute) {
   return num_elements * static_cast<int64_t>(c10::elementSize(type_on_device(type, compute)));

@@ -32,7 +32,11 @@ class FrozenWeight {
   // Makes a copy on `device` that matrix() reads from then on: in the stored type where that is plain and no wider than `compute`, else rounded
   // to `compute`, as every use in that type would round it.
   void to_device(c10::Device device, at::ScalarType compute);
-  void drop_device_copy() { device_copy_ = at::Tensor(); }
+  void drop_device_copy() { if (!held_) device_copy_ = at::Tensor(); }
+  const at::Tensor& device_copy() const { return device_copy_; }
+  // Somebody else brings the device copy from now on (undefined: not there at the moment); to_device and drop_device_copy do nothing until release().
+  void hold(at::Tensor device_copy) { device_copy_ = std::move(device_copy), held_ = true; }
+  void release() { device_copy_ = at::Tensor(), held_ = false; }
   static int64_t device_bytes(TensorType type, int64_t num_elements, at::ScalarType compute);   // of that copy
   // [rows, columns] in a floating type on a device: the device copy, where it lies there; else all of it decoded anew.
   at::Tensor matrix(at::ScalarType type, c10::Device device) const;
@@ -45,6 +49,7 @@ class FrozenWeight {
   const std::byte* data_ = nullptr;
   std::shared_ptr<const void> owner_;
   at::Tensor device_copy_;
+  bool held_ = false;
 };
 
 }  // namespace graft

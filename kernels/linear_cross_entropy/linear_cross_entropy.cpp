@@ -15,18 +15,6 @@
 namespace graft {
 namespace {
 
-class WholeHead : public HeadPieces {
- public:
-  explicit WholeHead(const FrozenWeight& head) : head_(head) {}
-  int64_t rows() const override { return head_.rows(); }
-  int64_t columns() const override { return head_.columns(); }
-  int64_t num_pieces() const override { return 1; }
-  const FrozenWeight& piece(int64_t) const override { return head_; }
-
- private:
-  const FrozenWeight& head_;
-};
-
 // Calls f(first row of the head, piece as a part) in order.
 template <typename Function>
 void for_pieces(const HeadPieces& head, const Function& f) {

@@ -28,6 +28,18 @@ class HeadPieces {
   virtual const FrozenWeight& piece(int64_t index) const = 0;   // valid until the next call
 };
 
+class WholeHead : public HeadPieces {
+ public:
+  explicit WholeHead(const FrozenWeight& head) : head_(head) {}
+  int64_t rows() const override { return head_.rows(); }
+  int64_t columns() const override { return head_.columns(); }
+  int64_t num_pieces() const override { return 1; }
+  const FrozenWeight& piece(int64_t) const override { return head_; }
+
+ private:
+  const FrozenWeight& head_;
+};
+
 struct CrossEntropyOptions {
   bool want_gradient = true;
   double gradient_scale = 1;                        // 1 / the step's count of supervised tokens
@@ -50,8 +62,11 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
 // How many blocks of rows that takes: each goes through all pieces once, with a gradient twice.
 int64_t cross_entropy_blocks(int64_t num_rows, int64_t vocab_size, int64_t buffer_bytes);
 
+
 // The same in plain ATen, any floating type and device: the specification, and what GPUs run.
 CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, const HeadPieces& head, std::span<const int32_t> labels_M,
+                                                  std::span<const float> weights_M, const CrossEntropyOptions& options = {});
+CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, const FrozenWeight& head_VC, std::span<const int32_t> labels_M,
                                                   std::span<const float> weights_M, const CrossEntropyOptions& options = {});
 
 // Logits of rows: float32 [M, V]. CPU.

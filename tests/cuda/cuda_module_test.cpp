@@ -19,4 +19,10 @@ TEST(CudaModule, RegistersItself) {
   EXPECT_TRUE(has_cuda_path("graft::rms_norm_backward"));
 }
 
+TEST(CudaModule, BringsNccl) {
+  void* module = dlopen(GRAFT_CUDA_MODULE, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(module, nullptr) << dlerror();
+  EXPECT_NE(dlsym(module, "graft_nccl_backend"), nullptr);
+}
+
 }  // namespace

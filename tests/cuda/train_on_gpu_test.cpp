@@ -1,6 +1,10 @@
 // Five steps on cuda:0 have the losses of five steps on the CPU. Skipped where there is no GPU that this program can use.
+#include <dlfcn.h>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
 
 #include "tests/trainer/torch/generation_tiny_model.h"
 #include "trainer/optimizers/adamw.h"
@@ -56,8 +60,7 @@ Outcome train(c10::Device device, ComputeType compute, double dropout) {
   AdapterSet adapters(*model.decoder, options, 3);
   model.decoder->set_device(device);
   adapters.set_device(device);
-  AdamW optimizer({}, adapters.num_parameters());
-  optimizer.set_device(device);
+  AdamW optimizer({}, adapters.num_parameters(), device);
   Outcome outcome;
   for (int32_t step = 0; step < 5; ++step) {
     adapters.gradients.zero_();
@@ -67,7 +70,7 @@ Outcome train(c10::Device device, ComputeType compute, double dropout) {
     auto batch = some_batch(step % 2);
     if (dropout > 0) batch.dropout_seed = 9;
     outcome.losses.push_back(run_micro_batch(*model.decoder, &adapters, batch, step_options).weighted_loss / 50);
-    optimizer.step(adapters.parameters, adapters.gradients.to(at::kFloat), 0.01);
+    optimizer.step(adapters.parameters, adapters.gradients, 0.01);
   }
   model.decoder->set_device(c10::kCPU);
   adapters.set_device(c10::kCPU);
@@ -96,6 +99,19 @@ TEST_F(TrainOnGpu, RepeatsItsBits) {
   const auto first = train(device, ComputeType::kBFloat16, 0.3), second = train(device, ComputeType::kBFloat16, 0.3);
   EXPECT_EQ(first.losses, second.losses);
   EXPECT_TRUE(at::equal(first.parameters, second.parameters));
+}
+
+// A group of one process on NCCL sums nothing away.
+TEST_F(TrainOnGpu, NcclOfOneProcess) {
+  using Factory = c10d::Backend* (*)(c10d::Store*, int, int, int, int64_t);
+  const auto factory = reinterpret_cast<Factory>(dlsym(RTLD_DEFAULT, "graft_nccl_backend"));
+  ASSERT_NE(factory, nullptr);
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  const auto backend = c10::intrusive_ptr<c10d::Backend>::reclaim(factory(store.get(), 0, 1, device.index(), 60000));
+  const auto values = at::arange(1000, at::TensorOptions(at::kDouble).device(device));
+  std::vector<at::Tensor> tensors{values.clone()};
+  backend->allreduce(tensors)->wait();
+  EXPECT_TRUE(at::equal(tensors[0], values));
 }
 
 }  // namespace

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """graft against transformers + PEFT: LoRA r16 on all linear layers of SmolLM2-135M, bf16, the same token ids and threads.
 
-  tools/bench/end_to_end [--rounds 5] [--steps 6] [--threads 2] [--only 512,2048,banking77] [--json]
+  tools/bench/end_to_end [--rounds 5] [--steps 6] [--threads 2] [--only 512,2048,banking77] [--results FILE] [--json]
 
 The two alternate; PEFT runs with and without checkpointing, and its better figure of each kind counts. Both read the same bf16
 safetensors directory, made once from the Q4_1 file; a further row is graft on the Q4_1 file itself. Measured from outside, the same
 way for both: a step ends when its line appears; the first step counts from the start of the process; memory is the peak
 resident set. tokens/s is the median over steps but the first. banking77: rows of the train file in batches of 16, which PEFT's collator pads.
-Needs tools/setup --tests and a release build. --json ends with one line: {"tokens_per_s_ratio", "peak_memory_ratio", "first_step_ratio"}
+--results keeps the rounds in a file: those already there are not run again, so that a busy machine can
+be measured in its quiet hours. Needs tools/setup --tests and a release build. --json ends with one line: {"tokens_per_s_ratio", "peak_memory_ratio", "first_step_ratio"}
 (graft over PEFT, at 512 tokens), and all figures.
 """
 import argparse
@@ -104,7 +105,7 @@ def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads:
     tokens, batch_rows = step_size(steps)
     (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
-        "model": {"base": str(model), "compute": "bfloat16"}, "adapter": {"rank": RANK, "alpha": ALPHA},
+        "accept_licence": "unknown", "model": {"base": str(model), "compute": "bfloat16"}, "adapter": {"rank": RANK, "alpha": ALPHA},
         "data": {"train": [{"path": "rows.jsonl", "format": "text" if "text" in rows[0] else "messages"}],
                  "max_tokens": max(1024, tokens), "pack_tokens": max(2048, tokens)},
         "optimizer": {"learning_rate": LEARNING_RATE, "batch_rows": batch_rows},
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="512,2048,banking77")
+    parser.add_argument("--results", type=pathlib.Path, help="rounds done so far; each new one is added")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     kinds = arguments.only.split(",")
@@ -180,10 +182,16 @@ def main() -> None:
                 "graft on the Q4_1 file": lambda rows=rows, steps=steps: run_graft(arguments.graft, MODEL, rows, steps, arguments.threads, work),
             }
         found = {kind: {name: [] for name in runs[kind]} for kind in kinds}
+        if arguments.results and arguments.results.exists():
+            found |= json.loads(arguments.results.read_text())
         for number in range(arguments.rounds):
             for kind in kinds:
                 for name, run in runs[kind].items():
+                    if len(found[kind][name]) > number:
+                        continue
                     found[kind][name].append(run())
+                    if arguments.results:
+                        arguments.results.write_text(json.dumps(found))
                     say(f"round {number + 1}/{arguments.rounds} {kind} {name}: {found[kind][name][-1]['tokens_per_s']:.1f} tokens/s")
         compared = {kind: compare(f"{kind} tokens a step" if kind.isdigit() else f"{kind}, {BATCH_ROWS} rows a step", found[kind]) for kind in kinds}
     if arguments.json:

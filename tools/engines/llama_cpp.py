@@ -147,12 +147,15 @@ class LlamaCpp:
         return list(out[:count])
 
     def detokenize(self, ids: list[int]) -> str:
+        return self.detokenize_bytes(ids).decode(errors="replace")
+
+    def detokenize_bytes(self, ids: list[int]) -> bytes:
         out = ctypes.create_string_buffer(64 * len(ids) + 64)
         vocabulary = self._library.llama_model_get_vocab(self._model)
         count = self._library.llama_detokenize(vocabulary, (ctypes.c_int32 * len(ids))(*ids), len(ids), out, len(out), False, True)
         if count < 0:
             self._fail(f"cannot detokenize {len(ids)} tokens")
-        return out.raw[:count].decode(errors="replace")
+        return out.raw[:count]
 
     def end_tokens(self) -> tuple[list[int], int | None]:
         """(every token that ends generation, the one that the file names)."""

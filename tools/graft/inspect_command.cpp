@@ -20,7 +20,7 @@ ordered_json value_json(const GgufValue& value) {
   return std::visit(
       [](const auto& v) -> ordered_json {
         using Value = std::decay_t<decltype(v)>;
-        if constexpr (requires { v.push_back({}); } && !std::is_same_v<Value, std::string>) {
+        if constexpr (requires { typename Value::value_type; } && !std::is_same_v<Value, std::string>) {
           return fmt::format("[{} values]", v.size());
         } else if constexpr (std::is_same_v<Value, std::string>) {
           return v.size() > kShownText ? v.substr(0, kShownText) + fmt::format("... ({} bytes)", v.size()) : v;

@@ -1,5 +1,6 @@
 // The graft command: parses the line, runs one sub-command, turns exceptions into one paragraph and an exit code (DESIGN section 4).
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
   // Scratch tensors of every layer have the same sizes: kept in the heap, their pages are touched once and not given back each time.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  std::signal(SIGXFSZ, SIG_IGN);   // a file beyond a limit is a failed write with an error, as a full disk is
   try {
     return graft::run(argc, argv);
   } catch (const graft::UserError& error) {

@@ -34,6 +34,7 @@ class Decoder {
   at::Tensor final_norm(const at::Tensor& x_NC) const;
 
   const FrozenWeight& head() const { return spec_.tied_head ? embedding_ : head_; }
+  FrozenWeight& mutable_head() { return spec_.tied_head ? embedding_ : head_; }
   const DecoderSpec& spec() const { return spec_; }
   const WeightMap& weight_map() const { return map_; }
   NameColumn column() const { return column_; }

@@ -59,20 +59,34 @@ std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute)
   return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kHub, std::shared_ptr<TensorSource>(open_tensors(base)), compute);
 }
 
-std::string declared_licence(const fs::path& base) {
-  if (base.extension() == ".gguf") return GgufFile(base).get_string("general.license").value_or("unknown");
+std::vector<std::string> declared_licences(const fs::path& base) {
+  std::vector<std::string> declared;
+  if (base.extension() == ".gguf") {
+    if (const auto licence = GgufFile(base).get_string("general.license")) declared.push_back(*licence);
+    return declared;
+  }
+  constexpr size_t kBeginning = 400;   // holds the title, or all of the MIT licence's first sentence
+  for (const char* name : {"LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"}) {
+    std::ifstream file(base / name);
+    std::string beginning;
+    for (std::string word; beginning.size() < kBeginning && file >> word;) beginning += (beginning.empty() ? "" : " ") + word;
+    const auto text = beginning.find_first_not_of(" #");
+    if (text != std::string::npos) declared.push_back(beginning.substr(text, kBeginning));
+  }
   std::ifstream readme(base / "README.md");
+  std::string card, name;
   for (std::string line; std::getline(readme, line);) {
-    if (line.starts_with("license:")) return line.substr(line.find_first_not_of(" :", 7));
+    if (line.starts_with("license:")) card = line.substr(std::min(line.size(), line.find_first_not_of(" :", 7)));
+    if (line.starts_with("license_name:")) name = line.substr(std::min(line.size(), line.find_first_not_of(" :", 12)));
   }
-  for (const char* name : {"LICENSE", "LICENSE.txt", "LICENSE.md"}) {
-    std::ifstream licence(base / name);
-    for (std::string line; std::getline(licence, line);) {
-      const auto begin = line.find_first_not_of(" \t#");
-      if (begin != std::string::npos) return line.substr(begin, 120);
-    }
-  }
-  return "unknown";
+  if (card == "other" && !name.empty()) card = name;
+  if (!card.empty()) declared.push_back(card);
+  return declared;
+}
+
+std::string declared_licence(const fs::path& base) {
+  const auto declared = declared_licences(base);
+  return declared.empty() ? "unknown" : declared[0].substr(0, 120);
 }
 
 }  // namespace graft

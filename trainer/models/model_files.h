@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "trainer/models/decoder.h"
 
@@ -22,7 +23,9 @@ ModelFiles find_model(const std::filesystem::path& model);
 // Reads config.json or the GGUF header, binds the weights. Nothing is copied but rows that must move.
 std::unique_ptr<Decoder> load_decoder(const std::filesystem::path& base, ComputeType compute);
 
-// What the base declares of its licence: general.license of GGUF, LICENSE's first line or README front matter of a directory; "unknown".
+// What the base declares of its licence, its own licence file first: the beginning of LICENSE, the model card's front matter, general.license of GGUF.
+std::vector<std::string> declared_licences(const std::filesystem::path& base);
+// The first of them; "unknown".
 std::string declared_licence(const std::filesystem::path& base);
 
 }  // namespace graft

@@ -26,15 +26,11 @@ double sum_of_squares(const at::Tensor& gradients) {
 
 }  // namespace
 
-AdamW::AdamW(const OptimizerOptions& options, int64_t num_parameters)
-    : first_moment(at::zeros({num_parameters}, at::kFloat)), second_moment(at::zeros({num_parameters}, at::kFloat)), options_(options) {}
+AdamW::AdamW(const OptimizerOptions& options, int64_t num_parameters, c10::Device device)
+    : first_moment(at::zeros({num_parameters}, at::TensorOptions(at::kFloat).device(device))), second_moment(at::zeros_like(first_moment)), options_(options) {}
 
-void AdamW::set_device(c10::Device device) {
-  first_moment = first_moment.to(device);
-  second_moment = second_moment.to(device);
-}
-
-double AdamW::step(at::Tensor& parameters, const at::Tensor& gradients, double learning_rate) {
+double AdamW::step(at::Tensor& parameters, const at::Tensor& exact_gradients, double learning_rate) {
+  const auto gradients = exact_gradients.to(at::kFloat);
   const double norm = std::sqrt(sum_of_squares(gradients));
   if (!std::isfinite(norm)) return norm;
   ++num_steps;

@@ -13,9 +13,8 @@ namespace graft {
 
 class AdamW {
  public:
-  AdamW(const OptimizerOptions& options, int64_t num_parameters);
-  void set_device(c10::Device device);   // where parameters and gradients are; at first the CPU
-  // Updates the parameters from the gradients; returns the gradient norm before clipping (double sum). NaN or infinity: nothing is updated.
+  AdamW(const OptimizerOptions& options, int64_t num_parameters, c10::Device device = c10::kCPU);   // where parameters and gradients are
+  // Updates the parameters from the gradients (float64 is rounded to float32 first); returns the gradient norm before clipping (double sum). NaN or infinity: nothing is updated.
   double step(at::Tensor& parameters, const at::Tensor& gradients, double learning_rate);
 
   int64_t num_steps = 0;

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <c10/util/Flags.h>
 #include <fmt/ranges.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -18,6 +19,8 @@
 #include "trainer/parallel/gloo_backend.h"
 #include "trainer/parallel/heartbeat.h"
 #include "trainer/report/log_file.h"
+
+C10_DECLARE_int(caffe2_log_level);
 
 namespace graft {
 namespace {
@@ -204,6 +207,7 @@ std::atomic_flag ending = ATOMIC_FLAG_INIT;
 ProcessGroup::ProcessGroup() = default;
 
 ProcessGroup::ProcessGroup(const LaunchEnvironment& launch) : launch_(launch), connection_(std::make_unique<Connection>()) {
+  if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = 3;   // a lost rank is one error of ours, not LibTorch's stack traces
   const auto meeting = resolve(launch.address, launch.port);
   const bool one_machine = launch.local_size == launch.size;
   connection_->keeps_store = launch.rank == 0 && !launch.agent_store;

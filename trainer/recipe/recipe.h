@@ -76,6 +76,7 @@ struct RunOptions {
   int64_t threads = 0;                   // 0: auto
   std::string recompute = "auto";        // auto | none | layer
   bool deterministic = true;
+  bool shard_base = false;               // the frozen base is spread over the processes
   int64_t checkpoint_every = 50, evaluate_every = 100;
   int64_t keep_last = 2, keep_best = 1;  // keys: keep: {last, best}
   std::string early_stopping_metric = "loss";       // key: early_stopping: {metric, patience}
@@ -91,6 +92,7 @@ struct ExportOptions {
 struct ReportOptions { bool examples = false; };
 
 struct Recipe {
+  std::vector<std::string> accept_licence;   // identifiers of licences that somebody read and accepted (models/families/licences.md)
   ModelOptions model;
   AdapterOptions adapter;
   DataOptions data;

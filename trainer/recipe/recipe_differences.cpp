@@ -62,8 +62,8 @@ std::vector<std::string> recipe_differences(const Json& old, const Json& now) {
 std::vector<std::string> resume_conflicts(const Json& old, const Json& now) {
   std::vector<std::string> lines;
   for (const Difference& difference : differences_of(old, now)) {
-    bool allowed = difference.key == "run.out" || difference.key == "run.cache";
-    for (const char* prefix : {"run.keep", "export", "report"}) {
+    bool allowed = difference.key == "run.out" || difference.key == "run.cache" || difference.key == "run.shard_base";
+    for (const char* prefix : {"run.keep", "export", "report", "accept_licence"}) {
       allowed = allowed || difference.key == prefix || difference.key.starts_with(std::string(prefix) + ".");
     }
     if (!allowed && !is_longer_constant_schedule(difference, old, now)) lines.push_back(line(difference));

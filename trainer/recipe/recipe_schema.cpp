@@ -35,29 +35,26 @@ Table<ModelOptions> model_table() {
   };
 }
 
-Field<AdapterOptions> targets_field() {
-  return {"targets", "text or list of texts",
-          "Which linear layers get an adapter: all-linear (every one but head and embeddings, as PEFT), or globs of module names such as "
-          "q_proj or *.mlp.*. A target that matches nothing is an error.",
-          false,
-          [](Reader& reader, const YamlValue& value, AdapterOptions& adapter) {
+// One text, or a list of them.
+template <typename Object>
+Field<Object> texts(const char* key, const char* what, std::vector<std::string> Object::* member, bool may_be_empty, const char* doc) {
+  return {key, "text or list of texts", doc, false,
+          [=](Reader& reader, const YamlValue& value, Object& object) {
             if (value.kind == YamlValue::Kind::kScalar) {
-              if (const auto target = reader.text(value)) adapter.targets = {*target};
+              if (const auto text = reader.text(value)) object.*member = {*text};
               return;
             }
-            if (value.kind != YamlValue::Kind::kList || value.items.empty()) {
-              reader.expected(value, "all-linear, a module glob or a list of globs");
+            if (value.kind != YamlValue::Kind::kList || (value.items.empty() && !may_be_empty)) {
+              reader.expected(value, what);
               return;
             }
-            adapter.targets.clear();
+            (object.*member).clear();
             for (size_t i = 0; i < value.items.size(); ++i) {
               Reader::Inside inside(reader, std::to_string(i));
-              if (const auto target = reader.text(value.items[i])) adapter.targets.push_back(*target);
+              if (const auto text = reader.text(value.items[i])) (object.*member).push_back(*text);
             }
           },
-          [](const AdapterOptions& adapter, const PathWriter&) {
-            return adapter.targets.size() == 1 ? Json(adapter.targets[0]) : Json(adapter.targets);
-          }};
+          [=](const Object& object, const PathWriter&) { return (object.*member).size() == 1 ? Json((object.*member)[0]) : Json(object.*member); }};
 }
 
 Table<AdapterOptions> adapter_table() {
@@ -69,7 +66,9 @@ Table<AdapterOptions> adapter_table() {
       number("alpha", &T::alpha, above(0), "Numerator of the scale; 2 x rank is the usual choice."),
       choice("scaling", &T::scaling, {"standard", "rslora"}, "Scale of the adapter: alpha/rank, or alpha/sqrt(rank) (rsLoRA)."),
       number("dropout", &T::dropout, from_to_below(0, 1), "Share of the adapter's inputs set to zero in training."),
-      targets_field(),
+      texts("targets", "all-linear, a module glob or a list of globs", &T::targets, false,
+            "Which linear layers get an adapter: all-linear (every one but head and embeddings, as PEFT), or globs of module names such as "
+            "q_proj or *.mlp.*. A target that matches nothing is an error."),
   };
 }
 
@@ -170,6 +169,8 @@ Table<RunOptions> run_table() {
       choice("recompute", &T::recompute, {"auto", "none", "layer"},
              "layer recomputes each layer's activations in the backward pass; none keeps them; auto: none where memory allows."),
       boolean("deterministic", &T::deterministic, "Same recipe, same bytes on the same machine."),
+      boolean("shard_base", &T::shard_base,
+              "Several processes: each keeps its share of the frozen base, and a layer is gathered before it is used; for bases larger than one GPU. The same bytes."),
       integer("checkpoint_every", &T::checkpoint_every, {.low = 1, .high = 1e12}, "Steps between checkpoints: the most that a kill loses."),
       integer("evaluate_every", &T::evaluate_every, {.low = 1, .high = 1e12}, "Steps between validation losses."),
       group<T>("keep",
@@ -233,6 +234,9 @@ Field<Recipe> export_field() {
 const Table<Recipe>& recipe_table() {
   using T = Recipe;
   static const Table<Recipe> kTable = {
+      texts("accept_licence", "a licence's identifier or a list of them", &T::accept_licence, true,
+            "Licences that you have read and accept, by identifier: plan refuses a base whose licence is unknown, not for commercial use or limited "
+            "to some countries without it (trainer/models/families/licences.md)."),
       required(section("model", &T::model, model_table(), "The base model.")),
       section("adapter", &T::adapter, adapter_table(), "What is trained."),
       required(section("data", &T::data, data_table(), "Rows and how they become tokens.")),

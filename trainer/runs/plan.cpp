@@ -7,9 +7,11 @@
 
 #include "data/rows/packing.h"
 #include "kernels/common/error.h"
+#include "trainer/models/families/licences.h"
 #include "trainer/optimizers/schedule.h"
 #include "trainer/report/machine_info.h"
 #include "trainer/report/progress.h"
+#include "trainer/runs/plan_processes.h"
 #include "trainer/runs/device_memory.h"
 
 namespace graft {
@@ -109,7 +111,7 @@ int64_t disk_needed(const PreparedRun& run) {
 
 }  // namespace
 
-Plan make_plan(PreparedRun& run, bool probe) {
+Plan make_plan(PreparedRun& run, bool probe, int processes) {
   Plan plan;
   auto& json = plan.json;
   const auto& spec = run.decoder->spec();
@@ -154,7 +156,12 @@ Plan make_plan(PreparedRun& run, bool probe) {
     json["seconds"] = per_token * tokens_per_step * static_cast<double>(run.total_steps);
     json["tokens_per_s"] = 1 / per_token;
   }
-  json["notes"] = run.notes;
+  if (processes > 1) json["parallel"] = plan_processes(run, processes);
+  auto licence = check_licence(declared_licences(run.files.base), run.recipe.accept_licence);
+  json["licence"] = {{"identifier", licence.identifier}, {"problem", licence.problem}};
+  if (!licence.problem.empty()) plan.errors.push_back(licence.problem);
+  licence.notes.insert(licence.notes.end(), run.notes.begin(), run.notes.end());
+  json["notes"] = licence.notes;
   ordered_json findings = ordered_json::array();
   for (const auto& finding : run.dataset.findings) {
     const bool error = finding.severity == DatasetFinding::Severity::kError;
@@ -263,6 +270,7 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
     line("time", fmt::format("about {} of training ({:.0f} tokens/s, measured on one micro-batch)", format_duration(json["seconds"].get<double>()),
                              json["tokens_per_s"].get<double>()));
   }
+  if (json.contains("parallel")) text += plan_processes_text(json["parallel"]);
   for (const auto& wanted : run.recipe.exports) {
     line("export", wanted.format + (wanted.verify ? fmt::format(", certificate with mean KL at most {:g}", wanted.max_mean_kl) : ", no certificate (verify: none)"));
   }

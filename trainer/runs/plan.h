@@ -13,8 +13,8 @@ struct Plan {
   std::vector<std::string> errors;      // why the run is refused: exit code 1
 };
 
-// probe: measure one micro-batch to estimate the time (adapters are left as they were).
-Plan make_plan(PreparedRun& run, bool probe);
+// probe: measure one micro-batch to estimate the time (adapters are left as they were). processes: also what each of so many would do (plan_processes.h).
+Plan make_plan(PreparedRun& run, bool probe, int processes = 1);
 
 // Text of at most 100 columns.
 std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour);

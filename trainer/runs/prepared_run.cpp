@@ -31,9 +31,16 @@ std::string date_text(int64_t time) {
   return text;
 }
 
+// Several processes of a machine take a GPU each.
 void take_device(PreparedRun& run) {
   const auto& launch = run.group->launch();
-  run.device = prepare_device(run.recipe.run.device, {launch.local_rank, launch.local_size});
+  const auto& wanted = run.recipe.run.device;
+  if (launch.local_size > 1 && wanted.starts_with("cuda:")) {
+    fail("run", "expected run.device: auto or cpu for {} processes on a machine, got {}, which is one GPU — auto gives each process its own", launch.local_size, wanted);
+  }
+  const bool own_gpu = launch.local_size > 1 && wanted == "auto" && !list_cuda_devices().devices.empty();
+  run.device = prepare_device(own_gpu ? fmt::format("cuda:{}", launch.local_rank) : wanted);
+  if (run.recipe.run.shard_base && run.group->alone()) run.notes.push_back("shard_base: takes effect with several processes (docs/scale.md)");
   if (!run.device.note.empty()) run.notes.push_back(run.device.note);
 }
 
@@ -56,6 +63,21 @@ void PreparedRun::set_device(c10::Device where) {
   if (where.is_cuda()) c10::impl::VirtualGuardImpl(where.type()).setDevice(where);   // or another GPU might get a context too
   decoder->set_device(where);
   adapters->set_device(where);
+}
+
+void PreparedRun::start_on_device() {
+  const auto where = device.device();
+  if (where.is_cuda()) c10::impl::VirtualGuardImpl(where.type()).setDevice(where);
+  group->use_device(where);
+  if (recipe.run.shard_base && !group->alone()) sharded = std::make_unique<ShardedBase>(*decoder, *group, where);
+  set_device(where);
+}
+
+void PreparedRun::return_to_cpu() {
+  if (sharded) sharded->restore();
+  sharded.reset();
+  set_device(c10::kCPU);
+  group->use_device(c10::kCPU);
 }
 
 std::vector<int64_t> PreparedRun::sequences_of_step(int64_t step) const {
@@ -190,7 +212,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const int64_t tokens = largest_micro_batch(run);
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
-  estimate.adapters = run.adapters->num_parameters() * 16;   // value, gradient, two moments
+  estimate.adapters = run.adapters->num_parameters() * 24;   // value, gradient (float64, and float32 for the update), two moments
   const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + 2 * width) + 4 * attention.num_heads + 4 * 7 * rank + 8;
   const int64_t layers = static_cast<int64_t>(spec.layers.size());
   // An eighth more: what the heap rounds up and cannot reuse (measured at 500 and 2,000 tokens).

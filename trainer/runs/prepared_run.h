@@ -10,6 +10,7 @@
 #include "trainer/adapters/adapter_set.h"
 #include "trainer/models/model_files.h"
 #include "trainer/parallel/process_group.h"
+#include "trainer/parallel/sharded_base.h"
 #include "trainer/recipe/recipe.h"
 #include "trainer/report/manifest.h"
 #include "trainer/runs/device_choice.h"
@@ -23,6 +24,7 @@ struct PreparedRun {
   ModelFiles files;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<AdapterSet> adapters;
+  std::unique_ptr<ShardedBase> sharded;   // run.shard_base, while training
   TemplateContext context;
   Dataset dataset;
   int64_t steps_per_epoch = 0, total_steps = 0;
@@ -36,6 +38,9 @@ struct PreparedRun {
   void set_device(c10::Device where);
   // Rows of a step and their micro-batches, a pure function of (seed, step).
   std::vector<int64_t> sequences_of_step(int64_t step) const;
+  // Brings model and adapters to the device that trains, sharded where the recipe says so; and back to the CPU, whole.
+  void start_on_device();
+  void return_to_cpu();
   std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& sequences) const;
   Batch batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed = 0) const;
 };

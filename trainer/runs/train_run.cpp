@@ -93,7 +93,7 @@ void agree_on_inputs(ProcessGroup& group, const Manifest& manifest, bool not_bit
     if (not_bit_exact) {
       other.machine.instruction_set = first.machine.instruction_set;
       other.machine.gpu = first.machine.gpu;
-      if (other.device.starts_with("cuda") == first.device.starts_with("cuda")) other.device = first.device;   // they could not talk to each other
+      other.device = first.device;
     }
     for (const auto& line : manifest_differences(first, other)) lines.push_back(fmt::format("rank {}: {}", rank, line));
   }
@@ -157,7 +157,12 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   reading.reset();
   auto manifest = manifest_of(run);
   bool existing = false, resumed = false;
-  AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters());
+  run.start_on_device();
+  if (run.sharded) {
+    log().info(fmt::format("the base is sharded: each rank keeps {:.1f} of {:.1f} MiB, and {:.1f} MiB in two buffers", run.sharded->shard_bytes() / 1048576.0,
+                           run.sharded->shard_bytes() * group->size() / 1048576.0, run.sharded->buffer_bytes() / 1048576.0));
+  }
+  AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters(), run.device.device());
   RunState state;
   if (folder) {   // what is wrong here ends the other ranks too
     auto plan = make_plan(run, /*probe=*/false);
@@ -173,6 +178,7 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
     const auto yaml = resolved_yaml(run.recipe, folder->path());
     manifest.recipe_sha256 = sha256(yaml);
     manifest.extra["processes"] = group->size();
+    if (!run.recipe.accept_licence.empty()) manifest.extra["accepted_licences"] = run.recipe.accept_licence;
     write_file_atomic(folder->recipe(), yaml);
     write_file_atomic(folder->path() / "plan.json", plan.json.dump(1) + "\n");
     write_manifest(folder->manifest(), manifest);   // last: a folder with a manifest is a run
@@ -186,19 +192,15 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   }
   agree_on_inputs(*group, manifest, options.not_bit_exact);
   start_alike(run, state, optimizer, resumed);
-  run.set_device(run.device.device());
-  optimizer.set_device(run.device.device());
-  group->use_device(run.device.device());
   log().info(fmt::format("{} {} steps on {}{}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
                          group->alone() ? "" : fmt::format("{} processes ({}) of ", group->size(), group->launch().launcher),
-                         run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads),
-                         run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));
+                         run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads), run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));
   const auto loop = run_training_loop(run, folder ? &*folder : nullptr, state, optimizer);
   if (loop.end == LoopEnd::kInterrupted) {
     group->leave();
     return {128 + loop.signal, {{"interrupted_at_step", state.step}}};
   }
-  run.set_device(c10::kCPU);   // the group's collectives stay where they are
+  run.return_to_cpu();
   return finish_run(run, folder ? &*folder : nullptr, state, manifest);
 }
 

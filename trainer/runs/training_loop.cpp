@@ -10,6 +10,7 @@
 
 #include "checkpoints/hash.h"
 #include "kernels/common/error.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/optimizers/schedule.h"
 #include "trainer/parallel/dealing.h"
 #include "trainer/report/log_file.h"
@@ -49,26 +50,60 @@ std::string places_of(const PreparedRun& run, const std::vector<int64_t>& sequen
   return fmt::format("{}", fmt::join(places, ", "));
 }
 
-// Runs compute(i, figures of i) for each micro-batch that is dealt to this process, and gives every process all micro-batches' figures, so that
-// sums over them are made in one order, whatever the number of processes. num_signals: 0, or one entry for each process at the end, with its stop signal.
-template <typename Compute>
-std::vector<double> shared_out(const PreparedRun& run, const std::vector<std::vector<int64_t>>& micro_batches, const std::vector<int64_t>& lengths,
-                              int64_t num_figures, int64_t num_signals, const std::string& operation, const Compute& compute) {
-  std::vector<int64_t> tokens;
-  for (const auto& micro_batch : micro_batches) {
-    tokens.push_back(0);
-    for (const auto sequence : micro_batch) tokens.back() += lengths[static_cast<size_t>(sequence)];
+// What the ranks do with micro-batches: each computes its own, and where the base is sharded all of them gather together.
+class SharedWork {
+ public:
+  SharedWork(const PreparedRun& run, const DatasetSplit& split, const std::vector<std::vector<int64_t>>& micro_batches, const MicroBatchOptions& options)
+      : run_(run), micro_batches_(micro_batches), options_(options) {
+    std::vector<int64_t> tokens;
+    for (const auto& micro_batch : micro_batches) {
+      int64_t sum = 0, supervised = 0;
+      for (const auto& span : split.spans(micro_batch)) {
+        sum += static_cast<int64_t>(span.ids.size());
+        supervised += count_targets(span.supervised);
+      }
+      tokens.push_back(sum);
+      const auto buffer = options.loss_buffer_bytes.value_or(default_loss_buffer_bytes(run.device.device().is_cpu()));
+      head_blocks_.push_back(cross_entropy_blocks(supervised, run.decoder->spec().vocab_size, buffer));
+    }
+    const auto dealt = deal(tokens, run.group->size());
+    for (int rank = 0; rank < run.group->size(); ++rank) rounds_.push_back(rounds_of(dealt, rank, run.group->size()));
   }
-  auto& group = *run.group;
-  auto figures = at::zeros({static_cast<int64_t>(micro_batches.size()) * num_figures + num_signals}, at::kDouble);
-  auto* values = figures.data_ptr<double>();
-  for (const auto index : rounds_of(deal(tokens, group.size()), group.rank(), group.size())) {
-    if (index >= 0) compute(micro_batches[static_cast<size_t>(index)], values + index * num_figures);
+
+  // compute(micro-batch, its figures) for those of this rank. Returns all micro-batches' figures on every rank, so that sums over them are made in one order,
+  // whatever the number of processes. signals: behind them each rank's stop signal.
+  template <typename Compute>
+  std::vector<double> figures(int64_t num_figures, bool signals, const std::string& operation, const Compute& compute) const {
+    auto& group = *run_.group;
+    const auto count = static_cast<int64_t>(micro_batches_.size()) * num_figures;
+    auto figures = at::zeros({count + (signals ? group.size() : 0)}, at::kDouble);
+    auto* values = figures.data_ptr<double>();
+    const auto& mine = rounds_[static_cast<size_t>(group.rank())];
+    for (size_t round = 0; round < mine.size(); ++round) {
+      if (run_.sharded) run_.sharded->begin(gathers(round));
+      if (mine[round] >= 0) compute(micro_batches_[static_cast<size_t>(mine[round])], values + mine[round] * num_figures);
+      if (run_.sharded) run_.sharded->end();
+    }
+    if (signals) values[count + group.rank()] = pending_stop_signal();
+    group.sum(figures, operation);
+    return {values, values + figures.numel()};
   }
-  if (group.rank() < num_signals) values[static_cast<int64_t>(micro_batches.size()) * num_figures + group.rank()] = pending_stop_signal();
-  group.sum(figures, operation);
-  return {values, values + figures.numel()};
-}
+
+ private:
+  GatherRound gathers(size_t round) const {
+    GatherRound gathers{options_.want_gradient, run_.adapters->lowest_layer(), 0};
+    for (const auto& rank : rounds_) {
+      if (rank[round] >= 0) gathers.head_blocks = std::max(gathers.head_blocks, head_blocks_[static_cast<size_t>(rank[round])]);
+    }
+    return gathers;
+  }
+
+  const PreparedRun& run_;
+  const std::vector<std::vector<int64_t>>& micro_batches_;
+  const MicroBatchOptions& options_;
+  std::vector<int64_t> head_blocks_;
+  std::vector<std::vector<int64_t>> rounds_;   // of each rank
+};
 
 StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double learning_rate) {
   StepResult result;
@@ -84,9 +119,11 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
   MicroBatchOptions options;
   options.gradient_scale = 1.0 / static_cast<double>(std::max<int64_t>(1, result.supervised));
   options.recompute = run.recompute;
+  options.weights = run.sharded.get();
   const uint64_t dropout_seed = run.recipe.adapter.dropout > 0 ? static_cast<uint64_t>(run.recipe.run.seed) * 1000003u + static_cast<uint64_t>(step) + 1 : 0;
   const auto micro_batches = run.micro_batches(sequences);
-  const auto losses = shared_out(run, micro_batches, run.dataset.train.lengths, 1, run.group->size(), "loss", [&](const auto& micro_batch, double* loss) {
+  const SharedWork work(run, run.dataset.train, micro_batches, options);
+  const auto losses = work.figures(1, /*signals=*/true, "loss", [&](const auto& micro_batch, double* loss) {
     const auto batch = run.batch_of(run.dataset.train, micro_batch, dropout_seed);
     *loss = run_micro_batch(*run.decoder, run.adapters.get(), batch, options).weighted_loss;
   });
@@ -99,7 +136,7 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
   }
   for (size_t i = micro_batches.size(); i < losses.size(); ++i) result.signal = std::max(result.signal, static_cast<int>(losses[i]));
   run.group->sum(run.adapters->gradients, "sum of the gradients");
-  result.gradient_norm = optimizer.step(run.adapters->parameters, run.adapters->gradients.to(at::kFloat), learning_rate);
+  result.gradient_norm = optimizer.step(run.adapters->parameters, run.adapters->gradients, learning_rate);
   if (!std::isfinite(result.gradient_norm)) {
     fail("train", "expected a finite gradient norm, got {} at step {} in the rows {} — look at these rows, or lower optimizer.learning_rate; the last checkpoint is kept",
          result.gradient_norm, step + 1, places_of(run, sequences));
@@ -139,8 +176,10 @@ EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split) 
   for (size_t i = 0; i < sequences.size(); ++i) sequences[i] = static_cast<int64_t>(i);
   MicroBatchOptions options;
   options.want_gradient = false;
+  options.weights = run.sharded.get();
   const auto micro_batches = pack_rows(sequences, split.lengths, run.recipe.data.pack_tokens);
-  const auto figures = shared_out(run, micro_batches, split.lengths, 3, 0, "evaluation", [&](const auto& micro_batch, double* sums) {
+  const SharedWork work(run, split, micro_batches, options);
+  const auto figures = work.figures(3, /*signals=*/false, "evaluation", [&](const auto& micro_batch, double* sums) {
     auto batch = run.batch_of(split, micro_batch);
     batch.weights_N.clear();
     const auto part = run_micro_batch(*run.decoder, nullptr, batch, options);
@@ -161,7 +200,7 @@ EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split) 
 // All processes make the same updates; a difference would be a fault of a machine, and is found before it is saved.
 void check_equal_adapters(const PreparedRun& run) {
   if (run.group->alone()) return;
-  const auto parameters = run.adapters->parameters.cpu();
+  const auto& parameters = run.adapters->parameters;
   const auto hashes = run.group->exchange(sha256(std::as_bytes(std::span(parameters.const_data_ptr<float>(), static_cast<size_t>(parameters.numel())))), "comparing adapters");
   for (size_t rank = 1; rank < hashes.size(); ++rank) {
     if (hashes[rank] != hashes[0]) {

@@ -68,6 +68,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   std::vector<LayerRecord> records(num_layers);
   auto x_NC = decoder.embed(batch);
   for (int64_t layer = 0; layer < num_layers; ++layer) {
+    if (options.weights) options.weights->use_layer(layer);
     if (layer < lowest) {
       x_NC = decoder.run_layer(layer, x_NC, batch);
       continue;
@@ -95,7 +96,8 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   loss_options.want_gradient = backward;
   loss_options.gradient_scale = options.gradient_scale;
   loss_options.buffer_bytes = options.loss_buffer_bytes.value_or(default_loss_buffer_bytes(hidden_MC.is_cpu()));
-  auto loss = linear_cross_entropy(hidden_MC.detach(), decoder.head(), rows.labels_M, rows.weights_M, loss_options);
+  auto loss = options.weights ? linear_cross_entropy(hidden_MC.detach(), options.weights->head(), rows.labels_M, rows.weights_M, loss_options)
+                              : linear_cross_entropy(hidden_MC.detach(), decoder.head(), rows.labels_M, rows.weights_M, loss_options);
   result.weighted_loss = loss.weighted_loss;
   for (const auto correct : loss.correct_M) result.num_correct += correct;
   result.losses_M = std::move(loss.losses_M);
@@ -105,6 +107,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   auto gradient_NC = at::zeros_like(x_NC);
   gradient_NC.index_copy_(0, rows.index_M, gradient_MC);
   for (int64_t layer = num_layers - 1; layer >= lowest; --layer) {
+    if (options.weights) options.weights->use_layer(layer);
     backward_layer(decoder, *adapters, batch, layer, std::move(records[layer]), gradient_NC);
   }
   return result;

@@ -5,6 +5,7 @@
 
 #include "trainer/adapters/adapter_set.h"
 #include "trainer/models/decoder.h"
+#include "trainer/models/weight_gate.h"
 
 namespace graft {
 
@@ -14,6 +15,7 @@ struct MicroBatchOptions {
   bool want_gradient = true;
   double gradient_scale = 1;              // 1 / the step's count of supervised tokens
   Recompute recompute = Recompute::kNone;
+  WeightGate* weights = nullptr;          // of a base that does not lie whole in this process
   bool share_prefix = true;               // computes the rows' common beginning once (trainer/models/batch.h)
   std::optional<int64_t> loss_buffer_bytes;   // unset: default_loss_buffer_bytes
 };

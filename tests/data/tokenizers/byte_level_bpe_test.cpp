@@ -255,6 +255,25 @@ TEST_F(GgufTokenizer, EndsOfTurns) {
   EXPECT_THAT(tokenizer->stop_ids, ElementsAre(7));
 }
 
+// llama.cpp leaves such a byte out and does not merge across it; the reference library does.
+TEST_F(GgufTokenizer, DoesNotMergeAcrossAByteWithoutToken) {
+  json file = tiny_tokenizer_json();
+  std::vector<std::string> tokens(file["model"]["vocab"].size() + 2);
+  for (const auto& [token, id] : file["model"]["vocab"].items()) tokens[id] = token;
+  for (const json& added : file["added_tokens"]) tokens[added["id"]] = added["content"];
+  const int32_t h = file["model"]["vocab"]["h"], e = file["model"]["vocab"]["e"], he = file["model"]["vocab"]["he"];
+  tokens['z'] = "unused";
+  const auto tokenizer = load("tokenizer.ggml.tokens", gguf_strings("tokenizer.ggml.tokens", tokens));
+  EXPECT_THAT(tokenizer->encode("hze", false), ElementsAre(h, e));
+  EXPECT_THAT(tokenizer->encode("zhezz", false), ElementsAre(he));
+  const auto written = make(json::parse(tokenizer->to_tokenizer_json().dump()));
+  EXPECT_THAT(written.encode("hze", false), ElementsAre(h, e));
+  EXPECT_EQ(written.to_gguf_metadata().front().key, tokenizer->to_gguf_metadata().front().key);  // its pre-tokenizer has its name again
+  file["model"]["vocab"].erase("z");
+  file["model"]["vocab"]["unused"] = 'z';
+  EXPECT_THAT(make(file).encode("hze", false), ElementsAre(he));
+}
+
 TEST_F(GgufTokenizer, WhatIsNotUnderstoodIsNamed) {
   const auto refused = [&](const char* key, const GgufEntry& entry, const char* named) {
     EXPECT_THAT([&] { load(key, entry); }, ThrowsMessage<UserError>(HasSubstr(named))) << key;

@@ -47,14 +47,15 @@ def word_in_regex_crate():
 
 def main():
     sets = [matched_by(pattern) for pattern in PATTERNS]
-    nfc, nfd = normalizers.NFC(), normalizers.NFD()
+    nfc, nfd, nfkd = normalizers.NFC(), normalizers.NFD(), normalizers.NFKD()
     decomposes = {c for c in CODE_POINTS if nfd.normalize_str(chr(c)) != chr(c)}
     # A code point has a combining class for the library if it changes places with U+0334 (class 1) or U+0316 (class 220).
     combines = {c for c in CODE_POINTS if c not in decomposes and
                 (nfd.normalize_str(chr(c) + "\u0334") != chr(c) + "\u0334" or
                  nfd.normalize_str("\u0316" + chr(c)) != "\u0316" + chr(c) or c in (0x334, 0x316))}
     changes = {c for c in CODE_POINTS if nfc.normalize_str(chr(c)) != chr(c)}
-    sets += [numeric_in_rust(), word_in_regex_crate(), combines, decomposes, changes]
+    compatible = {c for c in CODE_POINTS if nfkd.normalize_str(chr(c)) != chr(c)}
+    sets += [numeric_in_rust(), word_in_regex_crate(), combines, decomposes, changes, compatible]
     flags = [0] * 0x110000
     for bit, members in enumerate(sets):
         for c in members:

@@ -6,6 +6,7 @@
 
 #include <random>
 
+#include "data/tokenizers/first_bytes.h"
 #include "data/tokenizers/regex_splitter.h"
 #include "data/tokenizers/scanners.h"
 #include "data/tokenizers/unicode_classes.h"
@@ -89,6 +90,27 @@ TEST(Scanners, SplitAsPcre2Does) {
       ASSERT_EQ(ours.pieces, theirs.pieces) << known.name << ": " << testing::PrintToString(text);
     }
   }
+}
+
+TEST(Scanners, FirstBytesSplitAsPcre2Does) {
+  std::mt19937 random(9);
+  for (int i = 0; i < 2000; ++i) {
+    ByteSet bytes;
+    for (int count = 0; count < 8; ++count) bytes.set(random() % 256);
+    bytes.set('a').set(0x01).set(0xF0).reset(0x7F);  // PCRE2 sees DEL in the place of a stray byte
+    const std::string pattern = first_bytes_pattern(bytes);
+    for (const int never : {0xC0, 0xC1, 0xF5, 0xFF}) bytes.reset(never);
+    for (int byte = 0x80; byte < 0x100; ++byte) bytes.set(byte, bytes[byte] && byte >= 0xC2 && byte <= 0xF4);
+    ASSERT_EQ(read_first_bytes_pattern(pattern), bytes) << pattern;
+    const PreTokenizer scanner({{.pattern = pattern}}), pcre2({{.pattern = pattern}}, false);
+    const std::string text = random_text(random);
+    Pieces ours, theirs;
+    scanner.split(text, ours);
+    pcre2.split(text, theirs);
+    ASSERT_EQ(ours.pieces, theirs.pieces) << pattern << ": " << testing::PrintToString(text);
+  }
+  EXPECT_EQ(first_bytes_pattern(ByteSet().set(0xC0).set(0xFF)), "");
+  for (const char* other : {"[a]", "[\\x{4}", "[\\x{04}]", "[^\\x{4}]", "[\\x{4}]+", "[\\x{4}-\\x{6}]", "[\\x{110000}]", "[\\x{FFFFFFFFFF}]", "", "\\x{"}) EXPECT_EQ(read_first_bytes_pattern(other), std::nullopt) << other;
 }
 
 TEST(Scanners, TotalPatternsLeaveNoGaps) {

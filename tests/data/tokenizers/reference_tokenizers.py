@@ -51,6 +51,7 @@ def shapes():
     found["qwen2_nfc"] = (split(PATTERNS["qwen2"]), {"normalizer": normalizers.NFC()})
     found["qwen35_nfkc"] = (split(PATTERNS["qwen35"]), {"normalizer": normalizers.Sequence([normalizers.NFKC(), normalizers.NFC()])})
     found["gpt2_nfd"] = (byte_level(), {"normalizer": normalizers.NFD()})
+    found["gpt2_nfkd"] = (byte_level(), {"normalizer": normalizers.NFKD()})
     found["llama3_ignore_merges"] = (split(PATTERNS["llama3"]), {"ignore_merges": True, "bos": True})
     found["gpt2_removed_inverted"] = (split(PATTERNS["gpt2"], behavior="removed", invert=True), {})
     found["prefix_space"] = (byte_level(add_prefix_space=True), {})
@@ -91,6 +92,6 @@ def make(folder, name, pre_tokenizer, options, merges_of):
         tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False),
                                                         processors.TemplateProcessing(single="<|endoftext|> $A <|im_end|>", pair="<|endoftext|> $A $B", special_tokens=[("<|endoftext|>", 0), ("<|im_end|>", 2)])])
     target = Path(folder) / name
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(target / "tokenizer.json"))
     return tokenizer

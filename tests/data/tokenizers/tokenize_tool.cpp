@@ -1,6 +1,6 @@
-// What the comparisons with the reference libraries run: {"text"} per line in, an id array per line out.
+// What the comparisons with the reference libraries run: {"text"} or {"hex"} (bytes) per line in, an id array per line out.
 //   tokenize_tool MODEL [--special] < in.jsonl > out.jsonl
-//   tokenize_tool MODEL --decode        {"ids"} in, the decoded text as a JSON string out
+//   tokenize_tool MODEL --decode        {"ids"} in, the decoded text as a JSON string out; with --hex its bytes
 //   tokenize_tool MODEL --info          special ids, stop ids, fingerprint
 //   tokenize_tool MODEL --write DIR     tokenizer.json and tokenizer_config.json; gguf.json: the GGUF metadata
 //   tokenize_tool MODEL --speed         encodes standard input as one text per line, five times; MB/s of the fastest
@@ -18,6 +18,21 @@
 namespace {
 
 using nlohmann::ordered_json;
+
+std::string from_hex(const std::string& digits) {
+  std::string bytes;
+  for (size_t i = 0; i + 1 < digits.size(); i += 2) bytes += static_cast<char>(std::stoi(digits.substr(i, 2), nullptr, 16));
+  return bytes;
+}
+
+std::string to_hex(std::string_view bytes) {
+  std::string digits;
+  for (const char byte : bytes) {
+    digits += "0123456789abcdef"[static_cast<unsigned char>(byte) >> 4];
+    digits += "0123456789abcdef"[static_cast<unsigned char>(byte) & 15];
+  }
+  return digits;
+}
 
 void print_info(const graft::Tokenizer& tokenizer) {
   const auto id = [](std::optional<int32_t> value) { return value ? ordered_json(*value) : ordered_json(); };
@@ -66,9 +81,10 @@ int run(int argc, char** argv) {
     const ordered_json row = ordered_json::parse(line);
     if (options.contains("--decode")) {
       const std::string bytes = tokenizer->decode(row.at("ids").get<std::vector<int32_t>>(), options.contains("--skip-special"));
-      std::cout << ordered_json(graft::to_valid_utf8(bytes)).dump() << "\n";
+      std::cout << ordered_json(options.contains("--hex") ? to_hex(bytes) : graft::to_valid_utf8(bytes)).dump() << "\n";
     } else {
-      std::cout << ordered_json(tokenizer->encode(row.at("text").get<std::string>(), options.contains("--special"))).dump() << "\n";
+      const std::string text = row.contains("hex") ? from_hex(row["hex"].get<std::string>()) : row.at("text").get<std::string>();
+      std::cout << ordered_json(tokenizer->encode(text, options.contains("--special"))).dump() << "\n";
     }
   }
   return 0;

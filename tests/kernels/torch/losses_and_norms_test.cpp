@@ -64,6 +64,37 @@ TEST(LinearCrossEntropy, EqualsTheFormulaInDouble) {
   }
 }
 
+// A head in pieces of 256 and 512 rows, as a sharded base brings it.
+class Pieces : public HeadPieces {
+ public:
+  explicit Pieces(const at::Tensor& head) : rows_(head.size(0)), columns_(head.size(1)) {
+    for (int64_t first = 0, count = 256; first < rows_; first += count, count = 512) pieces_.push_back(frozen(head.narrow(0, first, std::min(count, rows_ - first)).contiguous()));
+  }
+  int64_t rows() const override { return rows_; }
+  int64_t columns() const override { return columns_; }
+  int64_t num_pieces() const override { return static_cast<int64_t>(pieces_.size()); }
+  const FrozenWeight& piece(int64_t index) const override { return pieces_.at(static_cast<size_t>(index)); }
+
+ private:
+  int64_t rows_, columns_;
+  std::vector<FrozenWeight> pieces_;
+};
+
+TEST(LinearCrossEntropy, AHeadInPiecesHasTheSameBits) {
+  const auto hidden = random_tensor({29, 12}, 1), head = random_tensor({1500, 12}, 2);
+  std::vector<int32_t> labels;
+  for (int32_t i = 0; i < 29; ++i) labels.push_back(i * 37 % 1500);
+  const Pieces pieces(head);
+  ASSERT_EQ(pieces.num_pieces(), 4);
+  for (const int64_t buffer : {int64_t{30000}, int64_t{1} << 20}) {
+    CrossEntropyOptions options;
+    options.buffer_bytes = buffer;
+    const auto whole = linear_cross_entropy(hidden, frozen(head), labels, {}, options), ours = linear_cross_entropy(hidden, pieces, labels, {}, options);
+    EXPECT_EQ(ours.losses_M, whole.losses_M);
+    EXPECT_TRUE(at::equal(ours.gradient_MC, whole.gradient_MC));
+  }
+}
+
 TEST(LinearCrossEntropy, RefusesLabelsOutsideTheVocabulary) {
   const auto head = frozen(at::zeros({10, 4}));
   EXPECT_THROW(linear_cross_entropy(at::zeros({1, 4}), head, std::vector<int32_t>{10}, {}), std::runtime_error);

@@ -68,7 +68,7 @@ Outcome train(const Setup& setup, bool device_copies) {
     step_options.gradient_scale = 1.0 / 50;
     step_options.recompute = setup.recompute;
     outcome.losses.push_back(run_micro_batch(*model.decoder, &adapters, some_batch(step % 2, setup.dropout > 0), step_options).weighted_loss / 50);
-    outcome.norms.push_back(optimizer.step(adapters.parameters, adapters.gradients.to(at::kFloat), 0.01));
+    outcome.norms.push_back(optimizer.step(adapters.parameters, adapters.gradients, 0.01));
   }
   outcome.parameters = adapters.parameters.clone();
   return outcome;
