@@ -22,6 +22,7 @@ constexpr std::array kHarmlessKeys = {"alpha_pattern",
                                       "base_model_name_or_path",
                                       "bias",
                                       "exclude_modules",
+                                      "fan_in_fan_out",   // how the base stores the matrix: A and B are the same
                                       "inference_mode",
                                       "layers_pattern",
                                       "layers_to_transform",

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoints/tensor_source.h"
@@ -12,23 +13,39 @@ namespace graft {
 
 enum class NameColumn { kHub, kGguf };
 
+// How files of one column store a tensor, where not as we hold it. Each form has its inverse.
+struct StoredForm {
+  enum class Rows {
+    kAsOurs,
+    kRotaryPairs,    // llama in GGUF: stored row (h, 2i + j) of a head is our row (h, i + j * rows/heads/2)
+    kQkvByHead,      // bloom on the hub: stored row (h, part, d) of query, key and value is our row (part, h, d)
+  };
+  Rows rows = Rows::kAsOurs;
+  int64_t heads = 0;           // of kRotaryPairs and kQkvByHead
+  bool transposed = false;     // [in, out]: plain numbers only (gpt2 on the hub)
+  float offset = 0;            // of vectors: stored = ours + offset (gemma's norms on the hub: -1)
+};
+
 struct WeightRule {
   std::string ours;             // "layers.0.attention.query.weight"
   std::string hub, gguf;        // "model.layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight"
   std::vector<int64_t> shape;   // as ours
-  // Heads whose rows GGUF stores as interleaved rotary pairs (llama): GGUF row (h, 2i + j) is our row (h, i + j * rows/heads/2); 0: as ours.
-  int64_t gguf_interleaved_heads = 0;
+  StoredForm hub_form, gguf_form;
   const std::string& name(NameColumn column) const { return column == NameColumn::kHub ? hub : gguf; }
+  const StoredForm& form(NameColumn column) const { return column == NameColumn::kHub ? hub_form : gguf_form; }
+  std::vector<int64_t> stored_shape(NameColumn column) const;
 };
 
 struct WeightMap {
   std::vector<WeightRule> rules;
-  std::vector<std::string> ignored;   // names (a trailing * matches the rest) in either column that carry nothing to load: rotary tables
+  std::vector<std::string> ignored;   // names (a leading or trailing * matches the rest) in either column that carry nothing to load: rotary tables
+  std::vector<std::string> skipped;   // parts of a checkpoint that are not trained here, listed by `plan`: vision towers, layers that predict further tokens
+  // Hub names that begin with `first` may begin with `second` instead: files of one model under another wrapper ("transformer.h." and "h.").
+  std::vector<std::pair<std::string, std::string>> hub_aliases;
   const WeightRule* find(std::string_view ours) const;
 };
 
-// For each of our rows, the stored row it comes from (stored[r] belongs at ours[row_order[r]]'s inverse is its own function below).
-// Empty: rows are stored as ours.
+// For each of our rows, the stored row it comes from. Empty: rows are stored as ours.
 std::vector<int64_t> stored_row_of_ours(const WeightRule& rule, NameColumn column);
 // For each stored row, our row it comes from: the inverse, for writing.
 std::vector<int64_t> our_row_of_stored(const WeightRule& rule, NameColumn column);
@@ -37,6 +54,9 @@ struct BoundWeight {
   const WeightRule* rule = nullptr;
   const StoredTensor* tensor = nullptr;
 };
+
+// The source's tensors that the map skips, in the source's order.
+std::vector<std::string> skipped_tensors(const WeightMap& map, const TensorSource& source);
 
 // Finds every rule's tensor. All missing, surplus and misshaped tensors are one UserError. The order is the rules'.
 std::vector<BoundWeight> bind_weights(const WeightMap& map, NameColumn column, const TensorSource& source);

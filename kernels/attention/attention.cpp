@@ -14,15 +14,27 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
   auto position_N = at::empty({static_cast<int64_t>(positions.size())}, at::kLong);
   std::copy(positions.begin(), positions.end(), position_N.data_ptr<int64_t>());
   position_N = position_N.to(qkv.device());
-  const auto cosine = options.cosine_PE.index_select(0, position_N).to(type).unsqueeze(1);
-  const auto sine = options.sine_PE.index_select(0, position_N).to(type).unsqueeze(1);
-  const auto turned = [&](const at::Tensor& x, int64_t heads, const at::Tensor& norm) {
-    auto x_NHD = x.view({-1, heads, size});
-    if (norm.defined()) x_NHD = x_NHD * at::rsqrt(x_NHD.square().mean(-1, true) + options.head_norm_epsilon) * norm.to(type);
-    const auto halves = x_NHD.chunk(2, -1);
-    return at::cat({halves[0] * cosine - halves[1] * sine, halves[1] * cosine + halves[0] * sine}, -1);
+  const auto at_positions = [&](const at::Tensor& table) { return table.index_select(0, position_N).to(type).unsqueeze(1); };
+  const auto rotated = [&](const at::Tensor& x_NHD) {
+    if (!options.cosine_PE.defined()) return x_NHD;
+    const auto cosine = at_positions(options.cosine_PE), sine = at_positions(options.sine_PE);
+    const int64_t turning = 2 * options.cosine_PE.size(1);
+    const auto head = x_NHD.narrow(-1, 0, turning), rest = x_NHD.narrow(-1, turning, size - turning);
+    const auto paired = options.neighbouring_pairs ? head.unflatten(-1, {-1, 2}).transpose(-1, -2) : head.unflatten(-1, {2, -1});   // [.., 2, E]
+    const auto a = paired.select(-2, 0), b = paired.select(-2, 1);
+    auto turned = at::stack({a * cosine - b * sine, b * cosine + a * sine}, -2);
+    if (options.neighbouring_pairs) turned = turned.transpose(-1, -2);
+    return at::cat({turned.flatten(-2), rest}, -1);
   };
-  const auto q_NHD = turned(parts[0], num_heads, options.query_norm_D), k_NKD = turned(parts[1], num_kv, options.key_norm_D);
+  const auto prepared = [&](const at::Tensor& x, int64_t heads, const at::Tensor& norm) {
+    auto x_NHD = x.view({-1, heads, size});
+    if (options.norm_after_rotation) x_NHD = rotated(x_NHD);
+    if (norm.defined()) x_NHD = x_NHD * at::rsqrt(x_NHD.square().mean(-1, true) + options.head_norm_epsilon) * norm.to(type);
+    return options.norm_after_rotation ? x_NHD : rotated(x_NHD);
+  };
+  auto q_NHD = prepared(parts[0], num_heads, options.query_norm_D);
+  if (options.query_scale_P.defined()) q_NHD = q_NHD * at_positions(options.query_scale_P).unsqueeze(1);
+  const auto k_NKD = prepared(parts[1], num_kv, options.key_norm_D);
   const auto v_NKD = parts[2].view({-1, num_kv, size});
   // Cut once: a gradient is then put together once, not once a document.
   std::vector<int64_t> lengths;
@@ -38,8 +50,16 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
       return seen_SKD.transpose(0, 1).repeat_interleave(num_heads / num_kv, 0);
     };
     const auto q_HTD = queries[d].transpose(0, 1), k_HTD = seen(shared_keys, keys[d]), v_HTD = seen(shared_values, values[d]);
-    const auto future = at::ones({length, before + length}, qkv.options().dtype(at::kBool).requires_grad(false)).triu(before + 1);
-    const auto scores = (at::matmul(q_HTD, k_HTD.transpose(1, 2)) * options.scale).masked_fill(future, -INFINITY);
+    const auto ones = at::ones({length, before + length}, qkv.options().dtype(at::kBool).requires_grad(false));
+    auto hidden = ones.triu(before + 1);
+    if (options.window > 0) hidden = hidden.logical_or(ones.tril(before - options.window));
+    auto scores = at::matmul(q_HTD, k_HTD.transpose(1, 2)) * options.scale;
+    if (options.softcap > 0) scores = at::tanh(scores / options.softcap) * options.softcap;
+    if (options.alibi_slopes_H.defined()) {
+      const auto distance = at::arange(1 - before - length, 1, at::TensorOptions(at::kLong).device(qkv.device())).to(type);   // from the last key
+      scores = scores + options.alibi_slopes_H.to(type).view({-1, 1, 1}) * distance;
+    }
+    scores = scores.masked_fill(hidden, -INFINITY);
     outputs.push_back(at::matmul(at::softmax(scores, -1), v_HTD).transpose(0, 1).reshape({length, num_heads * size}));
   }
   return outputs.empty() ? qkv.narrow(1, 0, num_heads * size).clone() : at::cat(outputs, 0).to(qkv.scalar_type());

@@ -1,6 +1,8 @@
 // Causal softmax attention over packed documents, with rotary embedding and optional per-head RMS norm of queries and keys inside.
 //
-//   q, k <- rotate(head_norm(q, k)); out = softmax(scale * q k^T, causal within a document) v
+//   q, k <- rotate(head_norm(q, k)), or head_norm(rotate(q, k)); q <- query_scale(position) * q
+//   scores = scale * q k^T; scores <- softcap * tanh(scores / softcap); scores <- scores + slope(head) * key position
+//   out = softmax(scores, causal within a document, at most `window` keys back) v
 //
 // Letters: N tokens, H query heads, K key-value heads (H a multiple of K: GQA), D head size. qkv [N, (H + 2K) * D] = [q | k | v], bfloat16
 // or float32; out [N, H * D] of the same type; scores and softmax in float32. Online softmax over key blocks, backward recomputes the scores
@@ -19,7 +21,13 @@ struct AttentionOptions {
   double scale = 0;
   at::Tensor query_norm_D, key_norm_D;   // float32; undefined: no head norm
   double head_norm_epsilon = 0;
-  at::Tensor cosine_PE, sine_PE;         // float32 [positions, D/2]
+  bool norm_after_rotation = false;
+  at::Tensor cosine_PE, sine_PE;         // float32 [positions, E]: the first 2E elements of a head turn (E <= D/2). Undefined: no rotation
+  bool neighbouring_pairs = false;       // pairs are (2i, 2i + 1); else (i, i + E)
+  at::Tensor query_scale_P;              // float32 [positions]; undefined: 1
+  int64_t window = 0;                    // a query sees the last `window` keys, its own included; 0: all
+  double softcap = 0;                    // 0: none (Gemma 2, arXiv 2408.00118)
+  at::Tensor alibi_slopes_H;             // float32 (Press et al. 2022, arXiv 2108.12409); undefined: none
   int64_t shared_prefix = 0;             // the first document's first tokens, which every later document sees as if they stood before its own
 };
 
@@ -30,7 +38,7 @@ struct KeyValueCache {
   void reserve(int64_t tokens, int64_t num_kv_heads, int64_t head_size);
 };
 
-// document_offsets: D+1 rising values from 0 to N. positions: of each token, below the tables' length.
+// document_offsets: D+1 rising values from 0 to N. positions: of each token, a row of the tables. Window and slopes count a document's keys.
 at::Tensor packed_attention(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                             std::span<const int32_t> document_offsets);
 

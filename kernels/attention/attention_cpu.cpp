@@ -45,9 +45,16 @@ void check(const Tensor& qkv, const AttentionOptions& options, std::span<const i
   if (options.shared_prefix != 0 && (offsets.size() < 2 || options.shared_prefix < 0 || options.shared_prefix > offsets[1])) {
     fail("kernels", "attention: expected a shared prefix within the first document, got {} tokens", options.shared_prefix);
   }
-  for (const auto position : positions) {
-    if (position < 0 || position >= options.cosine_PE.size(0)) {
-      fail("kernels", "attention: expected positions below {}, got {}", options.cosine_PE.size(0), position);
+  if (options.alibi_slopes_H.defined() && options.alibi_slopes_H.numel() != options.num_heads) {
+    fail("kernels", "attention: expected {} slopes, got {}", options.num_heads, options.alibi_slopes_H.numel());
+  }
+  for (const auto& table : {options.cosine_PE, options.query_scale_P}) {
+    if (!table.defined()) continue;
+    if (table.dim() == 2 && table.size(1) * 2 > options.head_size) {
+      fail("kernels", "attention: expected at most {} turning pairs, got {}", options.head_size / 2, table.size(1));
+    }
+    for (const auto position : positions) {
+      if (position < 0 || position >= table.size(0)) fail("kernels", "attention: expected positions below {}, got {}", table.size(0), position);
     }
   }
 }
@@ -55,32 +62,55 @@ void check(const Tensor& qkv, const AttentionOptions& options, std::span<const i
 // Runs f(token, pointer to its rotary cosines, sines) over all tokens in parallel.
 template <typename Function>
 void for_each_token(int64_t num_tokens, const AttentionOptions& options, std::span<const int32_t> positions, const Function& function) {
-  const int64_t half = options.head_size / 2;
-  const float* cosine = options.cosine_PE.const_data_ptr<float>();
-  const float* sine = options.sine_PE.const_data_ptr<float>();
+  const bool rotated = options.cosine_PE.defined();
+  const int64_t half = rotated ? options.cosine_PE.size(1) : 0;
+  const float* cosine = rotated ? options.cosine_PE.const_data_ptr<float>() : nullptr;
+  const float* sine = rotated ? options.sine_PE.const_data_ptr<float>() : nullptr;
   at::parallel_for(0, num_tokens, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) function(n, cosine + positions[n] * half, sine + positions[n] * half);
+    for (int64_t n = begin; n < end; ++n) {
+      if (rotated) {
+        function(n, cosine + positions[n] * half, sine + positions[n] * half);
+      } else {
+        function(n, static_cast<const float*>(nullptr), static_cast<const float*>(nullptr));
+      }
+    }
   });
+}
+
+// Null cosines: nothing turns.
+void turn(float* head, const float* cosine, const float* sine, const AttentionOptions& options, bool inverse) {
+  if (!cosine) return;
+  const int64_t size = 2 * options.cosine_PE.size(1);
+  if (options.neighbouring_pairs) {
+    rows::rotate_neighbours(head, cosine, sine, size, inverse);
+  } else {
+    rows::rotate(head, cosine, sine, size, inverse);
+  }
 }
 
 Heads unpack_heads(Scratch& scratch, const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions) {
   const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
   Heads heads{scratch.tensor({num_heads, num_tokens, size}), scratch.tensor({num_kv, num_tokens, size}), scratch.tensor({num_kv, num_tokens, size})};
+  const float* query_scales = options.query_scale_P.defined() ? options.query_scale_P.const_data_ptr<float>() : nullptr;
   const auto unpack = [&](const auto* source, int64_t count, Tensor& target, const Tensor& norm, const float* cosine, const float* sine,
                           int64_t n) {
     for (int64_t h = 0; h < count; ++h) {
       float* head = target.data_ptr<float>() + (h * num_tokens + n) * size;
       rows::to_float(source + h * size, size, head);
+      if (options.norm_after_rotation) turn(head, cosine, sine, options, false);
       if (norm.defined()) {
         rows::rms_norm(head, norm.const_data_ptr<float>(), size, static_cast<float>(options.head_norm_epsilon), head);
       }
-      if (cosine) rows::rotate(head, cosine, sine, size, false);
+      if (!options.norm_after_rotation) turn(head, cosine, sine, options, false);
     }
   };
   visit_elements(qkv, [&](const auto* data) {
     for_each_token(num_tokens, options, positions, [&](int64_t n, const float* cosine, const float* sine) {
       const auto* row = data + n * qkv.size(1);
       unpack(row, num_heads, heads.queries, options.query_norm_D, cosine, sine, n);
+      for (int64_t h = 0; query_scales && h < num_heads; ++h) {
+        rows::scale(heads.queries.data_ptr<float>() + (h * num_tokens + n) * size, size, query_scales[positions[n]]);
+      }
       unpack(row + num_heads * size, num_kv, heads.keys, options.key_norm_D, cosine, sine, n);
       unpack(row + (num_heads + num_kv) * size, num_kv, heads.values, Tensor(), nullptr, nullptr, n);
     });
@@ -105,10 +135,31 @@ std::vector<Task> tasks_of(const std::vector<DocumentView>& documents, int64_t n
   return tasks;
 }
 
-// Masks the future and gives the number of leading key columns a row may see.
-int64_t visible_keys(const DocumentView& document, int64_t query, int64_t key_begin, int64_t num_keys) {
-  const int64_t last = document.num_keys - document.num_queries + query;
-  return std::clamp<int64_t>(last + 1 - key_begin, 0, num_keys);
+// The columns of a block of keys that a query sees: not the future, nothing before the window.
+struct VisibleKeys {
+  int64_t first = 0, end = 0;
+  int64_t count() const { return end - first; }
+};
+
+VisibleKeys visible_keys(const DocumentView& document, const AttentionOptions& options, int64_t query, int64_t key_begin, int64_t num_keys) {
+  const int64_t after_last = document.num_keys - document.num_queries + query + 1 - key_begin;
+  const int64_t end = std::clamp<int64_t>(after_last, 0, num_keys);
+  return {options.window == 0 ? 0 : std::clamp<int64_t>(after_last - options.window, 0, end), end};
+}
+
+// Products of a query and `count` keys to scores, softcap and slopes in them; returns what is still to be multiplied. `first_key` counts from the
+// query's own key: nearby keys keep all digits of slope * distance.
+float finish_scores(float* row, int64_t count, const AttentionOptions& options, int64_t head, int64_t first_key) {
+  float scale = static_cast<float>(options.scale);
+  if (options.softcap > 0) {
+    rows::soft_cap(row, count, scale, static_cast<float>(options.softcap));
+    scale = 1;
+  }
+  if (options.alibi_slopes_H.defined()) {
+    const float slope = options.alibi_slopes_H.const_data_ptr<float>()[head] / scale;
+    rows::add_ramp(row, count, slope * static_cast<float>(first_key), slope);
+  }
+  return scale;
 }
 
 // One block of queries of one head: out and log-sum-exp.
@@ -116,25 +167,28 @@ void forward_block(const Task& task, const AttentionOptions& options, const floa
                    int64_t out_stride, float* log_sums) {
   const auto& document = *task.document;
   const int64_t size = options.head_size, group = options.num_heads / options.num_kv_heads;
-  const float scale = static_cast<float>(options.scale);
   const float* q = queries + (task.head * num_tokens + document.query_begin + task.first_query) * size;
   const float* k = document.keys + task.head / group * document.key_head_stride;
   const float* v = document.values + task.head / group * document.key_head_stride;
-  const int64_t end_key = document.num_keys - document.num_queries + task.first_query + task.num_queries;
+  const int64_t before = document.num_keys - document.num_queries, end_key = before + task.first_query + task.num_queries;
+  const int64_t first_key = options.window == 0 ? 0 : std::max<int64_t>(0, before + task.first_query + 1 - options.window) / kKeyBlock * kKeyBlock;
   std::vector<float> scores(task.num_queries * std::min(end_key, kKeyBlock)), maxima(task.num_queries, -INFINITY), sums(task.num_queries, 0);
   for (int64_t r = 0; r < task.num_queries; ++r) std::fill_n(out_rows + r * out_stride, size, 0.0f);
-  for (int64_t begin = 0; begin < end_key; begin += kKeyBlock) {
+  for (int64_t begin = first_key; begin < end_key; begin += kKeyBlock) {
     const int64_t keys = std::min(kKeyBlock, end_key - begin);
     matrix_product(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);
     for (int64_t r = 0; r < task.num_queries; ++r) {
       float* row = scores.data() + r * keys;
-      const int64_t visible = visible_keys(document, task.first_query + r, begin, keys);
-      std::fill(row + visible, row + keys, 0.0f);
-      if (visible == 0) continue;
-      const float maximum = std::max(maxima[r], rows::maximum(row, visible) * scale);
+      const auto visible = visible_keys(document, options, task.first_query + r, begin, keys);
+      std::fill(row, row + visible.first, 0.0f);
+      std::fill(row + visible.end, row + keys, 0.0f);
+      if (visible.count() == 0) continue;
+      float* seen = row + visible.first;
+      const float scale = finish_scores(seen, visible.count(), options, task.head, begin + visible.first - before - task.first_query - r);
+      const float maximum = std::max(maxima[r], rows::maximum(seen, visible.count()) * scale);
       const float correction = maxima[r] == -INFINITY ? 0.0f : std::exp(maxima[r] - maximum);
       maxima[r] = maximum;
-      sums[r] = sums[r] * correction + rows::exp_and_sum(row, visible, scale, maximum);
+      sums[r] = sums[r] * correction + rows::exp_and_sum(seen, visible.count(), scale, maximum);
       if (begin > 0) rows::scale(out_rows + r * out_stride, size, correction);
     }
     matrix_product(task.num_queries, size, keys, {scores.data(), keys}, {v + begin * size, size}, out_rows, out_stride, 1, 1);
@@ -238,27 +292,36 @@ struct HeadGradients {
 void backward_head(const DocumentView& document, int64_t head, const AttentionOptions& options, const float* queries, const float* dout,
                    const float* out, const float* log_sums, const HeadGradients& gradients) {
   const int64_t size = options.head_size, num_queries = document.num_queries, group = options.num_heads / options.num_kv_heads;
-  const int64_t before = document.num_keys - num_queries;   // keys that every query sees
-  const float scale = static_cast<float>(options.scale);
+  const int64_t before = document.num_keys - num_queries;   // the first query's key
   const float* k = document.keys + head / group * document.key_head_stride;
   const float* v = document.values + head / group * document.key_head_stride;
-  std::vector<float> deltas(num_queries), scores(kQueryBlock * kKeyBlock), dscores(kQueryBlock * kKeyBlock);
+  std::vector<float> deltas(num_queries), scores(kQueryBlock * kKeyBlock), dscores(kQueryBlock * kKeyBlock), capped(options.softcap > 0 ? kKeyBlock : 0);
   for (int64_t r = 0; r < num_queries; ++r) deltas[r] = rows::dot(dout + r * size, out + r * size, size);
   for (int64_t key_begin = 0; key_begin < document.num_keys; key_begin += kKeyBlock) {
     const int64_t keys = std::min(kKeyBlock, document.num_keys - key_begin);
     const int64_t first_query = std::max<int64_t>(0, key_begin - before) / kQueryBlock * kQueryBlock;
-    for (int64_t query_begin = first_query; query_begin < num_queries; query_begin += kQueryBlock) {
+    const int64_t end_query = options.window == 0 ? num_queries : std::min(num_queries, key_begin + keys - 1 + options.window - before);
+    for (int64_t query_begin = first_query; query_begin < end_query; query_begin += kQueryBlock) {
       const int64_t count = std::min(kQueryBlock, num_queries - query_begin);
       matrix_product(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
       matrix_product(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
       for (int64_t r = 0; r < count; ++r) {
         float* p = scores.data() + r * keys;
         float* dp = dscores.data() + r * keys;
-        const int64_t visible = visible_keys(document, query_begin + r, key_begin, keys);
-        rows::exp_and_sum(p, visible, scale, log_sums[query_begin + r]);
-        rows::softmax_backward(p, dp, visible, deltas[query_begin + r], scale);
-        std::fill(p + visible, p + keys, 0.0f);
-        std::fill(dp + visible, dp + keys, 0.0f);
+        const auto visible = visible_keys(document, options, query_begin + r, key_begin, keys);
+        float *seen = p + visible.first, *dseen = dp + visible.first;
+        if (options.softcap > 0) {
+          std::copy_n(seen, visible.count(), capped.data());
+          rows::soft_cap(capped.data(), visible.count(), static_cast<float>(options.scale), static_cast<float>(options.softcap));
+        }
+        const float scale = finish_scores(seen, visible.count(), options, head, key_begin + visible.first - before - query_begin - r);
+        rows::exp_and_sum(seen, visible.count(), scale, log_sums[query_begin + r]);
+        rows::softmax_backward(seen, dseen, visible.count(), deltas[query_begin + r], static_cast<float>(options.scale));
+        if (options.softcap > 0) rows::soft_cap_backward(dseen, capped.data(), visible.count(), static_cast<float>(options.softcap));
+        for (float* row : {p, dp}) {
+          std::fill(row, row + visible.first, 0.0f);
+          std::fill(row + visible.end, row + keys, 0.0f);
+        }
       }
       matrix_product(keys, size, count, {scores.data(), keys, true}, {dout + query_begin * size, size}, gradients.dv + key_begin * size, size, 1, 1);
       matrix_product(keys, size, count, {dscores.data(), keys, true}, {queries + query_begin * size, size}, gradients.dk + key_begin * size, size, 1, 1);
@@ -324,19 +387,23 @@ struct PackedAttentionBackward : torch::autograd::Node {
       for_each_token(num_tokens, options, positions, [&](int64_t n, const float* cosine, const float* sine) {
         std::vector<float> head(size), source(size), turned(size);
         const auto write = [&](int64_t column, const Tensor& norm, bool rotated) {
-          if (rotated) rows::rotate(head.data(), cosine, sine, size, true);
+          const bool turn_first = rotated && !options.norm_after_rotation, turn_last = rotated && options.norm_after_rotation;
+          if (turn_first) turn(head.data(), cosine, sine, options, true);
           if (norm.defined()) {
             rows::to_float(data + n * qkv.size(1) + column, size, source.data());
+            if (turn_last) turn(source.data(), cosine, sine, options, false);
             const float* weight = norm.const_data_ptr<float>();
             const float inverse_rms = rows::rms_norm(source.data(), weight, size, static_cast<float>(options.head_norm_epsilon), turned.data());
             turned = head;
             rows::rms_norm_backward(turned.data(), source.data(), weight, size, inverse_rms, head.data());
           }
+          if (turn_last) turn(head.data(), cosine, sine, options, true);
           rows::from_float(head.data(), size, target + n * qkv.size(1) + column);
         };
         for (int64_t h = 0; h < num_heads; ++h) {
           const float* dq = dq_HND.const_data_ptr<float>() + (h * num_tokens + n) * size;
           std::copy(dq, dq + size, head.begin());
+          if (options.query_scale_P.defined()) rows::scale(head.data(), size, options.query_scale_P.const_data_ptr<float>()[positions[n]]);
           write(h * size, options.query_norm_D, true);
         }
         const auto sum_group = [&](const Tensor& gradient, int64_t kv) {

@@ -67,6 +67,44 @@ GRAFT_SIMD_CLONES void swiglu_backward(const float* gradient, const float* gate,
   }
 }
 
+namespace {
+constexpr float kTwiceRootTwoOverPi = 1.5957691216f, kGeluCubic = 0.044715f;
+
+GRAFT_INLINE_IN_CLONES float gelu_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-kTwiceRootTwoOverPi * (x + kGeluCubic * x * x * x))); }
+GRAFT_INLINE_IN_CLONES float gelu_slope(float x, float sigmoid) {
+  return sigmoid + x * sigmoid * (1.0f - sigmoid) * kTwiceRootTwoOverPi * (1.0f + 3.0f * kGeluCubic * x * x);
+}
+}  // namespace
+
+GRAFT_SIMD_CLONES void gelu_tanh_gated(const float* gate, const float* up, int64_t size, float* y) {
+  for (int64_t i = 0; i < size; ++i) y[i] = gate[i] * gelu_sigmoid(gate[i]) * up[i];
+}
+
+GRAFT_SIMD_CLONES void gelu_tanh_gated_backward(const float* gradient, const float* gate, const float* up, int64_t size, float* dgate, float* dup) {
+  for (int64_t i = 0; i < size; ++i) {
+    const float x = gate[i], sigmoid = gelu_sigmoid(x), g = gradient[i];
+    dgate[i] = g * up[i] * gelu_slope(x, sigmoid);
+    dup[i] = g * x * sigmoid;
+  }
+}
+
+GRAFT_SIMD_CLONES void gelu_tanh(const float* x, int64_t size, float* y) {
+  for (int64_t i = 0; i < size; ++i) y[i] = x[i] * gelu_sigmoid(x[i]);
+}
+
+GRAFT_SIMD_CLONES void gelu_tanh_backward(const float* gradient, const float* x, int64_t size, float* dx) {
+  for (int64_t i = 0; i < size; ++i) dx[i] = gradient[i] * gelu_slope(x[i], gelu_sigmoid(x[i]));
+}
+
+GRAFT_SIMD_CLONES void rotate_neighbours(float* x, const float* cosine, const float* sine, int64_t size, bool inverse) {
+  const float sign = inverse ? -1.0f : 1.0f;
+  for (int64_t i = 0; i < size / 2; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1], s = sign * sine[i];
+    x[2 * i] = a * cosine[i] - b * s;
+    x[2 * i + 1] = b * cosine[i] + a * s;
+  }
+}
+
 GRAFT_SIMD_CLONES void rotate(float* x, const float* cosine, const float* sine, int64_t size, bool inverse) {
   const int64_t half = size / 2;
   float* first = x;
@@ -102,6 +140,22 @@ GRAFT_SIMD_CLONES void scale(float* x, int64_t size, float factor) {
 
 GRAFT_SIMD_CLONES void add(float* x, const float* y, int64_t size) {
   for (int64_t i = 0; i < size; ++i) x[i] += y[i];
+}
+
+GRAFT_SIMD_CLONES void add_ramp(float* x, int64_t size, float first, float step) {
+  for (int64_t i = 0; i < size; ++i) x[i] += first + static_cast<float>(i) * step;
+}
+
+// libm's tanh: 1 - 2 / (1 + exp(2x)) would lose the digits of small scores.
+void soft_cap(float* x, int64_t size, float scale, float cap) {
+  for (int64_t i = 0; i < size; ++i) x[i] = cap * std::tanh(scale * x[i] / cap);
+}
+
+GRAFT_SIMD_CLONES void soft_cap_backward(float* gradient, const float* y, int64_t size, float cap) {
+  for (int64_t i = 0; i < size; ++i) {
+    const float t = y[i] / cap;
+    gradient[i] *= 1.0f - t * t;
+  }
 }
 
 GRAFT_SIMD_CLONES float exp_and_sum(float* x, int64_t size, float scale, float offset) {

@@ -19,13 +19,26 @@ void rms_norm_backward(const float* gradient, const float* x, const float* weigh
 void swiglu(const float* gate, const float* up, int64_t size, float* y);
 void swiglu_backward(const float* gradient, const float* gate, const float* up, int64_t size, float* dgate, float* dup);
 
+// y = gelu(gate) * up, gelu by its tanh form: x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)) (Hendrycks and Gimpel 2016, arXiv 1606.08415).
+void gelu_tanh_gated(const float* gate, const float* up, int64_t size, float* y);
+void gelu_tanh_gated_backward(const float* gradient, const float* gate, const float* up, int64_t size, float* dgate, float* dup);
+// y = gelu(x), the same form.
+void gelu_tanh(const float* x, int64_t size, float* y);
+void gelu_tanh_backward(const float* gradient, const float* x, int64_t size, float* dx);
+
 // Rotation of half-split pairs: (x0, x1) -> (x0 c - x1 s, x1 c + x0 s); cos and sin have size/2 entries. inverse turns the other way.
 void rotate(float* x, const float* cosine, const float* sine, int64_t size, bool inverse);
+// The same of neighbouring pairs (x[2i], x[2i + 1]).
+void rotate_neighbours(float* x, const float* cosine, const float* sine, int64_t size, bool inverse);
 
 float maximum(const float* x, int64_t size);
 float dot(const float* x, const float* y, int64_t size);
 void scale(float* x, int64_t size, float factor);
 void add(float* x, const float* y, int64_t size);                              // x += y
+void add_ramp(float* x, int64_t size, float first, float step);                // x[i] += first + i * step
+void soft_cap(float* x, int64_t size, float scale, float cap);                 // x = cap * tanh(scale * x / cap)
+// dx = gradient * (1 - (y / cap)^2), written over the gradient: y is what soft_cap gave, its scale is not in it.
+void soft_cap_backward(float* gradient, const float* y, int64_t size, float cap);
 // x = exp(scale * x - offset); returns the sum.
 float exp_and_sum(float* x, int64_t size, float scale, float offset);
 // ds = p * (dp - delta) * scale, written over dp.

@@ -34,6 +34,10 @@ void logits_of(const at::Tensor& hidden_MC, int64_t first, int64_t count, const 
   float* hidden32 = scratch.floats(count * inputs);
   visit_elements(hidden_MC, [&](const auto* source) { rows::to_float(source + first * inputs, count * inputs, hidden32); });
   for_pieces(head, [&](int64_t row, const FrozenPart& part) { frozen_product(count, hidden32, inputs, {&part, 1}, logits_BV + row, row_stride); });
+  if (head.softcap() == 0) return;
+  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) rows::soft_cap(logits_BV + b * row_stride, head.rows(), 1, static_cast<float>(head.softcap()));
+  });
 }
 
 int64_t rows_of_block(int64_t num_rows, int64_t vocab, int64_t buffer_bytes) {
@@ -47,7 +51,7 @@ int64_t cross_entropy_blocks(int64_t num_rows, int64_t vocab_size, int64_t buffe
   return (num_rows + block - 1) / block;
 }
 
-CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const FrozenWeight& head, std::span<const int32_t> labels_M,
+CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const LinearHead& head, std::span<const int32_t> labels_M,
                                         std::span<const float> weights_M, const CrossEntropyOptions& options) {
   return linear_cross_entropy(hidden_MC, WholeHead(head), labels_M, weights_M, options);
 }
@@ -77,10 +81,12 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
     const int64_t count = std::min(block, num_rows - first);
     logits_of(hidden_MC, first, count, head, logits, stride);
     at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> capped(head.softcap() > 0 && options.want_gradient ? vocab : 0);
       for (int64_t b = begin; b < end; ++b) {
         float* row = logits + b * stride;
         const int32_t label = labels_M[first + b];
         const float maximum = rows::maximum(row, vocab), at_label = row[label];
+        std::copy_n(row, capped.size(), capped.data());
         const float sum = rows::exp_and_sum(row, vocab, 1, maximum);
         result.losses_M[first + b] = maximum + std::log(sum) - at_label;
         result.correct_M[first + b] = at_label >= maximum;
@@ -88,6 +94,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
         const float weight = (weights_M.empty() ? 1.0f : weights_M[first + b]) * static_cast<float>(options.gradient_scale);
         rows::scale(row, vocab, weight / sum);
         row[label] -= weight;
+        if (!capped.empty()) rows::soft_cap_backward(row, capped.data(), vocab, static_cast<float>(head.softcap()));
       }
     });
     if (!options.want_gradient) continue;
@@ -102,7 +109,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
   return result;
 }
 
-at::Tensor head_logits(const at::Tensor& hidden_MC, const FrozenWeight& head) {
+at::Tensor head_logits(const at::Tensor& hidden_MC, const LinearHead& head) {
   auto logits = at::empty({hidden_MC.size(0), head.rows()}, at::kFloat);
   logits_of(hidden_MC, 0, hidden_MC.size(0), WholeHead(head), logits.data_ptr<float>(), head.rows());
   return logits;

@@ -52,7 +52,7 @@ at::Tensor hidden_gradient(const at::Tensor& gradient_BV, const at::Tensor& hidd
 
 }  // namespace
 
-CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, const FrozenWeight& head, std::span<const int32_t> labels,
+CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, const LinearHead& head, std::span<const int32_t> labels,
                                                   std::span<const float> weights, const CrossEntropyOptions& options) {
   return linear_cross_entropy_reference(hidden_MC, WholeHead(head), labels, weights, options);
 }
@@ -74,6 +74,12 @@ CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, c
     const int64_t count = std::min(block, num_rows - first);
     const auto rows_of = [&](const at::Tensor& x) { return x.narrow(0, first, count); };
     auto logits_BV = logits_of(rows_of(hidden_MC), head);
+    at::Tensor slope_BV;   // of the softcap
+    if (head.softcap() > 0) {
+      logits_BV.div_(head.softcap()).tanh_();
+      if (options.want_gradient) slope_BV = 1 - logits_BV.square();
+      logits_BV.mul_(head.softcap());
+    }
     const auto maximum_B1 = logits_BV.amax(-1, true), at_label_B1 = logits_BV.gather(1, rows_of(labels_M1));
     logits_BV.sub_(maximum_B1).exp_();   // softmax and gradient overwrite the logits
     const auto sum_B1 = logits_BV.sum(-1, true);
@@ -83,6 +89,7 @@ CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, c
     const auto scale_B1 = rows_of(scales_M).unsqueeze(1);
     logits_BV.mul_(scale_B1 / sum_B1);
     logits_BV.scatter_(1, rows_of(labels_M1), logits_BV.gather(1, rows_of(labels_M1)) - scale_B1);
+    if (slope_BV.defined()) logits_BV.mul_(slope_BV);
     rows_of(result.gradient_MC).copy_(hidden_gradient(logits_BV, rows_of(hidden_MC), head));
   }
   losses_M = losses_M.to(at::kCPU, at::kFloat);

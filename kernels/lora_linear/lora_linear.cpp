@@ -34,8 +34,11 @@ at::Tensor run_prologue(const at::Tensor& x_NC, const LinearPrologue& prologue) 
     const auto x = x_NC.to(wide);
     return (x * at::rsqrt(x.square().mean(-1, true) + prologue.epsilon) * prologue.norm_weight_C.to(wide)).to(x_NC.scalar_type());
   }
+  if (!prologue.gated()) return at::gelu(x_NC.to(wide), "tanh").to(x_NC.scalar_type());
   const auto halves = x_NC.chunk(2, -1);
-  return (at::silu(halves[0].to(wide)) * halves[1].to(wide)).to(x_NC.scalar_type());
+  const auto gate = halves[0].to(wide);
+  const auto active = prologue.kind == LinearPrologue::Kind::kSwiGlu ? at::silu(gate) : at::gelu(gate, "tanh");
+  return (active * halves[1].to(wide)).to(x_NC.scalar_type());
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Linear layers with a frozen weight and a LoRA adapter, several on one input, behind a cheap prologue that backward repeats instead of saving it.
 //
-//   p = prologue(x)                         none | RMS norm | silu(gate) * up of the two halves of x
+//   p = prologue(x)                         none | RMS norm | silu(gate) * up or gelu(gate) * up of the two halves of x | gelu(x)
 //   y_part = p W^T + bias + scale * (dropout(p) A^T) B^T         for each part; y = [y_1 | y_2 | ...]
 //
 // Shapes: x [N, C] (gated: [N, 2C]), W [O, C], A [R, C], B [O, R], y [N, sum of O]. x and y share one type, bfloat16 or float32; products
@@ -18,10 +18,11 @@
 namespace graft {
 
 struct LinearPrologue {
-  enum class Kind { kNone, kRmsNorm, kSwiGlu };
+  enum class Kind { kNone, kRmsNorm, kSwiGlu, kGeluTanhGated, kGeluTanh };   // gelu in its tanh form
   Kind kind = Kind::kNone;
   at::Tensor norm_weight_C;   // float32
   double epsilon = 0;
+  bool gated() const { return kind == Kind::kSwiGlu || kind == Kind::kGeluTanhGated; }
 };
 
 struct LinearPart {

@@ -25,7 +25,7 @@ struct Sizes {
 Sizes sizes_of(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts) {
   Sizes sizes;
   sizes.num_rows = x_NC.size(0);
-  sizes.inputs = prologue.kind == LinearPrologue::Kind::kSwiGlu ? x_NC.size(1) / 2 : x_NC.size(1);
+  sizes.inputs = prologue.gated() ? x_NC.size(1) / 2 : x_NC.size(1);
   for (const auto& part : parts) {
     if (part.weight->columns() != sizes.inputs) {
       fail("kernels", "lora_linear: expected a weight of {} columns, got {}", sizes.inputs, part.weight->columns());
@@ -39,7 +39,7 @@ Sizes sizes_of(const Tensor& x_NC, const LinearPrologue& prologue, const std::ve
 // p into the first C columns of p_NE; returns each row's inverse RMS (RMS norm only).
 Tensor run_prologue(const Tensor& x_NC, const LinearPrologue& prologue, const Sizes& sizes, float* p_NE) {
   const int64_t inputs = sizes.inputs, stride = sizes.extended(), width = x_NC.size(1);
-  const bool norm = prologue.kind == LinearPrologue::Kind::kRmsNorm, gated = prologue.kind == LinearPrologue::Kind::kSwiGlu;
+  const bool norm = prologue.kind == LinearPrologue::Kind::kRmsNorm;
   auto inverse_rms_N = norm ? at::empty({sizes.num_rows}, at::kFloat) : Tensor();
   float* inverse_rms = norm ? inverse_rms_N.data_ptr<float>() : nullptr;
   const float* weight = norm ? prologue.norm_weight_C.const_data_ptr<float>() : nullptr;
@@ -48,15 +48,19 @@ Tensor run_prologue(const Tensor& x_NC, const LinearPrologue& prologue, const Si
       std::vector<float> row(width);
       for (int64_t n = begin; n < end; ++n) {
         float* p = p_NE + n * stride;
-        if (!norm && !gated) {
+        if (prologue.kind == LinearPrologue::Kind::kNone) {
           rows::to_float(x + n * width, width, p);
           continue;
         }
         rows::to_float(x + n * width, width, row.data());
         if (norm) {
           inverse_rms[n] = rows::rms_norm(row.data(), weight, inputs, static_cast<float>(prologue.epsilon), p);
-        } else {
+        } else if (prologue.kind == LinearPrologue::Kind::kSwiGlu) {
           rows::swiglu(row.data(), row.data() + inputs, inputs, p);
+        } else if (prologue.kind == LinearPrologue::Kind::kGeluTanhGated) {
+          rows::gelu_tanh_gated(row.data(), row.data() + inputs, inputs, p);
+        } else {
+          rows::gelu_tanh(row.data(), inputs, p);
         }
       }
     });
@@ -82,8 +86,12 @@ Tensor prologue_backward(const Tensor& x_NC, const LinearPrologue& prologue, con
         if (prologue.kind == LinearPrologue::Kind::kRmsNorm) {
           rows::rms_norm_backward(dp, row.data(), prologue.norm_weight_C.const_data_ptr<float>(), inputs,
                                   inverse_rms_N.const_data_ptr<float>()[n], drow.data());
-        } else {
+        } else if (prologue.kind == LinearPrologue::Kind::kSwiGlu) {
           rows::swiglu_backward(dp, row.data(), row.data() + inputs, inputs, drow.data(), drow.data() + inputs);
+        } else if (prologue.kind == LinearPrologue::Kind::kGeluTanhGated) {
+          rows::gelu_tanh_gated_backward(dp, row.data(), row.data() + inputs, inputs, drow.data(), drow.data() + inputs);
+        } else {
+          rows::gelu_tanh_backward(dp, row.data(), inputs, drow.data());
         }
         rows::from_float(drow.data(), width, dx + n * width);
       }

@@ -2,18 +2,21 @@
 """Runs `graft conform` on the goldens of one family, and proves that it fails when a golden is altered.
 
   conformance_test.py FAMILY --graft PROGRAM --goldens DIR            every case must pass
-  conformance_test.py FAMILY --graft PROGRAM --goldens DIR --faults   every altered golden must fail
+  conformance_test.py FAMILY --graft PROGRAM --goldens DIR --faults   every altered golden must fail, and every damaged model with one error
 """
 import argparse
 import importlib
+import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed$", re.MULTILINE)
+ROW = re.compile(r"^(?:ok|FAILED)\s+(\S+) \(at most \S+\)  (\S+)$", re.MULTILINE)
 
 
 def conform(graft: str, folder: pathlib.Path, golden: pathlib.Path) -> tuple[int, str]:
@@ -23,9 +26,12 @@ def conform(graft: str, folder: pathlib.Path, golden: pathlib.Path) -> tuple[int
     return done.returncode, done.stdout
 
 
-def expect_pass(graft: str, folder: pathlib.Path, golden: pathlib.Path, tensors: int) -> str:
-    """Empty, or what is wrong."""
+def expect_pass(graft: str, folder: pathlib.Path, golden: pathlib.Path, tensors: int, errors: dict | None = None) -> str:
+    """Empty, or what is wrong. errors: largest error of logits and of gradients so far."""
     code, output = conform(graft, folder, golden)
+    for error, name in ROW.findall(output) if errors is not None else ():
+        kind = "logits" if name == "logits" else "gradients" if name.startswith("grad.") else "loss"
+        errors[kind] = max(errors.get(kind, 0.0), float(error))
     summary = SUMMARY.search(output)
     if code != 0 or not summary or int(summary[2]) != 0:
         return f"exit {code}\n{output[-3000:]}"
@@ -83,6 +89,48 @@ def check_faults(graft: str, folder: pathlib.Path) -> list[str]:
     return wrong
 
 
+def load_error(graft: str, model: pathlib.Path, golden: pathlib.Path) -> str:
+    done = subprocess.run([graft, "conform", str(model), "--golden", str(golden)], capture_output=True, text=True, timeout=300)
+    return done.stderr if done.returncode == 2 else f"exit {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}"
+
+
+def check_damage(graft: str, folder: pathlib.Path) -> list[str]:
+    """Configurations and checkpoints with several faults at once: one error names them all."""
+    from safetensors.torch import load_file, save_file
+    wrong = []
+
+    def expect(what: str, model: pathlib.Path, names: list[str]) -> None:
+        error = load_error(graft, model, folder / "golden.safetensors")
+        absent = [name for name in names if name not in error]
+        print(f"{'WRONG' if absent else 'ok   '} {folder.name} {what}", flush=True)
+        if absent:
+            wrong.append(f"{folder.name} {what}: the error does not name {absent}:\n{error}")
+
+    damaged = folder / "damaged"
+    shutil.rmtree(damaged, ignore_errors=True)
+    shutil.copytree(folder / "model", damaged)
+    config = json.loads((damaged / "config.json").read_text())
+    epsilon = next(key for key in config if key.endswith("epsilon") or key.endswith("norm_eps"))
+    vocabulary = next(key for key in config if key.endswith("vocab_size"))
+    heads = next(key for key in config if key in ("num_attention_heads", "n_head"))
+    broken = {key: value for key, value in config.items() if key not in (epsilon, vocabulary)} | {heads: "many", "quantum_layers": 3}
+    (damaged / "config.json").write_text(json.dumps(broken))
+    expect("config.json", damaged, [f"missing keys: ", epsilon, vocabulary, f"wrong values: {heads}", "unknown keys: quantum_layers"])
+    (damaged / "config.json").write_text(json.dumps(config | {"model_type": "perceptron"}))
+    expect("a family that is not there", damaged, ["llama", "gemma3_text", "PanguEmbedded", "gpt2", "got perceptron"])
+    (damaged / "config.json").write_text(json.dumps(config))
+    if (damaged / "model.safetensors").exists():
+        tensors = load_file(damaged / "model.safetensors")
+        names = sorted(name for name, tensor in tensors.items() if tensor.dim() == 2)
+        missing, misshaped = names[0], names[-1]
+        tensors["surplus.weight"] = tensors.pop(missing)
+        tensors[misshaped] = tensors[misshaped][:-1].clone()
+        save_file(tensors, damaged / "model.safetensors")
+        expect("tensors", damaged, ["missing: ", missing, f"misshaped: {misshaped}", "surplus: surplus.weight"])
+    shutil.rmtree(damaged)
+    return wrong
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family")
@@ -97,17 +145,21 @@ def main() -> int:
     failures = []
     if arguments.faults:
         failures += check_faults(arguments.graft, arguments.goldens / module.CASES[0].name)
+        failures += check_damage(arguments.graft, arguments.goldens / next(case for case in module.CASES if not case.sharded).name)
     else:
         from safetensors import safe_open
+        results = {}
         for case in cases:
+            errors = results[case.name] = {}
             folder = arguments.goldens / case.name
             for kind in ("golden", "documents"):
                 with safe_open(folder / f"{kind}.safetensors", "pt") as golden:
                     tensors = sum(name in ("logits", "loss") or name.startswith("grad.") for name in golden.keys())
-                wrong = expect_pass(arguments.graft, folder, folder / f"{kind}.safetensors", tensors)
-                print(f"{'FAILED' if wrong else 'passed'} {case.name} {kind} ({tensors} tensors)", flush=True)
+                wrong = expect_pass(arguments.graft, folder, folder / f"{kind}.safetensors", tensors, errors)
+                print(f"{'FAILED' if wrong else 'passed'} {case.name} {kind} ({tensors} tensors) {errors}", flush=True)
                 if wrong:
                     failures.append(f"{case.name} {kind}: {wrong}")
+        (arguments.goldens / f"{arguments.family}.conformance.json").write_text(json.dumps(results, indent=2))
     for failure in failures:
         print(f"\n--- {failure}", file=sys.stderr)
     return 1 if failures else 0

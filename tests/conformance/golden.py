@@ -6,14 +6,54 @@ never depends on how it was made. Everything is seeded by the case's name.
 import copy
 import json
 import pathlib
+import re
 import shutil
 import zlib
 from dataclasses import dataclass, field
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
+
+
+@dataclass
+class Layout:
+    """How a checkpoint that transformers has no class for lays out the weights of the class that judges it. First, parts below a
+    layer are laid over each other (rows), then names are changed by regular expressions."""
+    fused: dict = field(default_factory=dict)   # new part -> parts, in order
+    names: dict = field(default_factory=dict)   # pattern -> replacement
+    surplus: tuple = ()                         # names of further tensors in the file, which are not the text model's
+
+    def apply(self, tensors: dict, sum_a: bool = False) -> dict:
+        """LoRA's A is one matrix for all parts (the first; a gradient: their sum), B has the rows of all."""
+        result = {}
+        for name, tensor in tensors.items():
+            whole = next(((new, parts) for new, parts in self.fused.items() if any(f"{part}." in name for part in parts)), None)
+            if whole is None:
+                result[name] = tensor
+                continue
+            new, parts = whole
+            if f"{parts[0]}." not in name:
+                continue
+            all_parts = [tensors[name.replace(parts[0], part)] for part in parts]
+            if ".lora_A." in name:
+                tensor = sum(all_parts) if sum_a else tensor
+            else:
+                tensor = torch.cat(all_parts)
+            result[name.replace(parts[0], new)] = tensor
+        for pattern, replacement in self.names.items():
+            result = {self.rename(pattern, replacement, name): tensor for name, tensor in result.items()}
+        return {name: tensor.contiguous().clone() for name, tensor in result.items()}
+
+    def apply_to_file(self, path: pathlib.Path) -> None:
+        tensors = self.apply(load_file(path)) | {name: torch.ones(2, 3) for name in self.surplus}
+        save_file(tensors, path, metadata={"format": "pt"})
+
+    @staticmethod
+    def rename(pattern: str, replacement: str, name: str) -> str:
+        prefix = next((p for p in ("grad.base_model.model.", "base_model.model.") if name.startswith(p)), "")
+        return prefix + re.sub(pattern, replacement, name[len(prefix):])
 
 
 @dataclass
@@ -22,6 +62,9 @@ class Case:
     config: dict                                # config.json, word for word as a hub repository has it
     lora: dict = field(default_factory=dict)    # overrides of LoraConfig
     sharded: bool = False
+    gguf: bool = True                           # llama.cpp computes this variant
+    reference: dict | None = None               # configuration of the class that judges it, where transformers has none of this family
+    layout: Layout | None = None                # of the files, where not as transformers writes them
     length: int = 23                            # odd: no kernel may rely on round sizes
     document_lengths: tuple = (7, 1, 12, 2, 19)
 
@@ -35,8 +78,9 @@ def randomise(model: torch.nn.Module, random: torch.Generator) -> None:
     ill-conditioned that the reference's own float32 gradients are 3e-9 from its float64 ones, above the tolerance."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() == 1:
-                centre, spread = (0.0, 0.3) if name.endswith("bias") else (1.0, 0.3)
+            if weight.dim() == 1:   # gemma's norms multiply with 1 + weight
+                centre = 0.0 if name.endswith("bias") or model.config.model_type.startswith("gemma") else 1.0
+                spread = 0.3
                 weight.copy_(centre + spread * torch.randn(weight.shape, generator=random))
             else:
                 weight.copy_(torch.randn(weight.shape, generator=random) * 0.6 / weight.shape[-1] ** 0.5)
@@ -49,8 +93,8 @@ def load_model(folder: pathlib.Path) -> torch.nn.Module:
 
 def write_model(case: Case, folder: pathlib.Path) -> torch.nn.Module:
     """A hub-style directory: safetensors, single or sharded, and the case's config.json. Returns what it loads as."""
-    config = AutoConfig.for_model(**copy.deepcopy(case.config))   # it writes into nested dicts
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    config = AutoConfig.for_model(**copy.deepcopy(case.reference or case.config))   # it writes into nested dicts
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     randomise(model, generator_of(case.name))
     model.tie_weights()
     model.save_pretrained(folder, max_shard_size="40KB" if case.sharded else "1GB")
@@ -58,6 +102,10 @@ def write_model(case: Case, folder: pathlib.Path) -> torch.nn.Module:
     assert (shards > 1) == case.sharded, f"{case.name}: {shards} file(s)"
     (folder / "config.json").write_text(json.dumps(case.config, indent=2) + "\n")
     (folder / "generation_config.json").unlink(missing_ok=True)
+    if case.layout:
+        case.layout.apply_to_file(folder / "model.safetensors")
+    if case.reference:
+        return model
     reloaded = load_model(folder)
     for (name, ours), (_, theirs) in zip(model.state_dict().items(), reloaded.state_dict().items()):
         assert torch.equal(ours, theirs), f"{case.name}: {name} changed on its way through the disk"
@@ -73,11 +121,21 @@ def attach_adapter(model: torch.nn.Module, case: Case, folder: pathlib.Path) -> 
         for name, weight in adapted.named_parameters():
             if "lora_" in name:
                 weight.copy_(torch.randn(weight.shape, generator=random) * 0.1)
+        for parts in (case.layout.fused.values() if case.layout else ()):    # one A for what is one matrix in the files
+            weights = dict(adapted.named_parameters())
+            for name, weight in weights.items():
+                if f"{parts[0]}." in name and ".lora_A." in name:
+                    for part in parts[1:]:
+                        weights[name.replace(parts[0], part)].copy_(weight)
     adapted.save_pretrained(folder)
     path = folder / "adapter_config.json"
     saved = json.loads(path.read_text()) | {"base_model_name_or_path": "tiny-random"}   # no path of this machine
     path.write_text(json.dumps(saved, indent=2) + "\n")
     loaded = PeftModel.from_pretrained(adapted.unload(), folder, is_trainable=True)
+    if case.layout and case.layout.fused:    # PEFT's own names of the modules that transformers makes of hub files stay as they are
+        save_file(case.layout.apply(load_file(folder / "adapter_model.safetensors")), folder / "adapter_model.safetensors")
+        saved["target_modules"] = sorted({name.split(".")[-3] for name in load_file(folder / "adapter_model.safetensors")})
+        path.write_text(json.dumps(saved, indent=2) + "\n")
     return loaded.eval()
 
 
@@ -121,12 +179,13 @@ def write_goldens(adapted: PeftModel, case: Case, folder: pathlib.Path) -> None:
     vocabulary = adapted.config.vocab_size
     ids, labels = random_tokens(case, vocabulary, (3, case.length))
     golden = make_golden(adapted, ids, labels, None)
-    save_file(golden, folder / "golden.safetensors")
+    in_files = lambda tensors: case.layout.apply(tensors, sum_a=True) if case.layout and case.layout.fused else tensors
+    save_file(in_files(golden), folder / "golden.safetensors")
     offsets = [0]
     for length in case.document_lengths:
         offsets.append(offsets[-1] + length)
     ids, labels = random_tokens(case, vocabulary, (1, offsets[-1]))
-    save_file(make_golden(adapted, ids, labels, offsets), folder / "documents.safetensors")
+    save_file(in_files(make_golden(adapted, ids, labels, offsets)), folder / "documents.safetensors")
     assert_well_conditioned(adapted, golden, case.name)     # last: it leaves the model in double
 
 

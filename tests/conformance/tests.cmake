@@ -13,9 +13,11 @@ if(GRAFT_WITH_TORCH)
     add_test(NAME conformance/${family}/faults
       COMMAND "${GRAFT_PYTHON}" "${conformance}/conformance_test.py" ${family} --faults --graft $<TARGET_FILE:graft>
               --goldens "${goldens}")
+    add_test(NAME conformance/${family}/exported
+      COMMAND "${GRAFT_PYTHON}" "${conformance}/exported_test.py" ${family} --graft $<TARGET_FILE:graft> --goldens "${goldens}")
     set_tests_properties(conformance/${family}/goldens PROPERTIES FIXTURES_SETUP goldens_${family})
-    set_tests_properties(conformance/${family} conformance/${family}/faults PROPERTIES FIXTURES_REQUIRED goldens_${family})
-    set_tests_properties(conformance/${family}/goldens conformance/${family} conformance/${family}/faults PROPERTIES
+    set_tests_properties(conformance/${family} conformance/${family}/faults conformance/${family}/exported PROPERTIES FIXTURES_REQUIRED goldens_${family})
+    set_tests_properties(conformance/${family}/goldens conformance/${family} conformance/${family}/faults conformance/${family}/exported PROPERTIES
       LABELS "python;conformance" TIMEOUT 900 ENVIRONMENT "HF_HUB_OFFLINE=1;OMP_NUM_THREADS=1")
   endforeach()
 endif()

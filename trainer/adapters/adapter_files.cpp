@@ -42,7 +42,10 @@ void copy_values(AdapterSet& adapters, const PeftAdapter& adapter, const fs::pat
       fail("adapters", "expected A and B of sizes {} for {}, got {} ({}) — the adapter belongs to another model or recipe", expected, ours.module_name, sizes, folder.string());
     }
     std::copy(found->second.a.begin(), found->second.a.end(), data + ours.offset_a);
-    std::copy(found->second.b.begin(), found->second.b.end(), data + ours.offset_b);
+    const auto order = stored_row_of_ours(*ours.rule, NameColumn::kHub);
+    for (int64_t row = 0; row < ours.outputs; ++row) {
+      std::copy_n(found->second.b.data() + (order.empty() ? row : order[row]) * ours.rank, ours.rank, data + ours.offset_b + row * ours.rank);
+    }
   }
   if (adapter.modules.size() == adapters.adapters().size()) return;
   std::vector<std::string> surplus;

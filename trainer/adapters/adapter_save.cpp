@@ -33,7 +33,10 @@ void save_adapter(const AdapterSet& adapters, const AdapterOptions& options, con
   const float* data = values.const_data_ptr<float>();
   for (const auto& ours : adapters.adapters()) {
     const float *a = data + ours.offset_a, *b = data + ours.offset_b;
-    adapter.modules[ours.module_name] = {ours.rank, ours.inputs, ours.outputs, {a, a + ours.rank * ours.inputs}, {b, b + ours.outputs * ours.rank}};
+    auto& module = adapter.modules[ours.module_name];
+    module = {ours.rank, ours.inputs, ours.outputs, {a, a + ours.rank * ours.inputs}, {b, b + ours.outputs * ours.rank}};
+    const auto order = our_row_of_stored(*ours.rule, NameColumn::kHub);
+    for (size_t row = 0; row < order.size(); ++row) std::copy_n(b + order[row] * ours.rank, ours.rank, module.b.data() + static_cast<int64_t>(row) * ours.rank);
   }
   write_peft_adapter(folder, adapter);
 }

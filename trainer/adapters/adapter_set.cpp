@@ -73,6 +73,7 @@ AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t
       if (std::find(chosen.begin(), chosen.end(), linear->module_name) == chosen.end()) continue;
       Adapter adapter;
       adapter.module_name = linear->module_name;
+      adapter.rule = linear->rule;
       adapter.layer = layer;
       adapter.rank = options.rank;
       adapter.inputs = linear->weight.columns();

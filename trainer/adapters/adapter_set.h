@@ -13,6 +13,7 @@ namespace graft {
 
 struct Adapter {
   std::string module_name;         // "model.layers.0.self_attn.q_proj"
+  const WeightRule* rule = nullptr;   // of the weight: B's rows lie in files as the weight's do
   int64_t layer = 0;
   int64_t offset_a = 0, offset_b = 0, rank = 0, inputs = 0, outputs = 0;
   AdapterSlot slot;

@@ -85,8 +85,13 @@ std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportForm
   source.base_name = last_name_of(request.base);
   source.base_licence = declared_licence(request.base);
   prepared.spec = decoder.spec();
-  source.rope_factors = rope_factors_of(prepared.spec.ropes.at(0));
-  if (!name_rope_scaling(prepared.spec.ropes.at(0)) && format.kind == Kind::kSafetensors) {
+  for (auto& rope : prepared.spec.ropes) {
+    if (auto factors = rope_factors_of(rope); !factors.empty()) source.rope_factors.push_back({"rope_freqs.weight", std::move(factors)});
+    if (!rope.long_factors.empty()) {
+      source.rope_factors.push_back({"rope_factors_long.weight", {rope.long_factors.begin(), rope.long_factors.end()}});
+      source.rope_factors.push_back({"rope_factors_short.weight", {rope.short_factors.begin(), rope.short_factors.end()}});
+    }
+    if (name_rope_scaling(rope) || format.kind != Kind::kSafetensors) continue;
     fail("exports", "expected rope_freqs.weight to be the llama3 scaling of Llama 3.1 or 3.2, which config.json can name, got other divisors ({}) — export gguf, or "
          "fine-tune from the Hugging Face directory of this model", source.base_name);
   }

@@ -34,7 +34,7 @@ struct ExportSource {
   const TensorSource* tensors = nullptr;  // the base's
   const std::vector<BoundWeight>* weights = nullptr;
   std::map<const WeightRule*, LowRankUpdate> updates;
-  std::vector<float> rope_factors;   // what each rotary frequency is divided by (llama3 scaling), for rope_freqs.weight; empty: none
+  std::vector<std::pair<std::string, std::vector<float>>> rope_factors;   // GGUF tensors of what rotary frequencies are divided by
   std::shared_ptr<const Tokenizer> tokenizer;         // may be null
   std::shared_ptr<const ChatTemplate> chat_template;  // may be null
   std::vector<std::pair<std::string, std::string>> facts;  // where it comes from: model card, graft.* metadata

@@ -12,7 +12,6 @@
 namespace graft {
 namespace {
 
-constexpr const char* kRopeFactors = "rope_freqs.weight";
 constexpr const char* kTemplateKey = "tokenizer.chat_template";
 
 // Keys that described the base's file and not the model.
@@ -58,8 +57,6 @@ std::vector<GgufEntry> metadata_of(const ExportSource& source, GgufFormat format
   return metadata;
 }
 
-ExportedTensor rope_factor_tensor(const ExportSource& source) { return {kRopeFactors, {static_cast<int64_t>(source.rope_factors.size())}}; }
-
 GgufModelFacts facts_of(const ExportSource& source) {
   GgufModelFacts facts;
   facts.num_layers = static_cast<int>(source.spec->layers.size());
@@ -78,7 +75,7 @@ std::string fallback_of(GgufFormat format, const ExportedTensor& tensor, const G
 }
 
 ExportedTensor describe(const MergedWeights& weights, const MergedTensor& merged, GgufFormat format, const GgufModelFacts& facts) {
-  ExportedTensor tensor{weights.name(merged), merged.stored->shape, merged.stored->type};
+  ExportedTensor tensor{weights.name(merged), weights.shape(merged), merged.stored->type};
   tensor.type = gguf_type_for(format, tensor.name, tensor.shape, facts);
   tensor.adapted = merged.update != nullptr;
   tensor.copied = MergedWeights::keeps_bytes(merged, tensor.type);
@@ -92,7 +89,7 @@ std::vector<ExportedTensor> gguf_tensors(const ExportSource& source, GgufFormat 
   const MergedWeights weights(source, NameColumn::kGguf);
   const auto facts = facts_of(source);
   std::vector<ExportedTensor> tensors;
-  if (!source.rope_factors.empty()) tensors.push_back(rope_factor_tensor(source));
+  for (const auto& [name, values] : source.rope_factors) tensors.push_back({name, {static_cast<int64_t>(values.size())}});
   for (const auto& merged : weights.tensors()) tensors.push_back(describe(weights, merged, format, facts));
   return tensors;
 }
@@ -106,7 +103,7 @@ void write_gguf(const ExportSource& source, const ExportFormat& format, const st
   const auto total = static_cast<int64_t>(result.tensors.size());
   MergedWeights weights(source, NameColumn::kGguf);
   size_t next = 0;
-  if (!source.rope_factors.empty()) writer.write(result.tensors[next++].name, std::as_bytes(std::span(source.rope_factors)));
+  for (const auto& [name, values] : source.rope_factors) writer.write(result.tensors[next++].name, std::as_bytes(std::span(values)));
   for (const auto& merged : weights.tensors()) {
     writer.write(result.tensors[next].name, weights.bytes(merged, result.tensors[next].type));
     source.report(static_cast<int64_t>(++next), total);

@@ -1,7 +1,8 @@
 // The merged model as one GGUF file with tokenizer, chat template and metadata, as llama.cpp reads it.
 //
 // Types follow llama.cpp's policy for the form (gguf_type_for), vectors are F32. A GGUF base keeps its own metadata, but for the file type,
-// the facts and the chat template; a directory's is made from its configuration. llama3 rotary scaling is the tensor rope_freqs.weight.
+// the facts and the chat template; a directory's is made from its configuration. Factors of rotary frequencies are tensors
+// (rope_freqs.weight, rope_factors_short.weight, rope_factors_long.weight).
 #pragma once
 #include <filesystem>
 #include <vector>

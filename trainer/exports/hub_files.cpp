@@ -8,6 +8,7 @@
 #include "checkpoints/atomic_file.h"
 #include "kernels/common/error.h"
 #include "trainer/models/families/family.h"
+#include "trainer/models/families/wrapped_text.h"
 
 namespace graft {
 
@@ -52,6 +53,10 @@ void set_if_absent(ordered_json& json, const ordered_json& source, const char* k
 ordered_json hub_config(const ExportSource& source, TensorType type) {
   const auto made = config_from_spec(*source.spec);
   ordered_json config = source.is_gguf() ? made : read_json(source.base / "config.json");
+  if (wraps_text(config)) {   // the text part is all that is exported
+    config = wrapped_text_config(config);
+    config["architectures"] = made["architectures"];
+  }
   drop_foreign_keys(config);
   for (const char* key : {"rope_theta", "rope_scaling", "rope_parameters"}) set_if_absent(config, made, key);
   if (source.is_gguf() && source.tokenizer) {

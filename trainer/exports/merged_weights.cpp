@@ -56,6 +56,37 @@ void merge_rows(const MergedTensor& tensor, const Rows& rows, int64_t first, int
                  static_cast<float>(update.scale), 1);
 }
 
+// Whether `source` and `target` hold a tensor otherwise than by the order of its rows.
+bool is_reshaped(const WeightRule& rule, NameColumn source, NameColumn target) {
+  const auto &from = rule.form(source), &to = rule.form(target);
+  return from.transposed || to.transposed || from.offset != to.offset;
+}
+
+std::vector<float> transposed(const std::vector<float>& values, int64_t rows, int64_t columns) {
+  std::vector<float> result(values.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) result[c * rows + r] = values[r * columns + c];
+  }
+  return result;
+}
+
+// A tensor that is transposed or offset in one of the two columns, as a whole: small ones only (gpt2's matrices, gemma's norms).
+std::vector<float> merge_reshaped(const MergedTensor& tensor, NameColumn source, NameColumn target) {
+  const auto& rule = *tensor.rule;
+  const auto &from = rule.form(source), &to = rule.form(target);
+  std::vector<float> values(static_cast<size_t>(tensor.stored->num_elements()));
+  dequantize(tensor.stored->type, tensor.stored->bytes.data(), tensor.stored->num_elements(), values.data());
+  for (auto& value : values) value += to.offset - from.offset;
+  if (rule.shape.size() != 2) return values;
+  const int64_t rows = rule.shape[0], columns = rule.shape[1];
+  if (from.transposed) values = transposed(values, columns, rows);
+  if (tensor.update) {
+    const auto& update = *tensor.update;
+    matrix_product(rows, columns, update.rank, {update.b_OR, update.rank}, {update.a_RC, columns}, values.data(), columns, static_cast<float>(update.scale), 1);
+  }
+  return to.transposed ? transposed(values, rows, columns) : values;
+}
+
 }  // namespace
 
 MergedWeights::MergedWeights(const ExportSource& source, NameColumn target) : source_column_(source.column), target_(target) {
@@ -68,8 +99,15 @@ MergedWeights::MergedWeights(const ExportSource& source, NameColumn target) : so
 std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, TensorType type) {
   const auto rows = rows_of(tensor, source_column_, target_);
   // Names may differ and layouts still be one: a GGUF base goes back to the very rows it came from.
-  const bool in_place = !rows.move() || source_column_ == target_;
+  const bool in_place = source_column_ == target_ || !(rows.move() || is_reshaped(*tensor.rule, source_column_, target_));
   if (keeps_bytes(tensor, type) && in_place) return tensor.stored->bytes;
+  if (is_reshaped(*tensor.rule, source_column_, target_)) {
+    const auto values = merge_reshaped(tensor, source_column_, target_);
+    const auto shape = this->shape(tensor);
+    buffer_.resize(static_cast<size_t>(bytes_of(type, shape).value()));
+    quantize(type, values.data(), static_cast<int64_t>(values.size()) / shape.back(), shape.back(), buffer_.data());
+    return buffer_;
+  }
   const int64_t row_bytes = bytes_of(type, std::vector<int64_t>{rows.columns}).value();
   buffer_.resize(static_cast<size_t>(rows.count * row_bytes));
   const int64_t num_blocks = (rows.count + kBlockRows - 1) / kBlockRows;

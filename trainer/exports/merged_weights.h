@@ -23,6 +23,7 @@ class MergedWeights {
   MergedWeights(const ExportSource& source, NameColumn target);
   const std::vector<MergedTensor>& tensors() const { return tensors_; }
   const std::string& name(const MergedTensor& tensor) const { return tensor.rule->name(target_); }
+  std::vector<int64_t> shape(const MergedTensor& tensor) const { return tensor.rule->stored_shape(target_); }
 
   // Whether the stored bytes are taken as they are, rows moved at most: nothing is added and the type is the same.
   static bool keeps_bytes(const MergedTensor& tensor, TensorType type) { return !tensor.update && tensor.stored->type == type; }

@@ -41,10 +41,7 @@ size_t count_that_fit(std::span<const int64_t> sizes, size_t first, int64_t budg
 }
 
 void SequenceBatch::reserve(size_t sequence, int64_t tokens) {
-  for (size_t layer = 0; layer < state_.layers.size(); ++layer) {
-    const auto& attention = decoder_.spec().layers[layer].attention;
-    state_.layers[layer][sequence].reserve(tokens, attention.num_kv_heads, attention.head_size);
-  }
+  decoder_.reserve(state_, sequence, tokens);
 }
 
 void SequenceBatch::cut_back(size_t sequence, int64_t length) {

@@ -10,10 +10,22 @@
 #include "kernels/common/error.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/quantized/dequantize.h"
-#include "kernels/rms_norm/rms_norm.h"
+#include "trainer/models/mlp.h"
+#include "trainer/models/softmax_attention.h"
 
 namespace graft {
 namespace {
+
+// [rows, columns] to [columns, rows], elements of `element_bytes`.
+std::shared_ptr<std::vector<std::byte>> transposed(const std::byte* data, int64_t rows, int64_t columns, int64_t element_bytes) {
+  auto copy = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(rows * columns * element_bytes));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) {
+      std::memcpy(copy->data() + (c * rows + r) * element_bytes, data + (r * columns + c) * element_bytes, static_cast<size_t>(element_bytes));
+    }
+  }
+  return copy;
+}
 
 // Finds a rule's tensor and makes our form of it.
 class WeightLoader {
@@ -25,6 +37,12 @@ class WeightLoader {
     const auto& weight = find(ours);
     const auto& tensor = *weight.tensor;
     const auto order = stored_row_of_ours(*weight.rule, column_);
+    if (weight.rule->form(column_).transposed) {
+      const auto& layout = info(tensor.type);
+      if (layout.block_elements != 1) fail("models", "expected plain numbers in {}, which is stored transposed, got {}", tensor.name, layout.name);
+      const auto copy = transposed(tensor.bytes.data(), tensor.shape[0], tensor.shape[1], layout.block_bytes);
+      return FrozenWeight(tensor.type, tensor.shape[1], tensor.shape[0], copy->data(), copy);
+    }
     FrozenWeight stored(tensor.type, tensor.shape[0], tensor.shape[1], tensor.bytes.data(), source_);
     if (order.empty()) return stored;
     // Rows move whole, so quantised blocks stay as they are; only these tensors are copied.
@@ -40,6 +58,8 @@ class WeightLoader {
     const auto size = weight.tensor->shape[0];
     auto stored = at::empty({size}, at::kFloat), result = at::empty({size}, at::kFloat);
     dequantize(weight.tensor->type, weight.tensor->bytes.data(), size, stored.data_ptr<float>());
+    const float offset = weight.rule->form(column_).offset;
+    for (int64_t i = 0; offset != 0 && i < size; ++i) stored.data_ptr<float>()[i] -= offset;
     const auto order = stored_row_of_ours(*weight.rule, column_);
     if (order.empty()) return stored;
     for (int64_t i = 0; i < size; ++i) result.data_ptr<float>()[i] = stored.data_ptr<float>()[order[i]];
@@ -49,11 +69,38 @@ class WeightLoader {
   Linear linear(const std::string& ours, bool bias) const {
     Linear linear;
     linear.ours = ours;
-    const auto& hub = find(ours + ".weight").rule->hub;
-    linear.module_name = hub.substr(0, hub.size() - std::strlen(".weight"));
+    linear.rule = find(ours + ".weight").rule;
+    linear.module_name = linear.rule->hub.substr(0, linear.rule->hub.size() - std::strlen(".weight"));
     linear.weight = matrix(ours + ".weight");
     if (bias) linear.bias_O = vector(ours + ".bias");
     return linear;
+  }
+
+  std::optional<Norm> norm(const std::string& ours, const std::optional<NormSpec>& spec) const {
+    if (!spec) return std::nullopt;
+    return Norm{*spec, vector(ours + ".weight"), spec->kind == NormSpec::Kind::kLayer ? vector(ours + ".bias") : at::Tensor()};
+  }
+
+  std::unique_ptr<Block> block(const std::string& prefix, const AttentionSpec& spec) const {
+    auto attention = std::make_unique<SoftmaxAttention>(spec);
+    const auto names = spec.fused ? std::vector<std::string>{"attention.qkv"} : std::vector<std::string>{"attention.query", "attention.key", "attention.value"};
+    for (const auto& name : names) attention->inputs.push_back(linear(prefix + name, spec.input_bias));
+    attention->output = linear(prefix + "attention.output", spec.output_bias);
+    if (spec.head_norm) {
+      attention->query_norm = vector(prefix + "attention.query_norm.weight");
+      attention->key_norm = vector(prefix + "attention.key_norm.weight");
+    }
+    return attention;
+  }
+
+  std::unique_ptr<Block> block(const std::string& prefix, const MlpSpec& spec) const {
+    auto mlp = std::make_unique<Mlp>(spec);
+    const auto names = !spec.gated   ? std::vector<std::string>{"mlp.up"}
+                       : spec.fused ? std::vector<std::string>{"mlp.gate_up"}
+                                    : std::vector<std::string>{"mlp.gate", "mlp.up"};
+    for (const auto& name : names) mlp->inputs.push_back(linear(prefix + name, spec.bias));
+    mlp->down = linear(prefix + "mlp.down", spec.bias);
+    return mlp;
   }
 
  private:
@@ -76,29 +123,19 @@ Decoder::Decoder(DecoderSpec spec, WeightMap map, NameColumn column, std::shared
   const WeightLoader load(bound_, column_, source_);
   embedding_ = load.matrix("embedding.weight");
   if (!spec_.tied_head) head_ = load.matrix("head.weight");
-  final_norm_C_ = load.vector("final_norm.weight");
+  if (spec_.embedding.learned_positions) position_embedding_ = load.matrix("position_embedding.weight");
+  embedding_norm_ = load.norm("embedding_norm", spec_.embedding.norm);
+  final_norm_ = load.norm("final_norm", spec_.final_norm);
   for (size_t index = 0; index < spec_.layers.size(); ++index) {
     const auto& layer_spec = spec_.layers[index];
     const auto prefix = fmt::format("layers.{}.", index);
     DecoderLayer layer;
-    auto& attention = layer.attention;
-    attention.spec = layer_spec.attention;
-    attention.norm_epsilon = layer_spec.mixer_norm.epsilon;
-    attention.norm_weight_C = load.vector(prefix + "mixer_norm.weight");
-    if (layer_spec.attention.head_norm) {
-      attention.query_norm_D = load.vector(prefix + "attention.query_norm.weight");
-      attention.key_norm_D = load.vector(prefix + "attention.key_norm.weight");
-    }
-    attention.query = load.linear(prefix + "attention.query", layer_spec.attention.input_bias);
-    attention.key = load.linear(prefix + "attention.key", layer_spec.attention.input_bias);
-    attention.value = load.linear(prefix + "attention.value", layer_spec.attention.input_bias);
-    attention.output = load.linear(prefix + "attention.output", layer_spec.attention.output_bias);
-    auto& mlp = layer.mlp;
-    mlp.norm_epsilon = layer_spec.channel_norm.epsilon;
-    mlp.norm_weight_C = load.vector(prefix + "channel_norm.weight");
-    mlp.gate = load.linear(prefix + "mlp.gate", layer_spec.mlp.bias);
-    mlp.up = load.linear(prefix + "mlp.up", layer_spec.mlp.bias);
-    mlp.down = load.linear(prefix + "mlp.down", layer_spec.mlp.bias);
+    layer.mixer_norm = load.norm(prefix + "mixer_norm", layer_spec.mixer_norm);
+    layer.mixer_post_norm = load.norm(prefix + "mixer_post_norm", layer_spec.mixer_post_norm);
+    layer.channel_norm = load.norm(prefix + "channel_norm", layer_spec.channel_norm);
+    layer.channel_post_norm = load.norm(prefix + "channel_post_norm", layer_spec.channel_post_norm);
+    layer.mixer = std::visit([&](const auto& spec) { return load.block(prefix, spec); }, layer_spec.mixer);
+    layer.channel = std::visit([&](const auto& spec) { return load.block(prefix, spec); }, layer_spec.channel);
     layers_.push_back(std::move(layer));
   }
 }
@@ -108,7 +145,8 @@ void Decoder::ensure_positions(int64_t num_positions) const {
     fail("models", "expected at most {} positions in a row, got {} — shorten the rows (data.max_tokens) or take a model with a longer context",
          spec_.max_positions, num_positions);
   }
-  const int64_t have = ropes_.empty() ? 0 : ropes_[0].cosine_PE.size(0);
+  if (spec_.ropes.empty()) return;
+  const int64_t have = ropes_.empty() ? 0 : ropes_[0].num_positions;
   if (num_positions <= have) return;
   const int64_t grown = std::min(spec_.max_positions, std::max<int64_t>({num_positions, have * 2, 512}));
   ropes_.clear();
@@ -116,6 +154,7 @@ void Decoder::ensure_positions(int64_t num_positions) const {
     auto table = make_rope_table(rope, grown);
     move_to(table.cosine_PE, device_);
     move_to(table.sine_PE, device_);
+    move_to(table.query_scale_P, device_);
     ropes_.push_back(std::move(table));
   }
 }
@@ -126,10 +165,13 @@ void Decoder::set_device(c10::Device device) {
   auto& head = spec_.tied_head ? embedding_ : head_;   // rows to embed are decoded on the CPU
   if (device.is_cpu()) head.drop_device_copy();
   else head.to_device(device, compute);
-  move_to(final_norm_C_, device);
+  final_norm_->set_device(device);   // the embedding's norm stays where the embedding is decoded
   for (auto& layer : layers_) {
-    layer.attention.set_device(device, compute);
-    layer.mlp.set_device(device, compute);
+    for (auto* norm : {&layer.mixer_norm, &layer.mixer_post_norm, &layer.channel_norm, &layer.channel_post_norm}) {
+      if (*norm) (*norm)->set_device(device);
+    }
+    layer.mixer->set_device(device, compute);
+    layer.channel->set_device(device, compute);
   }
   ropes_.clear();
   device_ = device;
@@ -138,7 +180,10 @@ void Decoder::set_device(c10::Device device) {
 at::Tensor Decoder::embed(const Batch& batch) const {
   const int64_t width = spec_.hidden_size;
   auto x_NC = at::empty({batch.num_tokens(), width}, scalar_type(compute_));
-  std::vector<float> row(width);
+  int32_t last = 0;
+  for (const auto position : batch.positions_N) last = std::max(last, position);
+  ensure_positions(last + 1);
+  std::vector<float> row(width), position_row(width);
   visit_elements(x_NC, [&](auto* target) {
     for (int64_t n = 0; n < batch.num_tokens(); ++n) {
       const auto token = batch.tokens_N[n];
@@ -146,13 +191,16 @@ at::Tensor Decoder::embed(const Batch& batch) const {
         fail("models", "expected token ids from 0 to {}, got {} — the tokenizer does not belong to this model", spec_.vocab_size - 1, token);
       }
       dequantize(embedding_.type(), embedding_.row(token), width, row.data());
+      if (spec_.embedding.scale != 1) rows::scale(row.data(), width, static_cast<float>(spec_.embedding.scale));
+      if (spec_.embedding.learned_positions) {
+        dequantize(position_embedding_.type(), position_embedding_.row(batch.positions_N[n]), width, position_row.data());
+        rows::add(row.data(), position_row.data(), width);
+      }
       rows::from_float(row.data(), width, target + n * width);
     }
   });
-  int32_t last = 0;
-  for (const auto position : batch.positions_N) last = std::max(last, position);
-  ensure_positions(last + 1);
-  return x_NC.to(device_);
+  // The embedding is decoded on the CPU, and so is its norm.
+  return (embedding_norm_ ? embedding_norm_->apply(x_NC) : x_NC).to(device_);
 }
 
 at::Tensor Decoder::run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state) const {
@@ -161,11 +209,16 @@ at::Tensor Decoder::run_layer(int64_t index, const at::Tensor& x_NC, const Batch
   if (state) {
     for (auto& cache : state->layers.at(index)) caches.push_back(&cache);
   }
-  const auto mixed_NC = at::add(x_NC, layer.attention.forward(x_NC, ropes_[layer.attention.spec.rope], batch, caches));
-  return at::add(mixed_NC, layer.mlp.forward(mixed_NC, batch));
+  const LayerContext context{batch, ropes_, caches};
+  const auto residual = [&](const at::Tensor& input_NC, const std::optional<Norm>& before, const Block& block, const std::optional<Norm>& after) {
+    const auto output_NC = block.forward(normed_input(before, input_NC), context);
+    return at::add(input_NC, after ? after->apply(output_NC) : output_NC);
+  };
+  const auto mixed_NC = residual(x_NC, layer.mixer_norm, *layer.mixer, layer.mixer_post_norm);
+  return residual(mixed_NC, layer.channel_norm, *layer.channel, layer.channel_post_norm);
 }
 
-at::Tensor Decoder::final_norm(const at::Tensor& x_NC) const { return rms_norm(x_NC, final_norm_C_, spec_.final_norm.epsilon); }
+at::Tensor Decoder::final_norm(const at::Tensor& x_NC) const { return final_norm_->apply(x_NC); }
 
 at::Tensor Decoder::forward(const Batch& batch, DecodeState* state) const {
   const at::NoGradGuard no_gradient;
@@ -175,9 +228,25 @@ at::Tensor Decoder::forward(const Batch& batch, DecodeState* state) const {
 }
 
 std::vector<Linear*> Decoder::linears_of_layer(int64_t index) {
-  auto& layer = layers_.at(index);
-  return {&layer.attention.query, &layer.attention.key, &layer.attention.value, &layer.attention.output,
-          &layer.mlp.gate,        &layer.mlp.up,        &layer.mlp.down};
+  auto all = layers_.at(index).mixer->linears();
+  for (auto* linear : layers_.at(index).channel->linears()) all.push_back(linear);
+  return all;
+}
+
+bool Decoder::may_share_prefix(const Batch& batch) const {
+  for (const auto& rope : spec_.ropes) {
+    if (rope.scaling != RopeSpec::Scaling::kLongRope) continue;
+    const auto is_long = [&](int32_t position) { return position >= static_cast<int32_t>(rope.original_max_positions); };
+    if (std::any_of(batch.positions_N.begin(), batch.positions_N.end(), is_long)) return false;
+  }
+  return true;
+}
+
+void Decoder::reserve(DecodeState& state, size_t sequence, int64_t tokens) const {
+  for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
+    const auto* attention = std::get_if<AttentionSpec>(&spec_.layers[layer].mixer);
+    if (attention) state.layers[layer][sequence].reserve(tokens, attention->num_kv_heads, attention->head_size);
+  }
 }
 
 std::vector<Linear*> Decoder::linears() {

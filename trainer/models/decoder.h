@@ -10,14 +10,14 @@
 #include "trainer/models/batch.h"
 #include "trainer/models/decoder_spec.h"
 #include "trainer/models/dtypes.h"
-#include "trainer/models/mlp.h"
-#include "trainer/models/softmax_attention.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "trainer/models/blocks.h"
 
 namespace graft {
 
 struct DecoderLayer {
-  SoftmaxAttention attention;
-  Mlp mlp;
+  std::optional<Norm> mixer_norm, mixer_post_norm, channel_norm, channel_post_norm;
+  std::unique_ptr<Block> mixer, channel;
 };
 
 class Decoder {
@@ -33,7 +33,7 @@ class Decoder {
   at::Tensor run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state = nullptr) const;
   at::Tensor final_norm(const at::Tensor& x_NC) const;
 
-  const FrozenWeight& head() const { return spec_.tied_head ? embedding_ : head_; }
+  LinearHead head() const { return {spec_.tied_head ? embedding_ : head_, spec_.logit_softcap}; }
   FrozenWeight& mutable_head() { return spec_.tied_head ? embedding_ : head_; }
   const DecoderSpec& spec() const { return spec_; }
   const WeightMap& weight_map() const { return map_; }
@@ -52,6 +52,12 @@ class Decoder {
   std::vector<Linear*> linears_of_layer(int64_t index);
   const std::vector<BoundWeight>& weights() const { return bound_; }
 
+  // Whether these documents give the same hidden states when their common beginning is computed once: not where their lengths choose between
+  // two rotary tables.
+  bool may_share_prefix(const Batch& batch) const;
+  // Room for `tokens` of one sequence, so that a cache does not grow step by step.
+  void reserve(DecodeState& state, size_t sequence, int64_t tokens) const;
+
   // Rotary tables reach this many positions; forward throws beyond. Grows on demand up to the model's own maximum.
   void ensure_positions(int64_t num_positions) const;
 
@@ -63,8 +69,8 @@ class Decoder {
   std::vector<BoundWeight> bound_;
   ComputeType compute_;
   c10::Device device_ = c10::kCPU;
-  FrozenWeight embedding_, head_;
-  at::Tensor final_norm_C_;
+  FrozenWeight embedding_, position_embedding_, head_;
+  std::optional<Norm> embedding_norm_, final_norm_;
   std::vector<DecoderLayer> layers_;
   mutable std::vector<RopeTable> ropes_;
 };

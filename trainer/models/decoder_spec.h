@@ -3,53 +3,88 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace graft {
 
 struct NormSpec {
-  double epsilon = 1e-5;   // RMS norm: x * rsqrt(mean(x^2) + epsilon) * weight
+  enum class Kind { kRms, kLayer };   // x * rsqrt(mean(x^2) + epsilon) * weight; (x - mean) * rsqrt(variance + epsilon) * weight + bias
+  double epsilon = 1e-5;
+  Kind kind = Kind::kRms;
 };
 
 // Angles of rotary position embedding: position * theta^(-2i/rotary_size), scaled (transformers' modeling_rope_utils.py).
 struct RopeSpec {
-  enum class Scaling { kNone, kLinear, kLlama3 };
-  int64_t rotary_size = 0;   // leading elements of a head that turn; half-split pairs (i, i + rotary_size/2)
+  enum class Scaling { kNone, kLinear, kLlama3, kYarn, kLongRope };
+  int64_t rotary_size = 0;          // leading elements of a head that turn
+  bool neighbouring_pairs = false;  // pairs are (2i, 2i + 1) as in GPT-J; else (i, i + rotary_size/2) as in GPT-NeoX
   double theta = 10000;
   Scaling scaling = Scaling::kNone;
-  double factor = 1;                              // linear, llama3
+  double factor = 1;                              // linear, llama3, yarn
   double low_frequency_factor = 1, high_frequency_factor = 4;   // llama3
-  double original_max_positions = 8192;           // llama3
+  double original_max_positions = 8192;           // llama3, yarn, longrope
+  double beta_fast = 32, beta_slow = 1;           // yarn
+  double attention_factor = 1;                    // yarn, longrope: cosines and sines are multiplied by it
+  std::vector<double> short_factors, long_factors; // longrope, one a pair: rows of up to original_max_positions, longer rows
   std::vector<float> frequency_divisors;          // one a pair, as GGUF's rope_freqs.weight holds llama3 scaling; empty: none
+  double query_temperature = 0;                   // beta of Ministral 3: queries * (1 + beta * ln(1 + floor(position / original_max_positions)))
 };
 
 struct AttentionSpec {
+  enum class HeadNorm { kBeforeRotation, kAfterRotation, kWholeWidth };   // of each head, or of all heads as one row (before the rotation)
   int64_t num_heads = 0, num_kv_heads = 0, head_size = 0;
-  bool input_bias = false;     // on query, key and value
+  bool fused = false;                  // query, key and value are one linear layer
+  bool input_bias = false;             // on query, key and value
   bool output_bias = false;
-  std::optional<NormSpec> head_norm;   // RMS norm of each query and key head, before the rotation
+  std::optional<NormSpec> head_norm;   // of queries and keys
+  HeadNorm head_norm_place = HeadNorm::kBeforeRotation;
   double scale = 0;                    // of the scores
-  int64_t rope = 0;                    // index into DecoderSpec::ropes
+  std::optional<int64_t> rope = 0;     // index into DecoderSpec::ropes; none: positions do not turn queries and keys
+  int64_t window = 0;                  // a token sees the last `window` tokens, itself included; 0: all
+  double softcap = 0;                  // of the scores; 0: none
+  bool alibi = false;                  // score += slope of the head * key position
 };
 
-struct MlpSpec {   // down(silu(gate(x)) * up(x))
+struct MlpSpec {   // down(activation(gate(x)) * up(x)), or down(activation(up(x)))
+  enum class Activation { kSilu, kGeluTanh };
   int64_t width = 0;
+  Activation activation = Activation::kSilu;
+  bool gated = true;
+  bool fused = false;   // gate and up are one linear layer
   bool bias = false;
 };
 
+using MixerSpec = std::variant<AttentionSpec>;   // what mixes tokens
+using ChannelSpec = std::variant<MlpSpec>;       // what acts on each token alone
+
+// x + mixer_post_norm(mixer(mixer_norm(x))), then the same with the channel. A norm that is absent changes nothing.
 struct LayerSpec {
-  NormSpec mixer_norm, channel_norm;
-  AttentionSpec attention;
-  MlpSpec mlp;
+  std::optional<NormSpec> mixer_norm, mixer_post_norm, channel_norm, channel_post_norm;
+  MixerSpec mixer;
+  ChannelSpec channel;
+
+  AttentionSpec& attention() { return std::get<AttentionSpec>(mixer); }
+  const AttentionSpec& attention() const { return std::get<AttentionSpec>(mixer); }
+  MlpSpec& mlp() { return std::get<MlpSpec>(channel); }
+  const MlpSpec& mlp() const { return std::get<MlpSpec>(channel); }
+};
+
+struct EmbeddingSpec {
+  double scale = 1;
+  bool learned_positions = false;      // a second matrix [max_positions, hidden_size] is added
+  std::optional<NormSpec> norm;
 };
 
 struct DecoderSpec {
   std::string family;             // model_type: "llama", "qwen2", "qwen3"
   int64_t vocab_size = 0, hidden_size = 0, max_positions = 0;
+  EmbeddingSpec embedding;
   std::vector<RopeSpec> ropes;
   std::vector<LayerSpec> layers;
   NormSpec final_norm;
   bool tied_head = false;         // the head is the embedding matrix
+  double logit_softcap = 0;       // logits -> softcap * tanh(logits / softcap); 0: none
 };
 
 }  // namespace graft

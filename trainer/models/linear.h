@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "checkpoints/weight_map.h"
 #include "kernels/frozen_weight/frozen_weight.h"
 #include "kernels/lora_linear/lora_linear.h"
 
@@ -23,6 +24,7 @@ inline void move_to(at::Tensor& tensor, c10::Device device) {
 struct Linear {
   std::string ours;          // "layers.0.attention.query"
   std::string module_name;   // as PEFT names it: "model.layers.0.self_attn.q_proj"
+  const WeightRule* rule = nullptr;   // of the weight: how files lay out its rows, and LoRA's B with them
   FrozenWeight weight;
   at::Tensor bias_O;         // float32 or undefined
   const AdapterSlot* adapter = nullptr;

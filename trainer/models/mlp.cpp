@@ -1,22 +1,33 @@
 #include "trainer/models/mlp.h"
 
-#include "trainer/models/softmax_attention.h"
+#include "kernels/common/error.h"
 
 namespace graft {
+namespace {
 
-at::Tensor Mlp::forward(const at::Tensor& x_NC, const Batch& batch) const {
-  LinearPrologue norm, gated;
-  norm.kind = LinearPrologue::Kind::kRmsNorm;
-  norm.norm_weight_C = norm_weight_C;
-  norm.epsilon = norm_epsilon;
-  gated.kind = LinearPrologue::Kind::kSwiGlu;
-  const auto gate_up = lora_linear(x_NC, norm, {gate.part(), up.part()}, dropout_of(gate, batch));
-  return lora_linear(gate_up, gated, {down.part()}, dropout_of(down, batch));
+LinearPrologue::Kind activation_of(const MlpSpec& spec) {
+  using Kind = LinearPrologue::Kind;
+  if (spec.activation == MlpSpec::Activation::kGeluTanh) return spec.gated ? Kind::kGeluTanhGated : Kind::kGeluTanh;
+  if (!spec.gated) fail("models", "expected a gate beside silu, got a plain MLP — this form is not supported");
+  return Kind::kSwiGlu;
 }
 
-void Mlp::set_device(c10::Device device, at::ScalarType compute) {
-  move_to(norm_weight_C, device);
-  for (auto* linear : {&gate, &up, &down}) linear->set_device(device, compute);
+}  // namespace
+
+std::vector<Linear*> Mlp::linears() {
+  std::vector<Linear*> all;
+  for (auto& linear : inputs) all.push_back(&linear);
+  all.push_back(&down);
+  return all;
+}
+
+at::Tensor Mlp::forward(const BlockInput& input, const LayerContext& context) const {
+  std::vector<LinearPart> parts;
+  for (const auto& linear : inputs) parts.push_back(linear.part());
+  LinearPrologue activation;
+  activation.kind = activation_of(spec_);
+  const auto inner = lora_linear(input.x_NC, input.prologue, parts, dropout_of(inputs.front(), context.batch));
+  return lora_linear(inner, activation, {down.part()}, dropout_of(down, context.batch));
 }
 
 }  // namespace graft

@@ -1,17 +1,21 @@
-// Block: norm, down(silu(gate(x)) * up(x)).
+// Block: down(activation(gate(x)) * up(x)), or without a gate down(activation(up(x))).
 #pragma once
-#include "trainer/models/batch.h"
-#include "trainer/models/linear.h"
+#include "trainer/models/blocks.h"
+#include "trainer/models/decoder_spec.h"
 
 namespace graft {
 
-struct Mlp {
-  double norm_epsilon = 0;
-  at::Tensor norm_weight_C;   // float32
-  Linear gate, up, down;
+class Mlp final : public Block {
+ public:
+  explicit Mlp(const MlpSpec& spec) : spec_(spec) {}
+  at::Tensor forward(const BlockInput& input, const LayerContext& context) const override;
+  std::vector<Linear*> linears() override;
 
-  at::Tensor forward(const at::Tensor& x_NC, const Batch& batch) const;
-  void set_device(c10::Device device, at::ScalarType compute);
+  std::vector<Linear> inputs;   // gate and up; or one whose rows are both; or up alone
+  Linear down;
+
+ private:
+  MlpSpec spec_;
 };
 
 }  // namespace graft

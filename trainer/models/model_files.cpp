@@ -7,6 +7,7 @@
 #include "checkpoints/gguf_file.h"
 #include "kernels/common/error.h"
 #include "trainer/models/families/family.h"
+#include "trainer/models/families/wrapped_text.h"
 #include "trainer/recipe/recipe.h"
 
 namespace graft {
@@ -37,15 +38,16 @@ ModelFiles find_model(const fs::path& model) {
 std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute) {
   if (base.extension() == ".gguf") {
     auto file = std::make_shared<GgufFile>(base);
-    const auto& family = family_of_gguf(file->need_string("general.architecture"));
+    const auto& family = family_of_gguf(*file);
     auto spec = family.spec_from_gguf(*file);
+    check_spec(spec);
     auto map = family.weight_map(spec);
     return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kGguf, file, compute);
   }
   const auto path = base / "config.json";
   std::ifstream in(path);
   if (!in) fail("models", "expected {} to exist and be readable — is {} a model directory?", path.string(), base.string());
-  const auto config = nlohmann::ordered_json::parse(in, nullptr, false);
+  auto config = nlohmann::ordered_json::parse(in, nullptr, false);
   if (config.is_discarded() || !config.is_object()) fail("models", "expected a JSON object in {}, got something else — the file is damaged", path.string());
   if (!config.contains("model_type") || !config["model_type"].is_string()) {
     fail("models", "expected model_type in {}, got none — an architecture is never guessed", path.string());
@@ -53,9 +55,13 @@ std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute)
   if (config.contains("quantization_config") && !config["quantization_config"].is_null()) {
     fail("models", "expected plain weights, got quantization_config in {} — take the unquantised model or a GGUF file", path.string());
   }
+  const bool wrapped = wraps_text(config);
+  if (wrapped) config = wrapped_text_config(config);
   const auto& family = family_of_model_type(config["model_type"].get<std::string>());
   auto spec = family.spec_from_config(config);
+  check_spec(spec);
   auto map = family.weight_map(spec);
+  if (wrapped) add_wrapper_names(map);
   return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kHub, std::shared_ptr<TensorSource>(open_tensors(base)), compute);
 }
 

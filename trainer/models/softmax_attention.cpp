@@ -1,51 +1,109 @@
 #include "trainer/models/softmax_attention.h"
 
-#include <functional>
+#include <algorithm>
+#include <bit>
+#include <cmath>
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
 #include "kernels/attention/attention.h"
+#include "kernels/common/error.h"
+#include "kernels/rms_norm/rms_norm.h"
 
 namespace graft {
+namespace {
 
-LoraDropout dropout_of(const Linear& linear, const Batch& batch) {
-  LoraDropout dropout;
-  if (!linear.adapter || linear.adapter->dropout == 0 || batch.dropout_seed == 0) return dropout;
-  dropout.probability = linear.adapter->dropout;
-  // FNV-1a of the name: the same on every machine, unlike std::hash.
-  dropout.key = 1469598103934665603u ^ batch.dropout_seed;
-  for (const char c : linear.module_name) dropout.key = (dropout.key ^ static_cast<uint8_t>(c)) * 1099511628211u;
-  dropout.row_keys_N = at::empty({batch.num_tokens()}, at::kLong);
-  std::copy(batch.row_keys_N.begin(), batch.row_keys_N.end(), dropout.row_keys_N.data_ptr<int64_t>());
-  return dropout;
+// The table row of every token. With two tables in one (longrope) a document's length decides which it reads.
+std::vector<int32_t> table_rows(const RopeTable& rope, const LayerContext& context) {
+  const auto& batch = context.batch;
+  auto rows = batch.positions_N;
+  if (rope.longest_short == 0) return rows;
+  for (size_t d = 0; d + 1 < batch.document_offsets.size(); ++d) {
+    const int64_t begin = batch.document_offsets[d], end = batch.document_offsets[d + 1];
+    if (begin == end || batch.positions_N[end - 1] < rope.longest_short) continue;
+    const int64_t cached = context.caches.empty() ? 0 : context.caches[d]->length;
+    if (cached > 0 && cached <= rope.longest_short) {
+      fail("models", "expected a conversation to stay below {} tokens or to begin beyond, got {} tokens that go on to {}: longrope turns earlier tokens "
+           "otherwise from there on — start it anew with the whole text as the prompt", rope.longest_short, cached, batch.positions_N[end - 1] + 1);
+    }
+    for (int64_t n = begin; n < end; ++n) rows[n] += static_cast<int32_t>(rope.num_positions);
+  }
+  return rows;
 }
 
-at::Tensor SoftmaxAttention::forward(const at::Tensor& x_NC, const RopeTable& rope, const Batch& batch,
-                                     std::span<KeyValueCache* const> caches) const {
-  LinearPrologue norm;
-  norm.kind = LinearPrologue::Kind::kRmsNorm;
-  norm.norm_weight_C = norm_weight_C;
-  norm.epsilon = norm_epsilon;
-  const auto qkv = lora_linear(x_NC, norm, {query.part(), key.part(), value.part()}, dropout_of(query, batch));
+}  // namespace
+
+std::vector<float> alibi_slopes(int64_t num_heads) {
+  const auto power = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(num_heads)));
+  std::vector<float> slopes;
+  const auto base = [](int64_t heads) { return static_cast<float>(std::exp2(-8.0 / static_cast<double>(heads))); };
+  for (int64_t h = 1; h <= power; ++h) slopes.push_back(std::pow(base(power), static_cast<float>(h)));
+  for (int64_t h = 1; static_cast<int64_t>(slopes.size()) < num_heads; h += 2) slopes.push_back(std::pow(base(2 * power), static_cast<float>(h)));
+  return slopes;
+}
+
+SoftmaxAttention::SoftmaxAttention(const AttentionSpec& spec) : spec_(spec) {
+  if (!spec.alibi) return;
+  const auto slopes = alibi_slopes(spec.num_heads);
+  slopes_H_ = at::empty({spec.num_heads}, at::kFloat);
+  std::copy(slopes.begin(), slopes.end(), slopes_H_.data_ptr<float>());
+}
+
+std::vector<Linear*> SoftmaxAttention::linears() {
+  std::vector<Linear*> all;
+  for (auto& linear : inputs) all.push_back(&linear);
+  all.push_back(&output);
+  return all;
+}
+
+// RMS norm of all queries of a token as one row, and of all its keys.
+at::Tensor SoftmaxAttention::normed_widths(const at::Tensor& qkv) const {
+  const int64_t query_size = spec_.num_heads * spec_.head_size, key_size = spec_.num_kv_heads * spec_.head_size;
+  const double epsilon = spec_.head_norm->epsilon;
+  return at::cat({rms_norm(qkv.narrow(1, 0, query_size), query_norm, epsilon), rms_norm(qkv.narrow(1, query_size, key_size), key_norm, epsilon),
+                  qkv.narrow(1, query_size + key_size, key_size)}, 1);
+}
+
+at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext& context) const {
+  const auto& batch = context.batch;
+  std::vector<LinearPart> parts;
+  for (const auto& linear : inputs) parts.push_back(linear.part());
+  auto qkv = lora_linear(input.x_NC, input.prologue, parts, dropout_of(inputs.front(), batch));
   AttentionOptions options;
-  options.num_heads = spec.num_heads;
-  options.num_kv_heads = spec.num_kv_heads;
-  options.head_size = spec.head_size;
-  options.scale = spec.scale;
-  options.query_norm_D = query_norm_D;
-  options.key_norm_D = key_norm_D;
-  options.head_norm_epsilon = spec.head_norm ? spec.head_norm->epsilon : 0;
-  options.cosine_PE = rope.cosine_PE;
-  options.sine_PE = rope.sine_PE;
+  options.num_heads = spec_.num_heads;
+  options.num_kv_heads = spec_.num_kv_heads;
+  options.head_size = spec_.head_size;
+  options.scale = spec_.scale;
+  options.window = spec_.window;
+  options.softcap = spec_.softcap;
+  options.alibi_slopes_H = slopes_H_;
   options.shared_prefix = batch.shared_prefix;
-  const auto mixed = caches.empty() ? packed_attention(qkv, options, batch.positions_N, batch.document_offsets)
-                                    : cached_attention(qkv, options, batch.positions_N, batch.document_offsets, caches);
+  if (spec_.head_norm && spec_.head_norm_place == AttentionSpec::HeadNorm::kWholeWidth) {
+    qkv = normed_widths(qkv);
+  } else if (spec_.head_norm) {
+    options.query_norm_D = query_norm;
+    options.key_norm_D = key_norm;
+    options.head_norm_epsilon = spec_.head_norm->epsilon;
+    options.norm_after_rotation = spec_.head_norm_place == AttentionSpec::HeadNorm::kAfterRotation;
+  }
+  std::vector<int32_t> rows = batch.positions_N;
+  if (spec_.rope) {
+    const auto& rope = context.ropes[static_cast<size_t>(*spec_.rope)];
+    options.cosine_PE = rope.cosine_PE;
+    options.sine_PE = rope.sine_PE;
+    options.query_scale_P = rope.query_scale_P;
+    options.neighbouring_pairs = rope.neighbouring_pairs;
+    rows = table_rows(rope, context);
+  }
+  const auto mixed = context.caches.empty() ? packed_attention(qkv, options, rows, batch.document_offsets)
+                                            : cached_attention(qkv, options, rows, batch.document_offsets, context.caches);
   return lora_linear(mixed, {}, {output.part()}, dropout_of(output, batch));
 }
 
 void SoftmaxAttention::set_device(c10::Device device, at::ScalarType compute) {
-  for (auto* vector : {&norm_weight_C, &query_norm_D, &key_norm_D}) move_to(*vector, device);
-  for (auto* linear : {&query, &key, &value, &output}) linear->set_device(device, compute);
+  Block::set_device(device, compute);
+  for (auto* vector : {&query_norm, &key_norm, &slopes_H_}) move_to(*vector, device);
 }
 
 }  // namespace graft

@@ -1,24 +1,30 @@
-// Block: norm, query/key/value, rotary attention, output projection. The residual add is the layer's.
+// Block: query/key/value, attention by softmax, output projection.
 #pragma once
-#include "trainer/models/batch.h"
+#include "trainer/models/blocks.h"
 #include "trainer/models/decoder_spec.h"
-#include "trainer/models/linear.h"
-#include "trainer/models/rope_tables.h"
 
 namespace graft {
 
-struct SoftmaxAttention {
-  AttentionSpec spec;
-  double norm_epsilon = 0;
-  at::Tensor norm_weight_C, query_norm_D, key_norm_D;   // float32
-  Linear query, key, value, output;
+class SoftmaxAttention final : public Block {
+ public:
+  explicit SoftmaxAttention(const AttentionSpec& spec);
+  at::Tensor forward(const BlockInput& input, const LayerContext& context) const override;
+  std::vector<Linear*> linears() override;
+  void set_device(c10::Device device, at::ScalarType compute) override;
 
-  // x [N, C] -> [N, C]. caches: one per document, or empty.
-  at::Tensor forward(const at::Tensor& x_NC, const RopeTable& rope, const Batch& batch, std::span<KeyValueCache* const> caches) const;
-  void set_device(c10::Device device, at::ScalarType compute);
+  std::vector<Linear> inputs;           // query, key, value; or one whose rows are all three
+  Linear output;
+  at::Tensor query_norm, key_norm;      // float32: of one head, or of all (AttentionSpec::HeadNorm)
+
+ private:
+  at::Tensor normed_widths(const at::Tensor& qkv) const;
+
+  AttentionSpec spec_;
+  at::Tensor slopes_H_;
 };
 
-// The dropout of a linear's adapter in this batch.
-LoraDropout dropout_of(const Linear& linear, const Batch& batch);
+// Slopes of attention with linear biases: powers of 2^(-8/H), for H no power of two every second one of twice as many after those of the next
+// smaller power (Press et al. 2022, arXiv 2108.12409).
+std::vector<float> alibi_slopes(int64_t num_heads);
 
 }  // namespace graft

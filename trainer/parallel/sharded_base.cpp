@@ -38,7 +38,7 @@ at::Tensor bytes_of(const at::Tensor& matrix) { return matrix.view({-1}).view(at
 
 class ShardedBase::Head : public HeadPieces {
  public:
-  Head(ShardedBase& base, const FrozenWeight& whole) : base_(base), rows_(whole.rows()), columns_(whole.columns()) {}
+  Head(ShardedBase& base, const FrozenWeight& whole) : base_(base), rows_(whole.rows()), columns_(whole.columns()), softcap_(base.decoder_.head().softcap) {}
   int64_t rows() const override { return rows_; }
   int64_t columns() const override { return columns_; }
   int64_t num_pieces() const override { return static_cast<int64_t>(base_.head_pieces_.size()); }
@@ -46,10 +46,12 @@ class ShardedBase::Head : public HeadPieces {
     base_.use(base_.decoder_.num_layers() + index);
     return *base_.head_pieces_[static_cast<size_t>(index)];
   }
+  double softcap() const override { return softcap_; }
 
  private:
   ShardedBase& base_;
   int64_t rows_, columns_;
+  double softcap_;
 };
 
 ShardedBase::ShardedBase(Decoder& decoder, ProcessGroup& group, c10::Device device) : decoder_(decoder), group_(group), device_(device) {
@@ -66,7 +68,7 @@ ShardedBase::ShardedBase(Decoder& decoder, ProcessGroup& group, c10::Device devi
     largest_layer = std::max(largest_layer, bytes);
     take(units_.back());
   }
-  const FrozenWeight whole = decoder.head();
+  const FrozenWeight whole = *decoder.head().weight;
   // A GPU's products of pieces would round otherwise than one of the whole head.
   const int64_t piece_rows = device.is_cpu() ? std::max(kPieceRows, largest_layer / whole.row_bytes() / kPieceRows * kPieceRows) : whole.rows();
   for (int64_t first = 0; first < whole.rows(); first += piece_rows) {

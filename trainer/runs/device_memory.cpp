@@ -8,11 +8,11 @@ namespace graft {
 
 DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
-  const auto& attention = spec.layers[0].attention;
+  const auto& attention = spec.layers[0].attention();
   const auto compute = scalar_type(run.decoder->compute());
   const int64_t element = static_cast<int64_t>(c10::elementSize(compute)), layers = static_cast<int64_t>(spec.layers.size());
   const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
-  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp.width, rank = run.recipe.adapter.rank;
+  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp().width, rank = run.recipe.adapter.rank;
   const int64_t tokens = largest_micro_batch(run), document = std::min(tokens, run.dataset.train.statistics.longest);
   DeviceMemoryEstimate estimate;
   int64_t largest_weight = 0;
@@ -28,10 +28,10 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
   const int64_t scores = 4 * attention.num_heads * tokens * document;   // of all documents: fewer when they are short
   const int64_t layer = tokens * per_token_layer + scores;
   estimate.activations = recompute == Recompute::kNone ? layers * layer : layers * tokens * element * hidden + layer;
-  // Beside them one at a time: gradients of a layer's widest tensors and of its scores; a block of logits in float32 and in the compute type; the
+  // Beside them one at a time: gradients of a layer's widest tensors and of its scores; a block of logits in float32, its slope and in the compute type; the
   // update's temporaries; a weight in the compute type, where it is stored in another.
   const int64_t gradients = tokens * 4 * (4 * width + 2 * hidden + query) + 3 * 4 * attention.num_heads * document * document;
-  const int64_t logits = default_loss_buffer_bytes(false) * 3 / 2, update = run.adapters->num_parameters() * 4 * 4;
+  const int64_t logits = default_loss_buffer_bytes(false) * 5 / 2, update = run.adapters->num_parameters() * 4 * 4;
   estimate.scratch = std::max({gradients, logits, update}) + largest_weight;
   estimate.program = int64_t{1} << 30;   // context, kernels, cuBLAS workspaces
   return estimate;

@@ -156,12 +156,17 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
     json["seconds"] = per_token * tokens_per_step * static_cast<double>(run.total_steps);
     json["tokens_per_s"] = 1 / per_token;
   }
+  json["skipped_tensors"] = skipped_tensors(run.decoder->weight_map(), run.decoder->source());
   if (processes > 1) json["parallel"] = plan_processes(run, processes);
   auto licence = check_licence(declared_licences(run.files.base), run.recipe.accept_licence);
   json["licence"] = {{"identifier", licence.identifier}, {"problem", licence.problem}};
   if (!licence.problem.empty()) plan.errors.push_back(licence.problem);
   licence.notes.insert(licence.notes.end(), run.notes.begin(), run.notes.end());
   json["notes"] = licence.notes;
+  if (const auto count = json["skipped_tensors"].size(); count > 0) {
+    json["notes"].push_back(fmt::format("skipped: {} tensors of the base that are not part of its text model, {} to {}: not trained, not in exports", count,
+                                        json["skipped_tensors"].front().get<std::string>(), json["skipped_tensors"].back().get<std::string>()));
+  }
   ordered_json findings = ordered_json::array();
   for (const auto& finding : run.dataset.findings) {
     const bool error = finding.severity == DatasetFinding::Severity::kError;

@@ -28,7 +28,7 @@ BaseSizes base_sizes(const PreparedRun& run) {
     sizes.layers += bytes;
     sizes.largest_layer = std::max(sizes.largest_layer, bytes);
   }
-  sizes.head = bytes_of(run.decoder->head());
+  sizes.head = bytes_of(*run.decoder->head().weight);
   return sizes;
 }
 

@@ -199,10 +199,10 @@ int64_t largest_micro_batch(const PreparedRun& run) {
 
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
-  const auto& attention = spec.layers[0].attention;
+  const auto& attention = spec.layers[0].attention();
   const int64_t element = run.recipe.model.compute == "float32" ? 4 : 2;
   const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
-  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp.width, rank = run.recipe.adapter.rank;
+  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp().width, rank = run.recipe.adapter.rank;
   const int64_t tokens = largest_micro_batch(run);
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());

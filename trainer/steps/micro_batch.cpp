@@ -61,7 +61,7 @@ void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& b
 }  // namespace
 
 MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, const Batch& rows_batch, const MicroBatchOptions& options) {
-  const Batch batch = options.share_prefix ? share_prefix(rows_batch) : rows_batch;
+  const Batch batch = options.share_prefix && decoder.may_share_prefix(rows_batch) ? share_prefix(rows_batch) : rows_batch;
   const c10::AutoGradMode no_gradient(false);
   const int64_t num_layers = decoder.num_layers();
   const int64_t lowest = options.want_gradient ? adapters->lowest_layer() : num_layers;

@@ -109,18 +109,24 @@ std::vector<ConformanceRow> run_conformance(const fs::path& model, const fs::pat
   rows.push_back({"loss", std::abs(loss - expected_loss) / std::abs(expected_loss), kLossTolerance});
   if (!adapters) return rows;
 
-  const auto gradients = adapters->gradients.to(at::kFloat);
+  const auto all_gradients = adapters->gradients.to(at::kFloat);
+  const float* gradients = all_gradients.const_data_ptr<float>();
   size_t found = 0;
   for (const auto& adapter : adapters->adapters()) {
-    const auto check = [&](const char* half, int64_t offset, int64_t size) {
+    const auto check = [&](const char* half, const float* ours, int64_t size) {
       const auto name = "grad.base_model.model." + adapter.module_name + ".lora_" + half + ".weight";
       const auto values = golden.floats(name);
       if (static_cast<int64_t>(values.size()) != size) fail("conform", "expected {} with {} values, got {}", name, size, values.size());
-      rows.push_back({name, scale_free_error(gradients.const_data_ptr<float>() + offset, values.data(), size), kGradientTolerance});
+      rows.push_back({name, scale_free_error(ours, values.data(), size), kGradientTolerance});
       ++found;
     };
-    check("A", adapter.offset_a, adapter.rank * adapter.inputs);
-    check("B", adapter.offset_b, adapter.rank * adapter.outputs);
+    check("A", gradients + adapter.offset_a, adapter.rank * adapter.inputs);
+    std::vector<float> b_OR(gradients + adapter.offset_b, gradients + adapter.offset_b + adapter.rank * adapter.outputs);
+    const auto order = our_row_of_stored(*adapter.rule, NameColumn::kHub);
+    for (size_t row = 0; row < order.size(); ++row) {
+      std::copy_n(gradients + adapter.offset_b + order[row] * adapter.rank, adapter.rank, b_OR.data() + static_cast<int64_t>(row) * adapter.rank);
+    }
+    check("B", b_OR.data(), adapter.rank * adapter.outputs);
   }
   size_t in_golden = 0;
   for (const auto& tensor : golden.source().tensors()) in_golden += tensor.name.starts_with("grad.");

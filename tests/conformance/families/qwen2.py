@@ -17,6 +17,8 @@ WIDE = SMALL | {
 CASES = [
     Case("qwen2_tied", SMALL),
     Case("qwen2_untied", WIDE, sharded=True, lora={"use_rslora": True, "r": 5}),
+    Case("qwen2_window", SMALL | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}, gguf=False),   # llama.cpp computes none
+    Case("qwen2_yarn", WIDE | {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}}),
 ]
 
 GGUF_CASES = gguf_cases("qwen2", SMALL | {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,

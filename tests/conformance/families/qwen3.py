@@ -18,7 +18,8 @@ WIDE = SMALL | {
 CASES = [
     Case("qwen3_tied", SMALL),
     Case("qwen3_untied", WIDE, sharded=True),
-    Case("qwen3_attention_bias", WIDE | {"attention_bias": True}),
+    Case("qwen3_attention_bias", WIDE | {"attention_bias": True}, gguf=False),    # llama.cpp knows none
+    Case("qwen3_window", SMALL | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}, gguf=False),
 ]
 
 GGUF_CASES = gguf_cases("qwen3", SMALL | {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,

@@ -15,6 +15,11 @@ struct Setup {
   int64_t num_heads, num_kv_heads, head_size;
   bool head_norm;
   std::vector<int32_t> lengths;
+  int64_t turning = -1;               // elements of a head that rotate; -1: all, 0: none
+  bool neighbouring_pairs = false, norm_after_rotation = false, query_scale = false;
+  int64_t window = 0;
+  double softcap = 0;
+  bool slopes = false;
 };
 
 struct Inputs {
@@ -34,9 +39,18 @@ Inputs make_inputs(const Setup& setup) {
   options.num_kv_heads = setup.num_kv_heads;
   options.head_size = setup.head_size;
   options.scale = 1 / std::sqrt(static_cast<double>(setup.head_size));
-  const auto angles = at::arange(600, at::kFloat).unsqueeze(1) * at::pow(10000.0, -at::arange(setup.head_size / 2, at::kFloat) / (setup.head_size / 2));
-  options.cosine_PE = angles.cos();
-  options.sine_PE = angles.sin();
+  const int64_t pairs = (setup.turning < 0 ? setup.head_size : setup.turning) / 2;
+  if (pairs > 0) {
+    const auto angles = at::arange(600, at::kFloat).unsqueeze(1) * at::pow(10000.0, -at::arange(pairs, at::kFloat) / pairs);
+    options.cosine_PE = angles.cos();
+    options.sine_PE = angles.sin();
+  }
+  options.neighbouring_pairs = setup.neighbouring_pairs;
+  options.norm_after_rotation = setup.norm_after_rotation;
+  if (setup.query_scale) options.query_scale_P = 1 + at::arange(600, at::kFloat) / 100;
+  options.window = setup.window;
+  options.softcap = setup.softcap;
+  if (setup.slopes) options.alibi_slopes_H = at::pow(0.5, at::arange(setup.num_heads, at::kFloat) + 1);
   if (setup.head_norm) {
     options.query_norm_D = random_tensor({setup.head_size}, 3) + 1;
     options.key_norm_D = random_tensor({setup.head_size}, 4) + 1;
@@ -114,6 +128,19 @@ TEST_P(PackedAttention, OneTokenAtATimeEqualsOnePass) {
 INSTANTIATE_TEST_SUITE_P(Shapes, PackedAttention,
                          ::testing::Values(Setup{1, 1, 8, false, {5}}, Setup{9, 3, 64, false, {17, 1, 0, 40}}, Setup{4, 2, 6, true, {3, 30}},
                                            Setup{2, 1, 16, false, {300, 7}}, Setup{2, 2, 10, true, {520}}));
+// Each option alone and with the others, within one block of keys and over several.
+INSTANTIATE_TEST_SUITE_P(Options, PackedAttention,
+                         ::testing::Values(Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 12, .head_norm = false, .lengths = {9, 31}, .turning = 6},
+                                           Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 10, .head_norm = true, .lengths = {9, 31}, .neighbouring_pairs = true},
+                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {17, 3}, .turning = 8, .neighbouring_pairs = true, .norm_after_rotation = true},
+                                           Setup{.num_heads = 3, .num_kv_heads = 3, .head_size = 6, .head_norm = true, .lengths = {23}, .norm_after_rotation = true, .query_scale = true},
+                                           Setup{.num_heads = 3, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {21, 1}, .turning = 0},
+                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {40, 5, 0, 12}, .window = 4},
+                                           Setup{.num_heads = 2, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {590}, .window = 270},
+                                           Setup{.num_heads = 2, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {590, 3}, .window = 1},
+                                           Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {30, 7}, .softcap = 1.5},
+                                           Setup{.num_heads = 5, .num_kv_heads = 5, .head_size = 8, .head_norm = false, .lengths = {30, 7, 300}, .turning = 0, .slopes = true},
+                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {530, 20}, .turning = 4, .neighbouring_pairs = true, .query_scale = true, .window = 37, .softcap = 2, .slopes = true}));
 
 TEST(PackedAttentionErrors, NamesWhatIsWrong) {
   auto inputs = make_inputs({2, 1, 4, false, {3, 2}});

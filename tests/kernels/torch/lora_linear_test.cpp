@@ -35,10 +35,10 @@ class LoraLinear : public ::testing::TestWithParam<Setup> {
   // Everything from the same seeds, once through the operator and once through the specification.
   Result run(bool reference, at::ScalarType type) {
     const auto& setup = GetParam();
-    const int64_t width = setup.prologue == LinearPrologue::Kind::kSwiGlu ? 2 * setup.inputs : setup.inputs;
-    auto x = leaf(random_tensor({setup.num_rows, width}, 1).to(type));
     LinearPrologue prologue;
     prologue.kind = setup.prologue;
+    const int64_t width = prologue.gated() ? 2 * setup.inputs : setup.inputs;
+    auto x = leaf(random_tensor({setup.num_rows, width}, 1).to(type));
     prologue.norm_weight_C = random_tensor({setup.inputs}, 2) + 1;
     prologue.epsilon = 1e-3;
     std::vector<FrozenWeight> weights;
@@ -81,11 +81,13 @@ TEST_P(LoraLinear, Bfloat16StaysWithinItsRounding) {
 }
 
 constexpr auto kNone = LinearPrologue::Kind::kNone, kNorm = LinearPrologue::Kind::kRmsNorm, kGated = LinearPrologue::Kind::kSwiGlu;
+constexpr auto kGeluGated = LinearPrologue::Kind::kGeluTanhGated, kGelu = LinearPrologue::Kind::kGeluTanh;
 INSTANTIATE_TEST_SUITE_P(Shapes, LoraLinear,
                          ::testing::Values(Setup{kNone, false, false, 0, 5, 7, {9}}, Setup{kNone, true, true, 0, 33, 17, {8, 3, 11}},
                                            Setup{kNorm, true, true, 0, 37, 24, {12, 6, 6}}, Setup{kNorm, false, true, 0, 1, 64, {64}},
                                            Setup{kGated, false, true, 0, 19, 21, {15}}, Setup{kGated, true, true, 0.25, 40, 16, {10}},
-                                           Setup{kNorm, false, true, 0.5, 65, 33, {5, 5}}));
+                                           Setup{kNorm, false, true, 0.5, 65, 33, {5, 5}}, Setup{kGeluGated, true, true, 0, 19, 21, {15}},
+                                           Setup{kGelu, true, true, 0.25, 21, 18, {7, 4}}));
 
 TEST(LoraLinearErrors, NamesTheWrongWidth) {
   const auto weight = frozen(at::zeros({4, 5}));

@@ -30,7 +30,7 @@ struct Loss {
   at::Tensor loss, gradient;
 };
 
-Loss reference_loss(const at::Tensor& hidden, const at::Tensor& head, const std::vector<int32_t>& labels, const std::vector<float>& weights, double scale) {
+Loss reference_loss(const at::Tensor& hidden, const at::Tensor& head, const std::vector<int32_t>& labels, const std::vector<float>& weights, double scale, double softcap) {
   const auto x = leaf(hidden.to(at::kDouble));
   auto labels_M = at::empty({static_cast<int64_t>(labels.size())}, at::kLong);
   auto weights_M = at::ones({static_cast<int64_t>(labels.size())}, at::kDouble);
@@ -38,7 +38,9 @@ Loss reference_loss(const at::Tensor& hidden, const at::Tensor& head, const std:
     labels_M[i] = static_cast<int64_t>(labels[i]);
     if (!weights.empty()) weights_M[i] = weights[i];
   }
-  const auto losses = at::cross_entropy_loss(at::matmul(x, head.to(at::kDouble).t()), labels_M, {}, at::Reduction::None);
+  auto logits = at::matmul(x, head.to(at::kDouble).t());
+  if (softcap > 0) logits = softcap * at::tanh(logits / softcap);
+  const auto losses = at::cross_entropy_loss(logits, labels_M, {}, at::Reduction::None);
   const auto sum = (losses * weights_M).sum();
   return {sum, torch::autograd::grad({sum * scale}, {x})[0]};
 }
@@ -51,13 +53,14 @@ TEST(LinearCrossEntropy, EqualsTheFormulaInDouble) {
     labels.push_back(i * 37 % 1000);
     weights.push_back(0.5f + 0.1f * static_cast<float>(i % 4));
   }
-  for (const bool weighted : {false, true}) {
+  for (const auto& [weighted, softcap] : {std::pair{false, 0.0}, std::pair{true, 0.0}, std::pair{true, 3.0}}) {
     for (const int64_t buffer : {int64_t{4000}, int64_t{1} << 20}) {   // one row a block, all in one
       CrossEntropyOptions options;
       options.gradient_scale = 1.0 / 29;
       options.buffer_bytes = buffer;
-      const auto ours = linear_cross_entropy(hidden, frozen(head), labels, weighted ? weights : std::vector<float>(), options);
-      const auto expected = reference_loss(hidden, head, labels, weighted ? weights : std::vector<float>(), 1.0 / 29);
+      const auto weight = frozen(head);
+      const auto ours = linear_cross_entropy(hidden, LinearHead(weight, softcap), labels, weighted ? weights : std::vector<float>(), options);
+      const auto expected = reference_loss(hidden, head, labels, weighted ? weights : std::vector<float>(), 1.0 / 29, softcap);
       EXPECT_NEAR(ours.weighted_loss / expected.loss.item<double>(), 1, 1e-6);
       EXPECT_LT(relative_error(ours.gradient_MC, expected.gradient), 2e-6);
     }

@@ -29,8 +29,8 @@ at::Tensor packed_hidden(const Decoder& decoder, const std::vector<std::vector<i
   return decoder.forward(batch);
 }
 
-class EveryFamily : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Generation, EveryFamily, testing::Values("llama", "qwen3"));
+class EveryFamily : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Generation, EveryFamily, testing::ValuesIn(test::every_family()));
 
 TEST_P(EveryFamily, PrefillAndTokenByTokenIsOnePackedForward) {
   const TinyModel model(GetParam());

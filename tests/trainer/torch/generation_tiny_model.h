@@ -8,25 +8,22 @@
 
 #include "checkpoints/safetensors_writer.h"
 #include "tests/support/files.h"
+#include "tests/trainer/torch/tiny_families.h"
 #include "trainer/generation/sampling.h"
 #include "trainer/models/families/family.h"
 #include "trainer/models/model_files.h"
 
 namespace graft::test {
 
-// model_type: llama or qwen3. vocab_size at least what the test's tokenizer has.
+// vocab_size at least what the test's tokenizer has.
 inline void write_tiny_model(const std::filesystem::path& folder, const std::string& model_type, int64_t vocab_size = 258) {
   std::filesystem::create_directories(folder);
-  const nlohmann::ordered_json config = {{"model_type", model_type},      {"vocab_size", vocab_size},    {"hidden_size", 32},
-                                         {"intermediate_size", 48},       {"num_hidden_layers", 2},      {"num_attention_heads", 4},
-                                         {"num_key_value_heads", 2},      {"head_dim", 8},               {"max_position_embeddings", 512},
-                                         {"rms_norm_eps", 1e-3},          {"rope_theta", 10000.0},       {"tie_word_embeddings", false},
-                                         {"hidden_act", "silu"}};
+  const auto config = tiny_config(model_type, vocab_size);
   write_file(folder / "config.json", config.dump());
   const auto& family = family_of_model_type(model_type);
   const auto map = family.weight_map(family.spec_from_config(config));
   std::vector<TensorDeclaration> declarations;
-  for (const auto& rule : map.rules) declarations.push_back({rule.hub, TensorType::kF32, rule.shape});
+  for (const auto& rule : map.rules) declarations.push_back({rule.hub, TensorType::kF32, rule.stored_shape(NameColumn::kHub)});
   SafetensorsDirectoryWriter writer(folder, declarations);
   for (size_t index = 0; index < map.rules.size(); ++index) {
     const auto& rule = map.rules[index];
@@ -35,7 +32,8 @@ inline void write_tiny_model(const std::filesystem::path& folder, const std::str
     std::vector<float> values(static_cast<size_t>(elements));
     for (size_t e = 0; e < values.size(); ++e) {
       const double uniform = 2 * counter_uniform(7, index, e) - 1;
-      values[e] = static_cast<float>(rule.shape.size() == 1 ? 1 + 0.3 * uniform : 0.45 * uniform);
+      const double centre = rule.shape.size() == 1 && rule.ours.ends_with(".weight") ? 1 : 0;
+      values[e] = static_cast<float>(rule.shape.size() == 1 ? centre + 0.3 * uniform : 0.45 * uniform);
     }
     writer.write(rule.hub, std::as_bytes(std::span(values)));
   }

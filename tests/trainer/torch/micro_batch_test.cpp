@@ -4,7 +4,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
+#include "trainer/exports/export.h"
+#include "trainer/optimizers/adamw.h"
 
 namespace graft {
 namespace {
@@ -41,7 +44,7 @@ Batch batch_of(const std::vector<Row>& rows) {
   return batch;
 }
 
-class MicroBatch : public ::testing::TestWithParam<const char*> {
+class MicroBatch : public ::testing::TestWithParam<std::string> {
  protected:
   MicroBatch() : model(GetParam()), adapters(*model.decoder, options(), 3) {
     for (int64_t i = 0; i < adapters.parameters.numel(); ++i) {   // B too: at zero, A would have no gradient
@@ -97,12 +100,53 @@ TEST_P(MicroBatch, RecomputationChangesNothing) {
   expect_equal(run({packed}, {.recompute = Recompute::kLayer}), run({packed}, {}), 0);
 }
 
+TEST_P(MicroBatch, TenStepsMakeTheLossFall) {
+  const Batch packed = batch_of(some_rows());
+  OptimizerOptions optimizer;
+  AdamW adamw(optimizer, adapters.num_parameters());
+  const double before = run({packed}, {}).loss;
+  for (int step = 0; step < 10; ++step) {
+    const auto outcome = run({packed}, {});
+    adamw.step(adapters.parameters, outcome.gradients, 5e-3);
+  }
+  EXPECT_LT(run({packed}, {}).loss, 0.9 * before);
+}
+
+TEST_P(MicroBatch, ExportsComputeTheSameLogits) {
+  Batch batch;   // shorter than the windows: where llama.cpp computes none, a GGUF file's context ends there
+  batch.add_document({3, 1, 4, 1, 5, 9, 2, 6});
+  const auto logits = [&](const Decoder& decoder) { return head_logits(decoder.forward(batch), decoder.head()); };
+  const auto expected = logits(*model.decoder);
+  const test::TemporaryFolder folder;
+  ExportRequest request;
+  request.base = model.folder.path();
+  request.decoder = model.decoder.get();
+  request.adapters = &adapters;
+  request.options = options();
+  for (const auto& [form, name] : {std::pair{"safetensors:F32", "merged"}, std::pair{"gguf:F32", "merged.gguf"}}) {
+    request.format = form;
+    request.out = folder / name;
+    const auto result = export_model(request);
+    const auto served = load_decoder(result.path, ComputeType::kFloat32);
+    EXPECT_LE(at::sub(logits(*served), expected).norm().item<double>(), 2e-6 * expected.norm().item<double>()) << form;
+  }
+  // The GGUF file written back in the hub's layout: configuration and tensors.
+  const auto gguf = load_decoder(folder / "merged.gguf", ComputeType::kFloat32);
+  request = {};
+  request.base = folder / "merged.gguf";
+  request.decoder = gguf.get();
+  request.format = "safetensors:F32";
+  request.out = folder / "again";
+  const auto again = load_decoder(export_model(request).path, ComputeType::kFloat32);
+  EXPECT_LE(at::sub(logits(*again), expected).norm().item<double>(), 2e-6 * expected.norm().item<double>());
+}
+
 TEST_P(MicroBatch, ALossInRowBlocksIsTheSame) {
   const Batch packed = batch_of(some_rows());
   expect_equal(run({packed}, {.loss_buffer_bytes = 1}), run({packed}, {}), 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, MicroBatch, ::testing::Values("llama", "qwen3"));
+INSTANTIATE_TEST_SUITE_P(Families, MicroBatch, ::testing::ValuesIn(test::every_family()));
 
 TEST(SharePrefix, StopsWhereItMust) {
   const auto rows = some_rows();

@@ -3,24 +3,23 @@
 
 #include "kernels/common/error.h"
 #include "trainer/models/families/family.h"
-#include "trainer/models/families/llama.h"
-#include "trainer/models/families/qwen2.h"
-#include "trainer/models/families/qwen3.h"
 
 namespace graft {
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> table = {llama_family(), qwen2_family(), qwen3_family()};
+  static const std::vector<Family> table = {
+      llama_family(), mistral_family(), qwen2_family(), qwen3_family(), glm_family(), glm4_family(), chatglm_family(), hunyuan_v1_dense_family(),
+      ernie4_5_family(), pangu_embedded_family(), olmo2_family(),
+  };
   return table;
 }
 
 namespace {
 
-const Family& find_family(const std::string& name, std::string Family::*column, const char* where) {
+[[noreturn]] void unknown(const std::string& name, std::string Family::*column, const char* where) {
   std::vector<std::string> known;
   for (const auto& family : families()) {
-    if (family.*column == name) return family;
-    known.push_back(family.*column);
+    if (known.empty() || known.back() != family.*column) known.push_back(family.*column);
   }
   fail("models", "expected {} to be one of {}, got {} — this family is not supported; nothing is guessed", where, fmt::join(known, ", "), name);
 }
@@ -28,11 +27,23 @@ const Family& find_family(const std::string& name, std::string Family::*column, 
 }  // namespace
 
 const Family& family_of_model_type(const std::string& model_type) {
-  return find_family(model_type, &Family::model_type, "model_type in config.json");
+  for (const auto& family : families()) {
+    if (family.model_type == model_type) return family;
+  }
+  unknown(model_type, &Family::model_type, "model_type in config.json");
 }
 
-const Family& family_of_gguf(const std::string& architecture) {
-  return find_family(architecture, &Family::gguf_architecture, "general.architecture of the GGUF file");
+// Several families share an architecture: the marker decides, else the first one without.
+const Family& family_of_gguf(const GgufFile& file) {
+  const auto architecture = file.need_string("general.architecture");
+  const Family* unmarked = nullptr;
+  for (const auto& family : families()) {
+    if (family.gguf_architecture != architecture) continue;
+    if (!family.gguf_marker.empty() && file.find(family.gguf_marker)) return family;
+    if (family.gguf_marker.empty() && !unmarked) unmarked = &family;
+  }
+  if (unmarked) return *unmarked;
+  unknown(architecture, &Family::gguf_architecture, "general.architecture of the GGUF file");
 }
 
 }  // namespace graft

@@ -12,6 +12,8 @@
 
 namespace graft {
 
+class GgufKeys;
+
 struct Family {
   std::string model_type;         // of config.json
   std::string architecture;       // "LlamaForCausalLM", for exported configurations
@@ -19,16 +21,36 @@ struct Family {
   DecoderSpec (*spec_from_config)(const nlohmann::ordered_json& config);
   DecoderSpec (*spec_from_gguf)(const GgufFile& file);
   WeightMap (*weight_map)(const DecoderSpec& spec);
+  // What an exported config.json says beside or instead of the common keys (export_config.cpp); what a GGUF header says so. Null: nothing more.
+  void (*add_config)(const DecoderSpec& spec, nlohmann::ordered_json& config) = nullptr;
+  void (*add_gguf)(const DecoderSpec& spec, GgufKeys& keys) = nullptr;
+  std::string gguf_marker;        // a tensor that tells GGUF files of this family from others of the same architecture; empty: any
 };
+
+// The explicit table, in issue order. Each is a file of its own.
+Family llama_family();
+Family mistral_family();
+Family qwen2_family();
+Family qwen3_family();
+Family glm_family();
+Family glm4_family();
+Family chatglm_family();
+Family hunyuan_v1_dense_family();
+Family ernie4_5_family();
+Family pangu_embedded_family();
+Family olmo2_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.
 const Family& family_of_model_type(const std::string& model_type);
-const Family& family_of_gguf(const std::string& architecture);
+const Family& family_of_gguf(const GgufFile& file);
+
+// UserError where a spec's numbers contradict each other.
+void check_spec(const DecoderSpec& spec);
 
 // A config.json that transformers, vLLM and mistralrs read, from a spec (for merged exports of a GGUF base).
 nlohmann::ordered_json config_from_spec(const DecoderSpec& spec);
-// The GGUF hyperparameters llama.cpp needs ("llama.block_count", ...), without tokenizer keys.
+// The GGUF hyperparameters llama.cpp needs ("llama.block_count", ...), without tokenizer keys. UserError where GGUF cannot say what the spec says.
 std::vector<GgufEntry> gguf_hyperparameters(const DecoderSpec& spec);
 
 }  // namespace graft

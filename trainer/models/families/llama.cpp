@@ -1,6 +1,4 @@
 // llama: Llama 2 and 3, SmolLM2 and what shares their layout. Biases on all four attention projections by attention_bias.
-#include "trainer/models/families/llama.h"
-
 #include "kernels/common/error.h"
 #include "trainer/models/families/llama_like.h"
 
@@ -12,8 +10,8 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
   auto spec = llama_like_spec(reader, "llama");
   const bool attention_bias = reader.bool_or("attention_bias", false), mlp_bias = reader.bool_or("mlp_bias", false);
   for (auto& layer : spec.layers) {
-    layer.attention.input_bias = layer.attention.output_bias = attention_bias;
-    layer.mlp.bias = mlp_bias;
+    layer.attention().input_bias = layer.attention().output_bias = attention_bias;
+    layer.mlp().bias = mlp_bias;
   }
   reader.finish();
   return spec;
@@ -25,17 +23,26 @@ DecoderSpec from_gguf(const GgufFile& file) {
   }
   auto spec = llama_like_spec(file, "llama");
   for (auto& layer : spec.layers) {
-    layer.attention.input_bias = file.find("blk.0.attn_q.bias") != nullptr;
-    layer.attention.output_bias = file.find("blk.0.attn_output.bias") != nullptr;
-    layer.mlp.bias = file.find("blk.0.ffn_gate.bias") != nullptr;
+    layer.attention().input_bias = has_tensor(file, "blk.0.attn_q.bias");
+    layer.attention().output_bias = has_tensor(file, "blk.0.attn_output.bias");
+    layer.mlp().bias = has_tensor(file, "blk.0.ffn_gate.bias");
   }
   return spec;
 }
 
-WeightMap weights(const DecoderSpec& spec) { return llama_like_weight_map(spec, /*gguf_interleaved=*/true); }
+WeightMap weights(const DecoderSpec& spec) {
+  auto map = weight_map_of(spec, llama_names());
+  set_gguf_rotary_pairs(spec, map);
+  return map;
+}
+
+void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
+  config["attention_bias"] = spec.layers[0].attention().output_bias;
+  config["mlp_bias"] = spec.layers[0].mlp().bias;
+}
 
 }  // namespace
 
-Family llama_family() { return {"llama", "LlamaForCausalLM", "llama", from_config, from_gguf, weights}; }
+Family llama_family() { return {"llama", "LlamaForCausalLM", "llama", from_config, from_gguf, weights, add_config}; }
 
 }  // namespace graft

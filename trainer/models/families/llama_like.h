@@ -1,37 +1,42 @@
-// What llama, qwen2 and qwen3 share: configuration keys, GGUF keys and the Llama-style columns of the WeightMap.
+// What most families share: the configuration keys of Llama, their GGUF counterparts, and small steps from there.
 #pragma once
-#include <set>
+#include <functional>
+#include <initializer_list>
 #include <string>
 
+#include "trainer/models/families/config_reader.h"
 #include "trainer/models/families/family.h"
+#include "trainer/models/families/gguf_keys.h"
+#include "trainer/models/families/rope_config.h"
+#include "trainer/models/families/weight_names.h"
 
 namespace graft {
 
-// Reads a config.json key by key and remembers what was read; finish() makes every key that nobody knows an error.
-class ConfigReader {
- public:
-  ConfigReader(const nlohmann::ordered_json& config, std::string family);
-  int64_t need_int(const std::string& key, int64_t smallest = 1, int64_t largest = int64_t{1} << 31);
-  double need_float(const std::string& key);
-  int64_t int_or(const std::string& key, int64_t otherwise);
-  double float_or(const std::string& key, double otherwise);
-  bool bool_or(const std::string& key, bool otherwise);
-  std::string string_or(const std::string& key, const std::string& otherwise);
-  bool has(const std::string& key) const;                  // present and not null
-  const nlohmann::ordered_json& at(const std::string& key);
-  void ignore(std::initializer_list<const char*> keys);    // carries nothing that decides the computation
-  void finish() const;                                     // UserError listing unknown keys
-  [[noreturn]] void wrong(const std::string& key, const std::string& expected) const;
+constexpr int64_t kLargestCount = int64_t{1} << 20;   // of heads, layers' widths over 4, hidden sizes: larger ones are damage
 
- private:
-  const nlohmann::ordered_json& config_;
-  std::string family_;
-  std::set<std::string> read_;
+// What an absent key means: hub files leave out what the family's class has by default.
+struct LlamaDefaults {
+  RopeDefaults rope;
+  bool tied_head = false;
+  int64_t head_size = 0;   // 0: hidden size / heads
+  MlpSpec::Activation activation = MlpSpec::Activation::kSilu;
+  bool own_ropes = false;  // the family reads its rotary keys itself
 };
 
 // Everything but what the family sets itself. The reader is finished by the caller.
-DecoderSpec llama_like_spec(ConfigReader& reader, const std::string& family);
+DecoderSpec llama_like_spec(ConfigReader& reader, const std::string& family, const LlamaDefaults& defaults = {});
 DecoderSpec llama_like_spec(const GgufFile& file, const std::string& family);
-WeightMap llama_like_weight_map(const DecoderSpec& spec, bool gguf_interleaved);
+
+// layer_types: "full_attention" or "sliding_attention" per layer; where the key is absent, is_sliding(index) says.
+void read_windows(ConfigReader& reader, DecoderSpec& spec, int64_t window, const std::function<bool(size_t)>& is_sliding);
+// llama.cpp computes these architectures without a window: the context that the header promises ends where the window would begin to matter.
+void limit_context_to_window(const DecoderSpec& spec, GgufKeys& keys);
+
+// UserError where a model has biases and llama.cpp's graph of its family has none.
+void refuse_biases(const DecoderSpec& spec, const GgufKeys& keys);
+
+bool has_tensor(const GgufFile& file, const char* name);
+// Names that differ from Llama's.
+WeightNames llama_names_with(std::initializer_list<std::pair<const std::string, PartName>> layer_parts);
 
 }  // namespace graft

@@ -1,33 +1,43 @@
 // qwen3: RMS norm of each query and key head before the rotation; head_dim is its own number.
-#include "trainer/models/families/qwen3.h"
-
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
 namespace {
 
-DecoderSpec with_head_norms(DecoderSpec spec) {
-  for (auto& layer : spec.layers) layer.attention.head_norm = layer.mixer_norm;
-  return spec;
+void set_head_norms(DecoderSpec& spec) {
+  for (auto& layer : spec.layers) layer.attention().head_norm = layer.mixer_norm;
 }
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "qwen3");
   auto spec = llama_like_spec(reader, "qwen3");
-  if (reader.bool_or("use_sliding_window", false)) reader.wrong("use_sliding_window", "false");
-  const bool biases = reader.bool_or("attention_bias", false);
-  reader.ignore({"sliding_window", "max_window_layers", "layer_types"});
+  const bool sliding = reader.bool_or("use_sliding_window", false), biases = reader.bool_or("attention_bias", false);
+  const auto first = static_cast<size_t>(reader.int_or("max_window_layers", 28));
+  const int64_t window = reader.int_or("sliding_window", 4096);
+  read_windows(reader, spec, sliding ? window : 0, [&](size_t index) { return index >= first; });
   reader.finish();
-  for (auto& layer : spec.layers) layer.attention.input_bias = layer.attention.output_bias = biases;
-  return with_head_norms(std::move(spec));
+  for (auto& layer : spec.layers) layer.attention().input_bias = layer.attention().output_bias = biases;
+  set_head_norms(spec);
+  return spec;
 }
 
-DecoderSpec from_gguf(const GgufFile& file) { return with_head_norms(llama_like_spec(file, "qwen3")); }
+DecoderSpec from_gguf(const GgufFile& file) {
+  auto spec = llama_like_spec(file, "qwen3");
+  set_head_norms(spec);
+  return spec;
+}
 
-WeightMap weights(const DecoderSpec& spec) { return llama_like_weight_map(spec, /*gguf_interleaved=*/false); }
+WeightMap weights(const DecoderSpec& spec) { return weight_map_of(spec, llama_names()); }
+
+void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) { config["attention_bias"] = spec.layers[0].attention().output_bias; }
+
+void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
+  refuse_biases(spec, keys);
+  limit_context_to_window(spec, keys);
+}
 
 }  // namespace
 
-Family qwen3_family() { return {"qwen3", "Qwen3ForCausalLM", "qwen3", from_config, from_gguf, weights}; }
+Family qwen3_family() { return {"qwen3", "Qwen3ForCausalLM", "qwen3", from_config, from_gguf, weights, add_config, add_gguf}; }
 
 }  // namespace graft

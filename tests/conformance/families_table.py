@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Writes docs/families.md from what conformance_test.py and exported_test.py measured.
+
+  families_table.py --goldens DIR [--out FILE]       DIR: where they left <family>.conformance.json and <family>.exported.json
+"""
+import argparse
+import importlib
+import json
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+HEAD = """# Families
+Written by `tests/conformance/families_table.py` from a test run: `tools/test -R "conformance/|exported/"`, then the command above. Every family is **proven on
+random weights only**: tiny models of transformers 5.23.0 and PEFT 0.21.2 in float32, norm epsilons of 1e-3.
+
+- **shapes**: hidden size / heads / key-value heads / head size / layers of each case.
+- **logits**, **gradients**: largest error |x-y|^2 / (|x|^2 + |y|^2) of all cases against the reference, rows and packed documents; at most 1e-10 and 1e-9.
+- **llama.cpp**: largest mean KL of GGUF files written here (base with GGUF LoRA, merged) to the reference, in xllamacpp 2026.10.11549, float32;
+  `-`: llama.cpp does not know the family. Families with GELU: llama.cpp takes it from a table of 16-bit floats.
+
+| family (model_type) | judged by | shapes | logits | gradients | llama.cpp | proven on |
+|---|---|---|---|---|---|---|
+"""
+JUDGES = {"chatglm": "GlmForCausalLM, weights renamed and fused", "pangu_embedded": "LlamaForCausalLM with biases"}
+
+
+def first(config: dict, *keys: str):
+    return next((config[key] for key in keys if config.get(key) is not None), None)
+
+
+def shape(config: dict) -> str:
+    hidden = first(config, "hidden_size", "n_embd", "n_embed")
+    heads = first(config, "num_attention_heads", "n_head")
+    kv = first(config, "num_key_value_heads", "multi_query_group_num") or heads
+    size = first(config, "head_dim", "kv_channels") or hidden // heads
+    return f"{hidden}/{heads}/{kv}/{size}/{first(config, 'num_hidden_layers', 'n_layer', 'num_layers')}"
+
+
+def row(family: str, goldens: pathlib.Path) -> str | None:
+    conformance = goldens / f"{family}.conformance.json"
+    if not conformance.exists():
+        return None
+    module = importlib.import_module(f"families.{family}")
+    measured = json.loads(conformance.read_text())
+    exported = goldens / f"{family}.exported.json"
+    reports = json.loads(exported.read_text()) if exported.exists() else {}
+    kls = [value for report in reports.values() for what, value in report.items() if what.endswith("llama.cpp")]
+    shapes = dict.fromkeys(shape(case.config.get("text_config", case.config)) for case in module.CASES)
+    model_type = module.CASES[0].config["model_type"]
+    judge = JUDGES.get(family, module.CASES[0].config["architectures"][0])
+    largest = lambda kind: max(errors[kind] for errors in measured.values())
+    kl = f"{max(kls):.1e}" if kls else "-"
+    return (f"| {model_type} | {judge} | {', '.join(shapes)} | {largest('logits'):.1e} | {largest('gradients'):.1e} | {kl} | "
+            f"random weights only |\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--goldens", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, default=HERE.parents[1] / "docs" / "families.md")
+    arguments = parser.parse_args()
+    rows = [row(path.stem, arguments.goldens) for path in sorted((HERE / "families").glob("*.py"))]
+    arguments.out.write_text(HEAD + "".join(line for line in rows if line))
+
+
+if __name__ == "__main__":
+    main()

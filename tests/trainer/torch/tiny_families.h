@@ -1,0 +1,57 @@
+// A tiny configuration of every family that graft knows: what its own tests of batches, caches, training and exports run on.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "trainer/models/families/family.h"
+
+namespace graft::test {
+
+// vocab_size at least what the test's tokenizer has.
+inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t vocab_size = 258) {
+  using Json = nlohmann::ordered_json;
+  const Json llama = {{"model_type", model_type},   {"vocab_size", vocab_size},    {"hidden_size", 32},
+                      {"intermediate_size", 48},    {"num_hidden_layers", 2},      {"num_attention_heads", 4},
+                      {"num_key_value_heads", 2},   {"head_dim", 8},               {"max_position_embeddings", 512},
+                      {"rms_norm_eps", 1e-3},       {"rope_theta", 10000.0},       {"tie_word_embeddings", false}};
+  const std::map<std::string, Json> extra = {
+      {"mistral", {{"sliding_window", 9}}},
+      {"ministral3", {{"rope_theta", nullptr}, {"rope_parameters", {{"rope_type", "yarn"}, {"rope_theta", 10000.0}, {"factor", 4.0}, {"original_max_position_embeddings", 8},
+                                                                    {"mscale", 1.0}, {"mscale_all_dim", 1.0}, {"llama_4_scaling_beta", 0.2}}}}},
+      {"smollm3", {{"num_hidden_layers", 4}, {"attention_bias", true}, {"mlp_bias", true}}},
+      {"phi3", {{"head_dim", nullptr}, {"original_max_position_embeddings", 256},
+                {"rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0, 1.1, 1.2, 1.3}}, {"long_factor", {1.0, 2.0, 3.0, 4.0}}}}}},
+      {"PanguEmbedded", {{"bias", true}}},
+      {"gemma2", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"attn_logit_softcapping", 4.0}, {"final_logit_softcapping", 6.0}, {"tie_word_embeddings", true}}},
+      {"gemma3_text", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"sliding_window_pattern", 2}, {"tie_word_embeddings", true}}},
+  };
+  if (model_type == "chatglm") {
+    return {{"model_type", "chatglm"}, {"padded_vocab_size", vocab_size}, {"hidden_size", 32}, {"ffn_hidden_size", 48}, {"num_layers", 2}, {"num_attention_heads", 4},
+            {"kv_channels", 8}, {"multi_query_attention", true}, {"multi_query_group_num", 2}, {"seq_length", 512}, {"layernorm_epsilon", 1e-3}, {"add_qkv_bias", true}};
+  }
+  if (model_type == "bloom") {
+    return {{"model_type", "bloom"}, {"vocab_size", vocab_size}, {"hidden_size", 32}, {"n_layer", 2}, {"n_head", 4}, {"seq_length", 512}, {"layer_norm_epsilon", 1e-3}};
+  }
+  if (model_type == "gpt2") {
+    return {{"model_type", "gpt2"}, {"vocab_size", vocab_size}, {"n_embd", 32}, {"n_layer", 2}, {"n_head", 4}, {"n_positions", 512}, {"layer_norm_epsilon", 1e-3}};
+  }
+  auto config = llama;
+  if (const auto found = extra.find(model_type); found != extra.end()) {
+    for (const auto& [key, value] : found->second.items()) {
+      if (value.is_null()) config.erase(key);
+      else config[key] = value;
+    }
+  }
+  return config;
+}
+
+inline std::vector<std::string> every_family() {
+  std::vector<std::string> names;
+  for (const auto& family : families()) names.push_back(family.model_type);
+  return names;
+}
+
+}  // namespace graft::test

@@ -1,0 +1,34 @@
+// The two slots of a layer: a mixer, which lets tokens see each other, and a channel, which acts on each token alone. One block, one file.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "trainer/models/batch.h"
+#include "trainer/models/linear.h"
+#include "trainer/models/norm.h"
+#include "trainer/models/rope_tables.h"
+
+namespace graft {
+
+// What a block may look at beside its input.
+struct LayerContext {
+  const Batch& batch;
+  std::span<const RopeTable> ropes;
+  std::span<KeyValueCache* const> caches;   // one per document, or empty: no earlier tokens
+};
+
+class Block {
+ public:
+  virtual ~Block() = default;
+  // [N, C] -> [N, C]; the residual add is the layer's.
+  virtual at::Tensor forward(const BlockInput& input, const LayerContext& context) const = 0;
+  // Every linear that an adapter may sit on, in a fixed order.
+  virtual std::vector<Linear*> linears() = 0;
+  // Moves what the block holds; this moves the linears, a block with tensors of its own moves them too.
+  virtual void set_device(c10::Device device, at::ScalarType compute);
+};
+
+// The dropout of a linear's adapter in this batch.
+LoraDropout dropout_of(const Linear& linear, const Batch& batch);
+
+}  // namespace graft

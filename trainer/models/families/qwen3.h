@@ -1,6 +1,0 @@
-#pragma once
-#include "trainer/models/families/family.h"
-
-namespace graft {
-Family qwen3_family();
-}

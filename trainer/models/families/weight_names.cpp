@@ -1,0 +1,115 @@
+#include "trainer/models/families/weight_names.h"
+
+#include <fmt/format.h>
+
+namespace graft {
+namespace {
+
+class MapBuilder {
+ public:
+  explicit MapBuilder(const WeightNames& names) : names_(names) {}
+
+  void model(const std::string& part, std::vector<int64_t> shape, bool bias = false) {
+    const auto& name = names_.model.at(part);
+    add(part, name.hub, name.gguf, std::move(shape), bias);
+  }
+  void layer(size_t index, const std::string& part, std::vector<int64_t> shape, bool bias = false) {
+    const auto& name = names_.layer.at(part);
+    add(fmt::format("layers.{}.{}", index, part), fmt::format("{}{}.{}", names_.hub_layers, index, name.hub),
+        fmt::format("{}{}.{}", names_.gguf_layers, index, name.gguf), std::move(shape), bias);
+  }
+  WeightMap map;
+
+ private:
+  // A bias has one value a row.
+  void add(const std::string& ours, const std::string& hub, const std::string& gguf, std::vector<int64_t> shape, bool bias) {
+    const auto rows = shape.at(0);
+    map.rules.push_back({ours + ".weight", hub + ".weight", gguf + ".weight", std::move(shape), {}, {}});
+    if (bias) map.rules.push_back({ours + ".bias", hub + ".bias", gguf + ".bias", {rows}, {}, {}});
+  }
+  const WeightNames& names_;
+};
+
+void add_block(MapBuilder& builder, size_t index, int64_t hidden, const AttentionSpec& attention) {
+  const int64_t query_size = attention.num_heads * attention.head_size, key_size = attention.num_kv_heads * attention.head_size;
+  if (attention.fused) {
+    builder.layer(index, "attention.qkv", {query_size + 2 * key_size, hidden}, attention.input_bias);
+  } else {
+    builder.layer(index, "attention.query", {query_size, hidden}, attention.input_bias);
+    builder.layer(index, "attention.key", {key_size, hidden}, attention.input_bias);
+    builder.layer(index, "attention.value", {key_size, hidden}, attention.input_bias);
+  }
+  builder.layer(index, "attention.output", {hidden, query_size}, attention.output_bias);
+  if (!attention.head_norm) return;
+  const bool whole = attention.head_norm_place == AttentionSpec::HeadNorm::kWholeWidth;
+  builder.layer(index, "attention.query_norm", {whole ? query_size : attention.head_size});
+  builder.layer(index, "attention.key_norm", {whole ? key_size : attention.head_size});
+}
+
+void add_block(MapBuilder& builder, size_t index, int64_t hidden, const MlpSpec& mlp) {
+  if (mlp.gated && mlp.fused) {
+    builder.layer(index, "mlp.gate_up", {2 * mlp.width, hidden}, mlp.bias);
+  } else {
+    if (mlp.gated) builder.layer(index, "mlp.gate", {mlp.width, hidden}, mlp.bias);
+    builder.layer(index, "mlp.up", {mlp.width, hidden}, mlp.bias);
+  }
+  builder.layer(index, "mlp.down", {hidden, mlp.width}, mlp.bias);
+}
+
+}  // namespace
+
+WeightNames llama_names() {
+  WeightNames names;
+  names.model = {{"embedding", {"model.embed_tokens", "token_embd"}}, {"final_norm", {"model.norm", "output_norm"}}, {"head", {"lm_head", "output"}}};
+  names.layer = {{"mixer_norm", {"input_layernorm", "attn_norm"}},
+                 {"attention.query", {"self_attn.q_proj", "attn_q"}},
+                 {"attention.key", {"self_attn.k_proj", "attn_k"}},
+                 {"attention.value", {"self_attn.v_proj", "attn_v"}},
+                 {"attention.output", {"self_attn.o_proj", "attn_output"}},
+                 {"attention.query_norm", {"self_attn.q_norm", "attn_q_norm"}},
+                 {"attention.key_norm", {"self_attn.k_norm", "attn_k_norm"}},
+                 {"channel_norm", {"post_attention_layernorm", "ffn_norm"}},
+                 {"mlp.gate", {"mlp.gate_proj", "ffn_gate"}},
+                 {"mlp.up", {"mlp.up_proj", "ffn_up"}},
+                 {"mlp.gate_up", {"mlp.gate_up_proj", "ffn_up"}},
+                 {"mlp.down", {"mlp.down_proj", "ffn_down"}}};
+  return names;
+}
+
+WeightMap weight_map_of(const DecoderSpec& spec, const WeightNames& names) {
+  MapBuilder builder(names);
+  const int64_t hidden = spec.hidden_size;
+  const auto is_layer_norm = [](const NormSpec& norm) { return norm.kind == NormSpec::Kind::kLayer; };
+  builder.model("embedding", {spec.vocab_size, hidden});
+  if (spec.embedding.learned_positions) builder.model("position_embedding", {spec.max_positions, hidden});
+  if (spec.embedding.norm) builder.model("embedding_norm", {hidden}, is_layer_norm(*spec.embedding.norm));
+  for (size_t index = 0; index < spec.layers.size(); ++index) {
+    const auto& layer = spec.layers[index];
+    const auto add_norm = [&](const char* part, const std::optional<NormSpec>& norm) {
+      if (norm) builder.layer(index, part, {hidden}, is_layer_norm(*norm));
+    };
+    const auto add = [&](const auto& block) { add_block(builder, index, hidden, block); };
+    add_norm("mixer_norm", layer.mixer_norm);
+    std::visit(add, layer.mixer);
+    add_norm("mixer_post_norm", layer.mixer_post_norm);
+    add_norm("channel_norm", layer.channel_norm);
+    std::visit(add, layer.channel);
+    add_norm("channel_post_norm", layer.channel_post_norm);
+  }
+  builder.model("final_norm", {hidden}, is_layer_norm(spec.final_norm));
+  if (!spec.tied_head) builder.model("head", {spec.vocab_size, hidden});
+  auto map = std::move(builder.map);
+  map.ignored = {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "*rotary_emb.inv_freq", "*rotary_emb.cos_cached",
+                 "*rotary_emb.sin_cached"};
+  // A tied checkpoint may still carry a copy of the embedding as head.
+  if (spec.tied_head) map.ignored.push_back(names.model.at("head").hub + ".weight");
+  return map;
+}
+
+void set_gguf_rotary_pairs(const DecoderSpec& spec, WeightMap& map) {
+  const auto& attention = spec.layers.at(0).attention();
+  for_part(map, "attention.query", [&](WeightRule& rule) { rule.gguf_form = {StoredForm::Rows::kRotaryPairs, attention.num_heads}; });
+  for_part(map, "attention.key", [&](WeightRule& rule) { rule.gguf_form = {StoredForm::Rows::kRotaryPairs, attention.num_kv_heads}; });
+}
+
+}  // namespace graft

@@ -1,0 +1,34 @@
+#include "trainer/models/norm.h"
+
+#include <ATen/ops/layer_norm.h>
+#include <c10/core/Device.h>
+
+#include "kernels/rms_norm/rms_norm.h"
+
+namespace graft {
+
+at::Tensor Norm::apply(const at::Tensor& x_NC) const {
+  if (spec.kind == NormSpec::Kind::kRms) return rms_norm(x_NC, weight_C, spec.epsilon);
+  const auto y_NC = at::layer_norm(x_NC.to(at::kFloat), {x_NC.size(-1)}, weight_C, bias_C, spec.epsilon);
+  return y_NC.to(x_NC.scalar_type());
+}
+
+void Norm::set_device(c10::Device device) {
+  for (auto* vector : {&weight_C, &bias_C}) {
+    if (vector->defined()) *vector = vector->to(device);
+  }
+}
+
+BlockInput normed_input(const std::optional<Norm>& norm, const at::Tensor& x_NC) {
+  BlockInput input{x_NC, {}};
+  if (norm && norm->spec.kind == NormSpec::Kind::kRms) {
+    input.prologue.kind = LinearPrologue::Kind::kRmsNorm;
+    input.prologue.norm_weight_C = norm->weight_C;
+    input.prologue.epsilon = norm->spec.epsilon;
+  } else if (norm) {
+    input.x_NC = norm->apply(x_NC);
+  }
+  return input;
+}
+
+}  // namespace graft
