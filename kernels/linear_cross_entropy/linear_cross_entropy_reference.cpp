@@ -23,10 +23,31 @@ at::Tensor on_device(std::span<const T> values, at::ScalarType type, c10::Device
   return tensor.to(device);
 }
 
-at::Tensor matrix_of(const HeadPieces& head, at::ScalarType type, c10::Device device) {
-  std::vector<at::Tensor> pieces;
-  for (int64_t index = 0; index < head.num_pieces(); ++index) pieces.push_back(head.piece(index).matrix(type, device));
-  return pieces.size() == 1 ? pieces[0] : at::cat(pieces, 0);
+// Calls f(first row of the head, rows, the piece [rows, C] where x lies and in its type) in order. A piece is gone when the next one comes.
+template <typename Function>
+void for_pieces(const HeadPieces& head, const at::Tensor& x, const Function& f) {
+  int64_t first = 0;
+  for (int64_t index = 0; index < head.num_pieces(); ++index) {
+    const auto& piece = head.piece(index);
+    f(first, piece.rows(), piece.matrix(x.scalar_type(), x.device()));
+    first += piece.rows();
+  }
+}
+
+at::Tensor logits_of(const at::Tensor& hidden_BC, const HeadPieces& head) {
+  std::vector<at::Tensor> parts;
+  for_pieces(head, hidden_BC, [&](int64_t, int64_t, const at::Tensor& head_PC) { parts.push_back(wide_product(hidden_BC, head_PC.t())); });
+  return parts.size() == 1 ? parts[0] : at::cat(parts, 1);
+}
+
+// Of hidden, in the wide type where several pieces are summed.
+at::Tensor hidden_gradient(const at::Tensor& gradient_BV, const at::Tensor& hidden_BC, const HeadPieces& head) {
+  at::Tensor sum;
+  for_pieces(head, hidden_BC, [&](int64_t first, int64_t count, const at::Tensor& head_PC) {
+    const auto part = at::mm(gradient_BV.narrow(1, first, count).to(hidden_BC.scalar_type()), head_PC);
+    sum = sum.defined() ? sum.to(gradient_BV.scalar_type()) + part : part;
+  });
+  return sum;
 }
 
 }  // namespace
@@ -40,8 +61,7 @@ CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, c
                                                   std::span<const float> weights, const CrossEntropyOptions& options) {
   const at::NoGradGuard no_gradient;
   const int64_t num_rows = hidden_MC.size(0);
-  const auto type = hidden_MC.scalar_type(), wide = wide_type(type);
-  const auto head_VC = matrix_of(head, type, hidden_MC.device());
+  const auto wide = wide_type(hidden_MC.scalar_type());
   const auto labels_M1 = on_device(labels, at::kLong, hidden_MC.device()).unsqueeze(1);
   auto losses_M = at::empty({num_rows}, hidden_MC.options().dtype(wide)), correct_M = at::empty({num_rows}, hidden_MC.options().dtype(at::kByte));
   auto scales_M = at::full({num_rows}, options.gradient_scale, losses_M.options());
@@ -53,7 +73,7 @@ CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, c
   for (int64_t first = 0; first < num_rows; first += block) {
     const int64_t count = std::min(block, num_rows - first);
     const auto rows_of = [&](const at::Tensor& x) { return x.narrow(0, first, count); };
-    auto logits_BV = wide_product(rows_of(hidden_MC), head_VC.t());
+    auto logits_BV = logits_of(rows_of(hidden_MC), head);
     at::Tensor slope_BV;   // of the softcap
     if (head.softcap() > 0) {
       logits_BV.div_(head.softcap()).tanh_();
@@ -70,7 +90,7 @@ CrossEntropyResult linear_cross_entropy_reference(const at::Tensor& hidden_MC, c
     logits_BV.mul_(scale_B1 / sum_B1);
     logits_BV.scatter_(1, rows_of(labels_M1), logits_BV.gather(1, rows_of(labels_M1)) - scale_B1);
     if (slope_BV.defined()) logits_BV.mul_(slope_BV);
-    rows_of(result.gradient_MC).copy_(at::mm(logits_BV.to(type), head_VC));
+    rows_of(result.gradient_MC).copy_(hidden_gradient(logits_BV, rows_of(hidden_MC), head));
   }
   losses_M = losses_M.to(at::kCPU, at::kFloat);
   correct_M = correct_M.cpu();

@@ -47,7 +47,7 @@ TEST_F(ChoosesDevice, AutoTakesTheMostFreeMemoryAmongThoseNewEnough) {
   const auto choice = choose("auto");
   EXPECT_EQ(choice.device(), c10::Device(c10::kCUDA, 1));
   EXPECT_EQ(choice.name(), "cuda: Small, sm_80");
-  EXPECT_EQ(choice.note, "device cuda:1: Small, sm_80, 30.0 of 40.0 GiB free, the most of 3 GPUs");
+  EXPECT_EQ(choice.note, "device cuda:1: Small, sm_80, 30.0 of 40.0 GiB free, the most of 2 GPUs");
 }
 
 TEST_F(ChoosesDevice, CountsVisibleDevicesAndFindsTheirFreeMemory) {
@@ -59,6 +59,14 @@ TEST_F(ChoosesDevice, CountsVisibleDevicesAndFindsTheirFreeMemory) {
   EXPECT_EQ(error_of("cuda:1"),
             "[graft.run] expected run.device to name a GPU that this program can use, got cuda:1: 1 GPU is visible, the first is cuda:0 — name another, or "
             "set run.device: cpu");
+}
+
+TEST_F(ChoosesDevice, SeveralProcessesTakeOneEach) {
+  set("FAKE_GPUS", kThree);
+  EXPECT_EQ(choose_device("auto", listing(), "", {0, 2}).note, "device cuda:1: Small, sm_80, 30.0 of 40.0 GiB free, one for each process");
+  EXPECT_EQ(choose_device("auto", listing(), "", {1, 2}).device(), c10::Device(c10::kCUDA, 2));
+  EXPECT_EQ(choose_device("auto", listing(), "", {1, 3}).note, "device cpu: 3 processes train on this machine, which has 2 GPUs for them");
+  EXPECT_THROW(choose_device("cuda:1", listing(), "", {0, 2}), UserError);
 }
 
 TEST_F(ChoosesDevice, CpuAsksNobody) {
@@ -105,7 +113,7 @@ TEST_F(ChoosesDevice, SaysThatThereIsNoDriver) {
 TEST_F(ChoosesDevice, WithoutNvmlTheFirstThatFits) {
   set("FAKE_GPUS", kThree);
   const auto listing = list_cuda_devices({GRAFT_FAKE_DRIVER "/libcuda.so.1", "/nowhere/libnvidia-ml.so.1"});
-  EXPECT_EQ(choose_device("auto", listing, "").note, "device cuda:1: Small, sm_80, 40.0 GiB, the first that will do of 3 GPUs");
+  EXPECT_EQ(choose_device("auto", listing, "").note, "device cuda:1: Small, sm_80, 40.0 GiB, the first of 2 GPUs");
 }
 
 }  // namespace

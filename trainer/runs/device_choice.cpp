@@ -40,42 +40,57 @@ DeviceChoice choose_numbered(const std::string& wanted, const CudaListing& listi
   return {*it, fmt::format("device {}: {}, sm_{}, {}", wanted, it->name, it->capability(), free_text(*it))};
 }
 
-DeviceChoice choose_best(const CudaListing& listing, std::string problem) {
-  const CudaDevice* best = nullptr;
-  std::string too_old;
+std::vector<const CudaDevice*> usable_devices(const CudaListing& listing, std::string& problem) {
+  std::vector<const CudaDevice*> usable;
+  std::string reasons;
   for (const auto& device : listing.devices) {
     const auto reason = problem_of(device);
-    if (!reason.empty()) {
-      too_old += (too_old.empty() ? "" : "; ") + reason;
-    } else if (!best || device.free_bytes > best->free_bytes) {
-      best = &device;
-    }
+    if (reason.empty()) usable.push_back(&device);
+    else reasons += (reasons.empty() ? "" : "; ") + reason;
   }
-  if (problem.empty() && !best) problem = too_old;
+  if (problem.empty() && usable.empty()) problem = reasons;
+  return usable;
+}
+
+DeviceChoice choose_any(const CudaListing& listing, std::string problem, LocalRank local) {
+  const auto usable = usable_devices(listing, problem);
+  if (problem.empty() && static_cast<int>(usable.size()) < local.size) {
+    problem = fmt::format("{} processes train on this machine, which has {} GPU{} for them", local.size, usable.size(), usable.size() == 1 ? "" : "s");
+  }
   if (!problem.empty()) return {std::nullopt, "device cpu: " + problem};
-  const auto among = fmt::format(", {} of {} GPUs", best->free_bytes < 0 ? "the first that will do" : "the most", listing.devices.size());
-  return {*best, fmt::format("device cuda:{}: {}, sm_{}, {}{}", best->ordinal, best->name, best->capability(), free_text(*best),
-                             listing.devices.size() == 1 ? "" : among)};
+  const auto* best = usable[static_cast<size_t>(local.rank)];
+  std::string which;
+  if (local.size > 1) {
+    which = ", one for each process";
+  } else if (usable.size() > 1) {
+    best = *std::max_element(usable.begin(), usable.end(), [](const auto* a, const auto* b) { return a->free_bytes < b->free_bytes; });
+    which = fmt::format(", {} of {} GPUs", best->free_bytes < 0 ? "the first" : "the most", usable.size());
+  }
+  return {*best, fmt::format("device cuda:{}: {}, sm_{}, {}{}", best->ordinal, best->name, best->capability(), free_text(*best), which)};
 }
 
 }  // namespace
 
 std::string DeviceChoice::name() const { return gpu ? fmt::format("cuda: {}, sm_{}", gpu->name, gpu->capability()) : "cpu"; }
 
-DeviceChoice choose_device(const std::string& wanted, const CudaListing& listing, const std::string& module_problem) {
+DeviceChoice choose_device(const std::string& wanted, const CudaListing& listing, const std::string& module_problem, LocalRank local) {
   if (wanted == "cpu") return {};
+  if (wanted != "auto" && local.size > 1) {
+    fail("run", "expected run.device: auto or cpu for {} processes on one machine, got {} — with auto each takes a GPU of its own (CUDA_VISIBLE_DEVICES says among which)",
+         local.size, wanted);
+  }
   auto problem = problem_of_driver(listing);
   if (problem.empty()) problem = module_problem;
-  return wanted == "auto" ? choose_best(listing, problem) : choose_numbered(wanted, listing, problem);
+  return wanted == "auto" ? choose_any(listing, problem, local) : choose_numbered(wanted, listing, problem);
 }
 
-DeviceChoice prepare_device(const std::string& wanted) {
+DeviceChoice prepare_device(const std::string& wanted, LocalRank local) {
   if (wanted == "cpu") return {};
   const auto listing = list_cuda_devices();
-  const auto choice = choose_device(wanted, listing, cuda_module_missing(cuda_module_path()));
+  const auto choice = choose_device(wanted, listing, cuda_module_missing(cuda_module_path()), local);
   if (!choice.gpu) return choice;
   const auto problem = load_cuda_module(cuda_module_path());
-  return problem.empty() ? choice : choose_device(wanted, listing, problem);   // auto goes on on the CPU and says why
+  return problem.empty() ? choice : choose_device(wanted, listing, problem, local);   // auto goes on on the CPU and says why
 }
 
 }  // namespace graft

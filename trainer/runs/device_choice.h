@@ -17,11 +17,17 @@ struct DeviceChoice {
   std::string name() const;        // for the manifest: "cpu", "cuda: NVIDIA H100 80GB HBM3, sm_90"
 };
 
+// This process's place among those on its machine that train together: each takes a GPU of its own.
+struct LocalRank {
+  int rank = 0, size = 1;
+};
+
 // wanted: as the recipe schema takes it. module_problem: why libgraft_cuda.so cannot be used, as part of a sentence; empty: it can. UserError
-// for a cuda:N that cannot be used; for auto the same words are the note.
-DeviceChoice choose_device(const std::string& wanted, const CudaListing& listing, const std::string& module_problem);
+// for a cuda:N that cannot be used, or that several processes would share; for auto the same words are the note. auto of several processes: each
+// takes the GPU of its rank among those that can be used, in their order (free memory changes while they start).
+DeviceChoice choose_device(const std::string& wanted, const CudaListing& listing, const std::string& module_problem, LocalRank local = {});
 
 // Asks this machine; where a GPU is chosen, its libraries are loaded and set to be deterministic (cuda_module.h).
-DeviceChoice prepare_device(const std::string& wanted);
+DeviceChoice prepare_device(const std::string& wanted, LocalRank local = {});
 
 }  // namespace graft

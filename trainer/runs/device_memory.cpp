@@ -22,16 +22,16 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
     estimate.base += FrozenWeight::device_bytes(weight.tensor->type, elements, compute);
     largest_weight = std::max(largest_weight, elements * element);
   }
-  estimate.adapters = run.adapters->num_parameters() * 4 * 4;   // value, gradient, two moments
+  estimate.adapters = run.adapters->num_parameters() * (4 + 8 + 2 * 4);   // value, gradient in float64, two moments
   // Kept for backward: the inputs of the two norms and of every product in the compute type; prologues, rotated heads and softmax in float32.
   const int64_t per_token_layer = element * (4 * hidden + 2 * query + 2 * key + 3 * width + 7 * rank) + 4 * (2 * hidden + 5 * query + 4 * key + 3 * width);
   const int64_t scores = 4 * attention.num_heads * tokens * document;   // of all documents: fewer when they are short
   const int64_t layer = tokens * per_token_layer + scores;
   estimate.activations = recompute == Recompute::kNone ? layers * layer : layers * tokens * element * hidden + layer;
-  // Beside them one at a time: gradients of a layer's widest tensors and of its scores; a block of logits in float32 and in the compute type; the
+  // Beside them one at a time: gradients of a layer's widest tensors and of its scores; a block of logits in float32, its slope and in the compute type; the
   // update's temporaries; a weight in the compute type, where it is stored in another.
   const int64_t gradients = tokens * 4 * (4 * width + 2 * hidden + query) + 3 * 4 * attention.num_heads * document * document;
-  const int64_t logits = default_loss_buffer_bytes(false) * 3 / 2, update = run.adapters->num_parameters() * 4 * 3;
+  const int64_t logits = default_loss_buffer_bytes(false) * 5 / 2, update = run.adapters->num_parameters() * 4 * 4;
   estimate.scratch = std::max({gradients, logits, update}) + largest_weight;
   estimate.program = int64_t{1} << 30;   // context, kernels, cuBLAS workspaces
   return estimate;

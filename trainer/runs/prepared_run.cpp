@@ -31,15 +31,9 @@ std::string date_text(int64_t time) {
   return text;
 }
 
-// Several processes of a machine take a GPU each.
 void take_device(PreparedRun& run) {
   const auto& launch = run.group->launch();
-  const auto& wanted = run.recipe.run.device;
-  if (launch.local_size > 1 && wanted.starts_with("cuda:")) {
-    fail("run", "expected run.device: auto or cpu for {} processes on a machine, got {}, which is one GPU — auto gives each process its own", launch.local_size, wanted);
-  }
-  const bool own_gpu = launch.local_size > 1 && wanted == "auto" && !list_cuda_devices().devices.empty();
-  run.device = prepare_device(own_gpu ? fmt::format("cuda:{}", launch.local_rank) : wanted);
+  run.device = prepare_device(run.recipe.run.device, {launch.local_rank, launch.local_size});
   if (run.recipe.run.shard_base && run.group->alone()) run.notes.push_back("shard_base: takes effect with several processes (docs/scale.md)");
   if (!run.device.note.empty()) run.notes.push_back(run.device.note);
 }

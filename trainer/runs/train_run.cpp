@@ -93,7 +93,7 @@ void agree_on_inputs(ProcessGroup& group, const Manifest& manifest, bool not_bit
     if (not_bit_exact) {
       other.machine.instruction_set = first.machine.instruction_set;
       other.machine.gpu = first.machine.gpu;
-      other.device = first.device;
+      if (other.device.starts_with("cuda") == first.device.starts_with("cuda")) other.device = first.device;   // they could not talk to each other
     }
     for (const auto& line : manifest_differences(first, other)) lines.push_back(fmt::format("rank {}: {}", rank, line));
   }
@@ -157,6 +157,14 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   reading.reset();
   auto manifest = manifest_of(run);
   bool existing = false, resumed = false;
+  Plan plan;
+  if (folder) {   // what is wrong here and below ends the other ranks too
+    plan = make_plan(run, /*probe=*/false);
+    show_findings(run);
+    run.dataset.require_usable();
+    if (!plan.errors.empty()) fail("plan", "{}", fmt::join(plan.errors, "\n"));
+  }
+  agree_on_inputs(*group, manifest, options.not_bit_exact);   // before they connect over that device
   run.start_on_device();
   if (run.sharded) {
     log().info(fmt::format("the base is sharded: each rank keeps {:.1f} of {:.1f} MiB, and {:.1f} MiB in two buffers", run.sharded->shard_bytes() / 1048576.0,
@@ -164,11 +172,7 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   }
   AdamW optimizer(run.recipe.optimizer, run.adapters->num_parameters(), run.device.device());
   RunState state;
-  if (folder) {   // what is wrong here ends the other ranks too
-    auto plan = make_plan(run, /*probe=*/false);
-    show_findings(run);
-    run.dataset.require_usable();
-    if (!plan.errors.empty()) fail("plan", "{}", fmt::join(plan.errors, "\n"));
+  if (folder) {
     existing = options.resume && fs::exists(folder->manifest());
     if (existing) {
       const auto stored = read_manifest(folder->manifest());
@@ -190,7 +194,6 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
       }
     }
   }
-  agree_on_inputs(*group, manifest, options.not_bit_exact);
   start_alike(run, state, optimizer, resumed);
   log().info(fmt::format("{} {} steps on {}{}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
                          group->alone() ? "" : fmt::format("{} processes ({}) of ", group->size(), group->launch().launcher),

@@ -200,7 +200,7 @@ EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split) 
 // All processes make the same updates; a difference would be a fault of a machine, and is found before it is saved.
 void check_equal_adapters(const PreparedRun& run) {
   if (run.group->alone()) return;
-  const auto& parameters = run.adapters->parameters;
+  const auto parameters = run.adapters->parameters.cpu();   // no copy where it is there
   const auto hashes = run.group->exchange(sha256(std::as_bytes(std::span(parameters.const_data_ptr<float>(), static_cast<size_t>(parameters.numel())))), "comparing adapters");
   for (size_t rank = 1; rank < hashes.size(); ++rank) {
     if (hashes[rank] != hashes[0]) {

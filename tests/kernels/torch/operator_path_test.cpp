@@ -1,6 +1,8 @@
 // What a GPU runs, run on the CPU: OperatorPath::kReference sends CPU tensors through the same ATen code, with weights that have a device copy.
 #include "kernels/common/operator_path.h"
 
+#include <array>
+
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -174,6 +176,46 @@ TEST_P(Path, LinearCrossEntropy) {
       EXPECT_LT(relative_error(ours.gradient_MC, fast.gradient_MC), tolerance_of(type));
     }
   }
+}
+
+// Each piece comes in the buffer where the one before it was.
+class TwoPieces : public HeadPieces {
+ public:
+  explicit TwoPieces(at::ScalarType compute) {
+    buffer_ = at::empty({256, 64}, compute);
+    for (auto& piece : pieces_) {
+      piece.to_device(at::kCPU, compute);
+      copies_.push_back(piece.device_copy().clone());
+    }
+  }
+  int64_t rows() const override { return pieces_[0].rows() + pieces_[1].rows(); }
+  int64_t columns() const override { return 64; }
+  int64_t num_pieces() const override { return 2; }
+  const FrozenWeight& piece(int64_t index) const override {
+    auto& piece = pieces_[static_cast<size_t>(index)];
+    const auto place = buffer_.narrow(0, 0, piece.rows());
+    place.copy_(copies_[static_cast<size_t>(index)]);
+    piece.hold(place);
+    return piece;
+  }
+
+ private:
+  mutable std::array<FrozenWeight, 2> pieces_{stored(TensorType::kQ8_0, 256, 64, 2), stored(TensorType::kQ8_0, 77, 64, 3)};
+  std::vector<at::Tensor> copies_;
+  at::Tensor buffer_;
+};
+
+TEST_P(Path, LinearCrossEntropyOfAHeadInPieces) {
+  const auto hidden = random_tensor({11, 64}, 1).to(GetParam());
+  const TwoPieces head(GetParam());
+  const std::vector<int32_t> labels = {0, 1, 255, 256, 257, 332, 100, 300, 5, 6, 7};
+  const CrossEntropyOptions options{true, 1.0 / 11, 10000};
+  const auto fast = linear_cross_entropy(hidden, head, labels, {}, options);
+  const ReferencePath reference;
+  const auto ours = linear_cross_entropy(hidden, head, labels, {}, options);
+  EXPECT_NEAR(ours.weighted_loss / fast.weighted_loss, 1, GetParam() == at::kFloat ? 1e-6 : 1e-3);
+  EXPECT_EQ(ours.gradient_MC.scalar_type(), GetParam());
+  EXPECT_LT(relative_error(ours.gradient_MC, fast.gradient_MC), tolerance_of(GetParam()));
 }
 
 TEST(DropoutMask, HasTheValuesOfItsFactor) {
