@@ -114,7 +114,6 @@ TEST(PeftAdapter, AnotherMethodIsAnError) {
       {"modules_to_save", "[\"lm_head\"]", "expected modules_to_save as plain LoRA"},
       {"layer_replication", "[[0,4]]", "expected layer_replication as plain LoRA"},
       {"target_parameters", "[\"mlp.experts.down_proj\"]", "expected target_parameters as plain LoRA"},
-      {"fan_in_fan_out", "true", "expected fan_in_fan_out as plain LoRA"},
       {"some_new_method", "{\"x\":1}", "expected some_new_method as plain LoRA"},
       {"peft_type", "\"IA3\"", "expected peft_type as \"LORA\", got \"IA3\""},
       {"r", "0", "expected r as ranks from 1 on, got 0"},

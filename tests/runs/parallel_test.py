@@ -73,7 +73,7 @@ class Runs(unittest.TestCase):
     def train(self, name: str, processes: int = 1, *more, **changes) -> tuple:
         recipe = self.recipe(name, **changes)
         command = ["train", recipe] if processes == 1 else ["launch", "--processes", processes, recipe]
-        done = graft_program.run(*command, *more, "--quiet")
+        done = graft_program.run(*command, *more)
         self.assertEqual(done.returncode, 0, done.stderr)
         return outcome(self.folder / name)
 

@@ -234,9 +234,6 @@ Field<Recipe> export_field() {
 const Table<Recipe>& recipe_table() {
   using T = Recipe;
   static const Table<Recipe> kTable = {
-      texts("accept_licence", "a licence's identifier or a list of them", &T::accept_licence, true,
-            "Licences that you have read and accept, by identifier: plan refuses a base whose licence is unknown, not for commercial use or limited "
-            "to some countries without it (trainer/models/families/licences.md)."),
       required(section("model", &T::model, model_table(), "The base model.")),
       section("adapter", &T::adapter, adapter_table(), "What is trained."),
       required(section("data", &T::data, data_table(), "Rows and how they become tokens.")),
@@ -249,6 +246,9 @@ const Table<Recipe>& recipe_table() {
       section("report", &T::report,
               {boolean("examples", &ReportOptions::examples, "Shows users' rows and answers in report.html; without it no artefact holds a row.")},
               "The report."),
+      texts("accept_licence", "a licence's identifier or a list of them", &T::accept_licence, true,
+            "Licences that you have read and accept, by identifier: plan refuses a base whose licence is unknown, not for commercial use or limited "
+            "to some countries without it (trainer/models/families/licences.md)."),
   };
   return kTable;
 }

@@ -69,7 +69,7 @@ TEST(LaunchEnvironment, ContradictionsAreErrors) {
 }
 
 TEST(Dealing, TheLongestFirstToTheEmptiest) {
-  EXPECT_THAT(deal({10, 90, 50, 40}, 2), ElementsAre(1, 0, 1, 1));
+  EXPECT_THAT(deal({10, 90, 50, 40}, 2), ElementsAre(0, 0, 1, 1)) << "at a tie the lower rank";
   EXPECT_THAT(deal({5, 5, 5}, 1), ElementsAre(0, 0, 0));
   EXPECT_THAT(deal({}, 3), ElementsAre());
 }
