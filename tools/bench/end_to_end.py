@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 
-from peer_inputs import MODEL, ROOT, model_directory, peer_row
+from peer_inputs import MODEL, ROOT, peer_row
 
 SHARED = pathlib.Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
 RANK, ALPHA, LEARNING_RATE = 16, 32, 2e-4
@@ -69,6 +69,13 @@ def banking_rows(graft: str, steps: int, work: pathlib.Path) -> tuple[list[dict]
     encoded = graft_lines(graft, ["render", str(MODEL)], rows, work)
     peer = [peer_row(one) for one in encoded]
     return rows, [peer[i:i + BATCH_ROWS] for i in range(0, len(peer), BATCH_ROWS)]
+
+
+def prepared_base(folder: pathlib.Path) -> pathlib.Path:
+    """In a process of its own: a child's peak resident set is never below its parent's at the start, and this process must stay small."""
+    code = "import pathlib, sys; from peer_inputs import model_directory; model_directory(pathlib.Path(sys.argv[1]), 'bfloat16')"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, cwd=pathlib.Path(__file__).parent)
+    return folder
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
         work = pathlib.Path(folder)
         say("preparing the bf16 base and the rows")
-        base = model_directory(work / "base", "bfloat16")
+        base = prepared_base(work / "base")
         inputs = {kind: banking_rows(arguments.graft, arguments.steps, work) if kind == "banking77" else
                   rows_of_length(arguments.graft, int(kind), arguments.steps, work) for kind in kinds}
         runs = {}
