@@ -157,14 +157,17 @@ struct ProcessGroup::Connection {
   int64_t step = 0, exchanges = 0;
   bool keeps_store = false;
 
+  [[noreturn]] void explain(const std::exception& error) {   // without LibTorch's stack trace
+    const std::string text = error.what();
+    heartbeat->explain(text.substr(0, text.find('\n')));
+  }
   void finish(c10d::Work& work) {
     try {
       // Polled: Gloo reports a broken connection here, and a silent rank is the heartbeat's business.
       for (auto pause = 20us; !work.isCompleted(); pause = std::min<std::chrono::microseconds>(pause * 2, 1000us)) std::this_thread::sleep_for(pause);
       work.wait();
     } catch (const std::exception& error) {
-      const std::string text = error.what();
-      heartbeat->explain(text.substr(0, text.find('\n')));
+      explain(error);
     }
   }
   // In place; a tensor that lies elsewhere travels over the device of the collectives.
@@ -180,8 +183,7 @@ struct ProcessGroup::Connection {
     try {
       return function();
     } catch (const std::exception& error) {
-      const std::string text = error.what();
-      heartbeat->explain(text.substr(0, text.find('\n')));
+      explain(error);
     }
   }
 };
@@ -243,8 +245,7 @@ void ProcessGroup::use_device(const at::Device& device) {
     if (!factory) throw MachineError("parallel", "expected libgraft_cuda.so to be loaded for run.device cuda, got none");
     connection_->backend = c10::intrusive_ptr<c10d::Backend>::reclaim(factory(store.get(), launch_.rank, launch_.size, device.index(), std::chrono::milliseconds(kForever).count()));
   } catch (const std::exception& error) {
-    const std::string text = error.what();
-    connection_->heartbeat->explain(text.substr(0, text.find('\n')));
+    connection_->explain(error);
   }
 }
 
@@ -290,8 +291,7 @@ std::vector<std::string> ProcessGroup::exchange(const std::string& value, const 
       values.push_back(text_of(store.get(key)));
     }
   } catch (const std::exception& error) {
-    const std::string text = error.what();
-    connection_->heartbeat->explain(text.substr(0, text.find('\n')));
+    connection_->explain(error);
   }
   return values;
 }

@@ -4,8 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "data/rows/packing.h"
-#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/parallel/dealing.h"
 #include "trainer/runs/device_memory.h"
 
@@ -41,14 +39,10 @@ nlohmann::ordered_json plan_processes(const PreparedRun& run, int processes) {
     std::vector<int64_t> sizes;
     int64_t most_blocks = 0;
     for (const auto& sequences : run.micro_batches(run.sequences_of_step(step))) {
-      int64_t sum = 0, supervised = 0;
-      for (const auto& span : run.dataset.train.spans(sequences)) {
-        sum += static_cast<int64_t>(span.ids.size());
-        supervised += count_targets(span.supervised);
-      }
-      sizes.push_back(sum);
-      tokens += static_cast<double>(sum);
-      most_blocks = std::max(most_blocks, cross_entropy_blocks(supervised, run.decoder->spec().vocab_size, default_loss_buffer_bytes(!run.device.gpu.has_value())));
+      const auto work = run.work_of(run.dataset.train, sequences);
+      sizes.push_back(work.tokens);
+      tokens += static_cast<double>(work.tokens);
+      most_blocks = std::max(most_blocks, work.head_blocks);
     }
     const auto dealt = deal(sizes, processes);
     std::vector<int64_t> of_rank(static_cast<size_t>(processes), 0);

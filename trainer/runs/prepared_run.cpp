@@ -82,6 +82,17 @@ std::vector<std::vector<int64_t>> PreparedRun::micro_batches(const std::vector<i
   return pack_rows(sequences, dataset.train.lengths, recipe.data.pack_tokens);
 }
 
+PreparedRun::Work PreparedRun::work_of(const DatasetSplit& split, const std::vector<int64_t>& micro_batch, std::optional<int64_t> loss_buffer_bytes) const {
+  Work work;
+  int64_t supervised = 0;
+  for (const auto& span : split.spans(micro_batch)) {
+    work.tokens += static_cast<int64_t>(span.ids.size());
+    supervised += count_targets(span.supervised);
+  }
+  work.head_blocks = cross_entropy_blocks(supervised, decoder->spec().vocab_size, loss_buffer_bytes.value_or(default_loss_buffer_bytes(device.device().is_cpu())));
+  return work;
+}
+
 Batch PreparedRun::batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed) const {
   auto packed = make_packed(split.spans(sequences));
   Batch batch;

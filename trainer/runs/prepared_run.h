@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,11 @@ struct PreparedRun {
   void start_on_device();
   void return_to_cpu();
   std::vector<std::vector<int64_t>> micro_batches(const std::vector<int64_t>& sequences) const;
+  // Tokens of a micro-batch, and the blocks of rows that its loss takes (kernels/linear_cross_entropy) with a buffer of that size; null: the device's.
+  struct Work {
+    int64_t tokens = 0, head_blocks = 0;
+  };
+  Work work_of(const DatasetSplit& split, const std::vector<int64_t>& micro_batch, std::optional<int64_t> loss_buffer_bytes = std::nullopt) const;
   Batch batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed = 0) const;
 };
 

@@ -10,7 +10,6 @@
 
 #include "checkpoints/hash.h"
 #include "kernels/common/error.h"
-#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/optimizers/schedule.h"
 #include "trainer/parallel/dealing.h"
 #include "trainer/report/log_file.h"
@@ -57,14 +56,9 @@ class SharedWork {
       : run_(run), micro_batches_(micro_batches), options_(options) {
     std::vector<int64_t> tokens;
     for (const auto& micro_batch : micro_batches) {
-      int64_t sum = 0, supervised = 0;
-      for (const auto& span : split.spans(micro_batch)) {
-        sum += static_cast<int64_t>(span.ids.size());
-        supervised += count_targets(span.supervised);
-      }
-      tokens.push_back(sum);
-      const auto buffer = options.loss_buffer_bytes.value_or(default_loss_buffer_bytes(run.device.device().is_cpu()));
-      head_blocks_.push_back(cross_entropy_blocks(supervised, run.decoder->spec().vocab_size, buffer));
+      const auto work = run.work_of(split, micro_batch, options.loss_buffer_bytes);
+      tokens.push_back(work.tokens);
+      head_blocks_.push_back(work.head_blocks);
     }
     const auto dealt = deal(tokens, run.group->size());
     for (int rank = 0; rank < run.group->size(); ++rank) rounds_.push_back(rounds_of(dealt, rank, run.group->size()));
