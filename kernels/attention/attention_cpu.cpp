@@ -1,4 +1,5 @@
-// The CPU path: heads are unpacked to float32 (norm and rotation on the way), then blocks of queries walk over blocks of keys.
+// The CPU path: heads are unpacked (norm and rotation on the way), then blocks of queries walk over blocks of keys.
+// Operand: the type of products' operands. uint16_t (bfloat16) where qkv is bfloat16 and the machine multiplies it, else float; softmax is float32.
 #include <cmath>
 
 #include <ATen/Parallel.h>
@@ -11,6 +12,7 @@
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
+#include "kernels/matrix_product/bf16_tile_product.h"
 #include "kernels/matrix_product/matrix_product.h"
 #include "kernels/scratch/scratch.h"
 
@@ -22,15 +24,45 @@ using at::Tensor;
 constexpr int64_t kQueryBlock = 128, kKeyBlock = 256;
 
 // Where one document's queries, keys and values lie. Queries are the last `num_queries` of `num_keys` tokens.
+template <typename Operand>
 struct DocumentView {
   int64_t query_begin = 0, num_queries = 0, num_keys = 0;
-  const float* keys = nullptr;     // of head 0; heads are key_head_stride apart, tokens D apart
-  const float* values = nullptr;
+  const Operand* keys = nullptr;   // of head 0; heads are key_head_stride apart, tokens D apart
+  const Operand* values = nullptr;
   int64_t key_head_stride = 0;
 };
 
-struct Heads {   // float32, [heads, N, D]
+struct Heads {   // of operands, [heads, N, D]
   Tensor queries, keys, values;
+};
+
+template <typename Operand>
+inline constexpr at::ScalarType kOperandType = std::is_same_v<Operand, float> ? at::kFloat : at::kBFloat16;
+template <typename Operand>
+Operand* data_of(const Tensor& tensor) { return static_cast<Operand*>(tensor.data_ptr()); }
+
+// c (+)= a op(b)
+template <typename Operand>
+void product(int64_t m, int64_t n, int64_t k, const MatrixOf<Operand>& a, const MatrixOf<Operand>& b, float* c, int64_t c_row_stride, bool accumulate = false) {
+  if constexpr (std::is_same_v<Operand, float>) {
+    matrix_product(m, n, k, a, b, c, c_row_stride, 1, accumulate ? 1 : 0);
+  } else {
+    matrix_product(m, n, k, a, b, c, c_row_stride, accumulate);
+  }
+}
+
+// Float32 rows as operands: themselves, or rounded into a buffer.
+template <typename Operand>
+struct OperandRows {
+  explicit OperandRows(int64_t count) : rounded(std::is_same_v<Operand, float> ? 0 : count) {}
+  void take(const float* row, int64_t size, int64_t offset) {
+    if constexpr (!std::is_same_v<Operand, float>) rows::from_float(row, size, rounded.data() + offset);
+  }
+  const Operand* of(const float* rows) const {
+    if constexpr (std::is_same_v<Operand, float>) return rows;
+    else return rounded.data();
+  }
+  std::vector<Operand> rounded;
 };
 
 void check(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions, std::span<const int32_t> offsets) {
@@ -88,43 +120,47 @@ void turn(float* head, const float* cosine, const float* sine, const AttentionOp
   }
 }
 
+template <typename Operand>
 Heads unpack_heads(Scratch& scratch, const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions) {
   const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
-  Heads heads{scratch.tensor({num_heads, num_tokens, size}), scratch.tensor({num_kv, num_tokens, size}), scratch.tensor({num_kv, num_tokens, size})};
+  const auto heads_of = [&](int64_t count) { return scratch.tensor({count, num_tokens, size}, kOperandType<Operand>); };
+  Heads heads{heads_of(num_heads), heads_of(num_kv), heads_of(num_kv)};
   const float* query_scales = options.query_scale_P.defined() ? options.query_scale_P.const_data_ptr<float>() : nullptr;
-  const auto unpack = [&](const auto* source, int64_t count, Tensor& target, const Tensor& norm, const float* cosine, const float* sine,
-                          int64_t n) {
-    for (int64_t h = 0; h < count; ++h) {
-      float* head = target.data_ptr<float>() + (h * num_tokens + n) * size;
-      rows::to_float(source + h * size, size, head);
-      if (options.norm_after_rotation) turn(head, cosine, sine, options, false);
-      if (norm.defined()) {
-        rows::rms_norm(head, norm.const_data_ptr<float>(), size, static_cast<float>(options.head_norm_epsilon), head);
-      }
-      if (!options.norm_after_rotation) turn(head, cosine, sine, options, false);
-    }
-  };
   visit_elements(qkv, [&](const auto* data) {
     for_each_token(num_tokens, options, positions, [&](int64_t n, const float* cosine, const float* sine) {
+      thread_local std::vector<float> wide;
+      wide.resize(size);
+      const auto unpack = [&](const auto* source, int64_t count, Tensor& target, const Tensor& norm, const float* cosine, float scale) {
+        for (int64_t h = 0; h < count; ++h) {
+          float* head = wide.data();
+          rows::to_float(source + h * size, size, head);
+          if (options.norm_after_rotation) turn(head, cosine, sine, options, false);
+          if (norm.defined()) {
+            rows::rms_norm(head, norm.const_data_ptr<float>(), size, static_cast<float>(options.head_norm_epsilon), head);
+          }
+          if (!options.norm_after_rotation) turn(head, cosine, sine, options, false);
+          if (scale != 1) rows::scale(head, size, scale);
+          rows::from_float(head, size, data_of<Operand>(target) + (h * num_tokens + n) * size);
+        }
+      };
       const auto* row = data + n * qkv.size(1);
-      unpack(row, num_heads, heads.queries, options.query_norm_D, cosine, sine, n);
-      for (int64_t h = 0; query_scales && h < num_heads; ++h) {
-        rows::scale(heads.queries.data_ptr<float>() + (h * num_tokens + n) * size, size, query_scales[positions[n]]);
-      }
-      unpack(row + num_heads * size, num_kv, heads.keys, options.key_norm_D, cosine, sine, n);
-      unpack(row + (num_heads + num_kv) * size, num_kv, heads.values, Tensor(), nullptr, nullptr, n);
+      unpack(row, num_heads, heads.queries, options.query_norm_D, cosine, query_scales ? query_scales[positions[n]] : 1);
+      unpack(row + num_heads * size, num_kv, heads.keys, options.key_norm_D, cosine, 1);
+      unpack(row + (num_heads + num_kv) * size, num_kv, heads.values, Tensor(), nullptr, 1);
     });
   });
   return heads;
 }
 
+template <typename Operand>
 struct Task {
-  const DocumentView* document;
+  const DocumentView<Operand>* document;
   int64_t head, first_query, num_queries;
 };
 
-std::vector<Task> tasks_of(const std::vector<DocumentView>& documents, int64_t num_heads, int64_t query_block) {
-  std::vector<Task> tasks;
+template <typename Operand>
+std::vector<Task<Operand>> tasks_of(const std::vector<DocumentView<Operand>>& documents, int64_t num_heads, int64_t query_block) {
+  std::vector<Task<Operand>> tasks;
   for (const auto& document : documents) {
     for (int64_t head = 0; head < num_heads; ++head) {
       for (int64_t first = 0; first < document.num_queries; first += query_block) {
@@ -141,7 +177,8 @@ struct VisibleKeys {
   int64_t count() const { return end - first; }
 };
 
-VisibleKeys visible_keys(const DocumentView& document, const AttentionOptions& options, int64_t query, int64_t key_begin, int64_t num_keys) {
+template <typename Operand>
+VisibleKeys visible_keys(const DocumentView<Operand>& document, const AttentionOptions& options, int64_t query, int64_t key_begin, int64_t num_keys) {
   const int64_t after_last = document.num_keys - document.num_queries + query + 1 - key_begin;
   const int64_t end = std::clamp<int64_t>(after_last, 0, num_keys);
   return {options.window == 0 ? 0 : std::clamp<int64_t>(after_last - options.window, 0, end), end};
@@ -163,26 +200,31 @@ float finish_scores(float* row, int64_t count, const AttentionOptions& options, 
 }
 
 // One block of queries of one head: out and log-sum-exp.
-void forward_block(const Task& task, const AttentionOptions& options, const float* queries, int64_t num_tokens, float* out_rows,
+template <typename Operand>
+void forward_block(const Task<Operand>& task, const AttentionOptions& options, const Operand* queries, int64_t num_tokens, float* out_rows,
                    int64_t out_stride, float* log_sums) {
   const auto& document = *task.document;
   const int64_t size = options.head_size, group = options.num_heads / options.num_kv_heads;
-  const float* q = queries + (task.head * num_tokens + document.query_begin + task.first_query) * size;
-  const float* k = document.keys + task.head / group * document.key_head_stride;
-  const float* v = document.values + task.head / group * document.key_head_stride;
+  const Operand* q = queries + (task.head * num_tokens + document.query_begin + task.first_query) * size;
+  const Operand* k = document.keys + task.head / group * document.key_head_stride;
+  const Operand* v = document.values + task.head / group * document.key_head_stride;
   const int64_t before = document.num_keys - document.num_queries, end_key = before + task.first_query + task.num_queries;
   const int64_t first_key = options.window == 0 ? 0 : std::max<int64_t>(0, before + task.first_query + 1 - options.window) / kKeyBlock * kKeyBlock;
   std::vector<float> scores(task.num_queries * std::min(end_key, kKeyBlock)), maxima(task.num_queries, -INFINITY), sums(task.num_queries, 0);
+  OperandRows<Operand> probabilities(scores.size());
   for (int64_t r = 0; r < task.num_queries; ++r) std::fill_n(out_rows + r * out_stride, size, 0.0f);
   for (int64_t begin = first_key; begin < end_key; begin += kKeyBlock) {
     const int64_t keys = std::min(kKeyBlock, end_key - begin);
-    matrix_product(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);
+    product<Operand>(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);
     for (int64_t r = 0; r < task.num_queries; ++r) {
       float* row = scores.data() + r * keys;
       const auto visible = visible_keys(document, options, task.first_query + r, begin, keys);
       std::fill(row, row + visible.first, 0.0f);
       std::fill(row + visible.end, row + keys, 0.0f);
-      if (visible.count() == 0) continue;
+      if (visible.count() == 0) {
+        probabilities.take(row, keys, r * keys);
+        continue;
+      }
       float* seen = row + visible.first;
       const float scale = finish_scores(seen, visible.count(), options, task.head, begin + visible.first - before - task.first_query - r);
       const float maximum = std::max(maxima[r], rows::maximum(seen, visible.count()) * scale);
@@ -190,8 +232,9 @@ void forward_block(const Task& task, const AttentionOptions& options, const floa
       maxima[r] = maximum;
       sums[r] = sums[r] * correction + rows::exp_and_sum(seen, visible.count(), scale, maximum);
       if (begin > 0) rows::scale(out_rows + r * out_stride, size, correction);
+      probabilities.take(row, keys, r * keys);
     }
-    matrix_product(task.num_queries, size, keys, {scores.data(), keys}, {v + begin * size, size}, out_rows, out_stride, 1, 1);
+    product<Operand>(task.num_queries, size, keys, {probabilities.of(scores.data()), keys}, {v + begin * size, size}, out_rows, out_stride, true);
   }
   for (int64_t r = 0; r < task.num_queries; ++r) {
     rows::scale(out_rows + r * out_stride, size, 1 / sums[r]);
@@ -200,7 +243,8 @@ void forward_block(const Task& task, const AttentionOptions& options, const floa
 }
 
 // out [N, H*D] in the type of `like` and, when wanted, log-sum-exp [H, N].
-Tensor forward_all(const std::vector<DocumentView>& documents, const AttentionOptions& options, const Tensor& queries, Tensor* log_sum_HN, const Tensor& like) {
+template <typename Operand>
+Tensor forward_all(const std::vector<DocumentView<Operand>>& documents, const AttentionOptions& options, const Tensor& queries, Tensor* log_sum_HN, const Tensor& like) {
   const int64_t num_tokens = queries.size(1), size = options.head_size;
   Scratch scratch;
   auto out = at::empty({num_tokens, options.num_heads * size}, like.options().requires_grad(false));
@@ -210,7 +254,7 @@ Tensor forward_all(const std::vector<DocumentView>& documents, const AttentionOp
     for (int64_t t = begin; t < end; ++t) {
       const auto& task = tasks[t];
       const int64_t row = task.document->query_begin + task.first_query;
-      forward_block(task, options, queries.const_data_ptr<float>(), num_tokens,
+      forward_block(task, options, data_of<const Operand>(queries), num_tokens,
                     out32.data_ptr<float>() + row * options.num_heads * size + task.head * size, options.num_heads * size,
                     log_sum_HN ? log_sum_HN->data_ptr<float>() + task.head * num_tokens + row : nullptr);
     }
@@ -223,16 +267,18 @@ Tensor forward_all(const std::vector<DocumentView>& documents, const AttentionOp
 }
 
 // Rows of keys and values, document after document: those of the shared prefix stand again before every document but the first.
+template <typename Operand>
 struct KeyRows {
   std::vector<int64_t> token_of_row;     // empty: row m is token m
-  std::vector<DocumentView> documents;   // with pointers into `keys` and `values`, [K, M, D]
+  std::vector<DocumentView<Operand>> documents;   // with pointers into `keys` and `values`, [K, M, D]
   std::vector<int64_t> first_row;        // of each document
   Tensor keys, values;
   int64_t num_rows = 0;
 };
 
-KeyRows lay_out_keys(Scratch& scratch, const Heads& heads, std::span<const int32_t> offsets, const AttentionOptions& options) {
-  KeyRows layout;
+template <typename Operand>
+KeyRows<Operand> lay_out_keys(Scratch& scratch, const Heads& heads, std::span<const int32_t> offsets, const AttentionOptions& options) {
+  KeyRows<Operand> layout;
   const int64_t num_tokens = heads.keys.size(1), num_kv = options.num_kv_heads, size = options.head_size, prefix = options.shared_prefix;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     const int64_t begin = offsets[d], length = offsets[d + 1] - begin;
@@ -247,9 +293,9 @@ KeyRows lay_out_keys(Scratch& scratch, const Heads& heads, std::span<const int32
   }
   const auto laid_out = [&](const Tensor& x_KND) {
     if (prefix == 0) return x_KND;
-    auto rows_KMD = scratch.tensor({num_kv, layout.num_rows, size});
-    const float* source = x_KND.const_data_ptr<float>();
-    float* target = rows_KMD.data_ptr<float>();
+    auto rows_KMD = scratch.tensor({num_kv, layout.num_rows, size}, kOperandType<Operand>);
+    const auto* source = data_of<const Operand>(x_KND);
+    auto* target = data_of<Operand>(rows_KMD);
     at::parallel_for(0, num_kv * layout.num_rows, 512, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t kv = i / layout.num_rows, token = layout.token_of_row[i % layout.num_rows];
@@ -261,15 +307,16 @@ KeyRows lay_out_keys(Scratch& scratch, const Heads& heads, std::span<const int32
   layout.keys = laid_out(heads.keys);
   layout.values = laid_out(heads.values);
   for (size_t d = 0; d < layout.documents.size(); ++d) {
-    layout.documents[d].keys = layout.keys.const_data_ptr<float>() + layout.first_row[d] * size;
-    layout.documents[d].values = layout.values.const_data_ptr<float>() + layout.first_row[d] * size;
+    layout.documents[d].keys = data_of<const Operand>(layout.keys) + layout.first_row[d] * size;
+    layout.documents[d].values = data_of<const Operand>(layout.values) + layout.first_row[d] * size;
     layout.documents[d].key_head_stride = layout.num_rows * size;
   }
   return layout;
 }
 
 // [heads, M, D] of key rows to [heads, N, D] of tokens: a token of the shared prefix gets the sum over documents, in their order.
-Tensor sum_to_tokens(Scratch& scratch, const Tensor& rows_HMD, const KeyRows& layout, int64_t num_tokens) {
+template <typename Operand>
+Tensor sum_to_tokens(Scratch& scratch, const Tensor& rows_HMD, const KeyRows<Operand>& layout, int64_t num_tokens) {
   if (layout.token_of_row.empty()) return rows_HMD;
   const int64_t num_heads = rows_HMD.size(0), size = rows_HMD.size(2);
   auto tokens_HND = scratch.tensor({num_heads, num_tokens, size}).zero_();
@@ -289,22 +336,30 @@ struct HeadGradients {
   float *dq, *dk, *dv;   // [queries, D], [keys, D], [keys, D]
 };
 
-void backward_head(const DocumentView& document, int64_t head, const AttentionOptions& options, const float* queries, const float* dout,
-                   const float* out, const float* log_sums, const HeadGradients& gradients) {
+template <typename Operand>
+void backward_head(const DocumentView<Operand>& document, int64_t head, const AttentionOptions& options, const Operand* queries, const Operand* dout,
+                   const Operand* out, const float* log_sums, const HeadGradients& gradients) {
   const int64_t size = options.head_size, num_queries = document.num_queries, group = options.num_heads / options.num_kv_heads;
   const int64_t before = document.num_keys - num_queries;   // the first query's key
-  const float* k = document.keys + head / group * document.key_head_stride;
-  const float* v = document.values + head / group * document.key_head_stride;
+  const Operand* k = document.keys + head / group * document.key_head_stride;
+  const Operand* v = document.values + head / group * document.key_head_stride;
   std::vector<float> deltas(num_queries), scores(kQueryBlock * kKeyBlock), dscores(kQueryBlock * kKeyBlock), capped(options.softcap > 0 ? kKeyBlock : 0);
-  for (int64_t r = 0; r < num_queries; ++r) deltas[r] = rows::dot(dout + r * size, out + r * size, size);
+  OperandRows<Operand> probabilities(scores.size()), score_gradients(scores.size());
+  std::vector<float> wide(2 * size);
+  for (int64_t r = 0; r < num_queries; ++r) {
+    rows::to_float(dout + r * size, size, wide.data());
+    rows::to_float(out + r * size, size, wide.data() + size);
+    deltas[r] = rows::dot(wide.data(), wide.data() + size, size);
+  }
   for (int64_t key_begin = 0; key_begin < document.num_keys; key_begin += kKeyBlock) {
-    const int64_t keys = std::min(kKeyBlock, document.num_keys - key_begin);
+    const int64_t block_keys = std::min(kKeyBlock, document.num_keys - key_begin);
     const int64_t first_query = std::max<int64_t>(0, key_begin - before) / kQueryBlock * kQueryBlock;
-    const int64_t end_query = options.window == 0 ? num_queries : std::min(num_queries, key_begin + keys - 1 + options.window - before);
+    const int64_t end_query = options.window == 0 ? num_queries : std::min(num_queries, key_begin + block_keys - 1 + options.window - before);
     for (int64_t query_begin = first_query; query_begin < end_query; query_begin += kQueryBlock) {
       const int64_t count = std::min(kQueryBlock, num_queries - query_begin);
-      matrix_product(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
-      matrix_product(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
+      const int64_t keys = std::min(block_keys, before + query_begin + count - key_begin);   // the later ones lie in the future of all these queries
+      product<Operand>(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
+      product<Operand>(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
       for (int64_t r = 0; r < count; ++r) {
         float* p = scores.data() + r * keys;
         float* dp = dscores.data() + r * keys;
@@ -322,13 +377,19 @@ void backward_head(const DocumentView& document, int64_t head, const AttentionOp
           std::fill(row, row + visible.first, 0.0f);
           std::fill(row + visible.end, row + keys, 0.0f);
         }
+        probabilities.take(p, keys, r * keys);
+        score_gradients.take(dp, keys, r * keys);
       }
-      matrix_product(keys, size, count, {scores.data(), keys, true}, {dout + query_begin * size, size}, gradients.dv + key_begin * size, size, 1, 1);
-      matrix_product(keys, size, count, {dscores.data(), keys, true}, {queries + query_begin * size, size}, gradients.dk + key_begin * size, size, 1, 1);
-      matrix_product(count, size, keys, {dscores.data(), keys}, {k + key_begin * size, size}, gradients.dq + query_begin * size, size, 1, 1);
+      const auto* p = probabilities.of(scores.data());
+      const auto* ds = score_gradients.of(dscores.data());
+      product<Operand>(keys, size, count, {p, keys, true}, {dout + query_begin * size, size}, gradients.dv + key_begin * size, size, true);
+      product<Operand>(keys, size, count, {ds, keys, true}, {queries + query_begin * size, size}, gradients.dk + key_begin * size, size, true);
+      product<Operand>(count, size, keys, {ds, keys}, {k + key_begin * size, size}, gradients.dq + query_begin * size, size, true);
     }
   }
 }
+
+bool operands_are_bf16(const Tensor& qkv) { return qkv.scalar_type() == at::kBFloat16 && multiplies_in_bf16(); }
 
 struct PackedAttentionBackward : torch::autograd::Node {
   Tensor qkv, out, log_sum_HN;   // out shares storage with the result but not its history: no cycle
@@ -340,11 +401,16 @@ struct PackedAttentionBackward : torch::autograd::Node {
 
   torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
     if (!gradients[0].defined()) return {Tensor()};
+    return {operands_are_bf16(qkv) ? backward<uint16_t>(gradients[0].contiguous()) : backward<float>(gradients[0].contiguous())};
+  }
+
+  template <typename Operand>
+  Tensor backward(const Tensor& dout) const {
     const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, size = options.head_size;
     Scratch scratch;
-    const auto heads = unpack_heads(scratch, qkv, options, positions);
-    const auto layout = lay_out_keys(scratch, heads, offsets, options);
-    const auto dout_HND = by_head(scratch, gradients[0].contiguous()), out_HND = by_head(scratch, out);
+    const auto heads = unpack_heads<Operand>(scratch, qkv, options, positions);
+    const auto layout = lay_out_keys<Operand>(scratch, heads, offsets, options);
+    const auto dout_HND = by_head<Operand>(scratch, dout), out_HND = by_head<Operand>(scratch, out);
     auto dq_HND = scratch.tensor({num_heads, num_tokens, size}).zero_();
     auto dk_HMD = scratch.tensor({num_heads, layout.num_rows, size}).zero_(), dv_HMD = scratch.tensor(dk_HMD.sizes()).zero_();
     const auto tasks = tasks_of(layout.documents, num_heads, num_tokens + 1);
@@ -353,23 +419,32 @@ struct PackedAttentionBackward : torch::autograd::Node {
         const int64_t first = tasks[t].head * num_tokens + tasks[t].document->query_begin, offset = first * size;
         const int64_t document = tasks[t].document - layout.documents.data();
         const int64_t key_offset = (tasks[t].head * layout.num_rows + layout.first_row[document]) * size;
-        backward_head(*tasks[t].document, tasks[t].head, options, heads.queries.const_data_ptr<float>() + offset,
-                      dout_HND.const_data_ptr<float>() + offset, out_HND.const_data_ptr<float>() + offset,
+        backward_head(*tasks[t].document, tasks[t].head, options, data_of<const Operand>(heads.queries) + offset,
+                      data_of<const Operand>(dout_HND) + offset, data_of<const Operand>(out_HND) + offset,
                       log_sum_HN.const_data_ptr<float>() + first,
-                      {dq_HND.data_ptr<float>() + offset, dk_HMD.data_ptr<float>() + key_offset, dv_HMD.data_ptr<float>() + key_offset});
+                      {data_of<float>(dq_HND) + offset, data_of<float>(dk_HMD) + key_offset, data_of<float>(dv_HMD) + key_offset});
       }
     });
-    return {pack_gradients(dq_HND, sum_to_tokens(scratch, dk_HMD, layout, num_tokens), sum_to_tokens(scratch, dv_HMD, layout, num_tokens))};
+    return pack_gradients(dq_HND, sum_to_tokens(scratch, dk_HMD, layout, num_tokens), sum_to_tokens(scratch, dv_HMD, layout, num_tokens));
   }
 
-  Tensor by_head(Scratch& scratch, const Tensor& x) const {   // [N, H*D] of any type to float32 [H, N, D]
+  template <typename Operand>
+  Tensor by_head(Scratch& scratch, const Tensor& x) const {   // [N, H*D] of either type to operands [H, N, D]
     const int64_t num_tokens = x.size(0), num_heads = options.num_heads, size = options.head_size;
-    auto result = scratch.tensor({num_heads, num_tokens, size});
+    auto result = scratch.tensor({num_heads, num_tokens, size}, kOperandType<Operand>);
     visit_elements(x, [&](const auto* source) {
       at::parallel_for(0, num_tokens, 16, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) {
           for (int64_t h = 0; h < num_heads; ++h) {
-            rows::to_float(source + (n * num_heads + h) * size, size, result.data_ptr<float>() + (h * num_tokens + n) * size);
+            const auto* head = source + (n * num_heads + h) * size;
+            auto* target = data_of<Operand>(result) + (h * num_tokens + n) * size;
+            if constexpr (std::is_same_v<Operand, std::remove_cvref_t<decltype(*head)>>) {
+              std::copy_n(head, size, target);
+            } else if constexpr (std::is_same_v<Operand, float>) {
+              rows::to_float(head, size, target);
+            } else {
+              TORCH_INTERNAL_ASSERT(false, "bfloat16 operands come of bfloat16 tensors");
+            }
           }
         }
       });
@@ -430,12 +505,15 @@ Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std:
                         std::span<const int32_t> document_offsets) {
   check(qkv, options, positions, document_offsets);
   if (!takes_fast_path(qkv)) return packed_attention_reference(qkv, options, positions, document_offsets);
-  Scratch scratch;
-  const auto heads = unpack_heads(scratch, qkv, options, positions);
   const bool needs_gradient = torch::autograd::compute_requires_grad(qkv);
   auto log_sum_HN = needs_gradient ? at::empty({options.num_heads, qkv.size(0)}, at::kFloat) : Tensor();
-  const auto layout = lay_out_keys(scratch, heads, document_offsets, options);
-  auto out = forward_all(layout.documents, options, heads.queries, needs_gradient ? &log_sum_HN : nullptr, qkv);
+  const auto run = [&]<typename Operand>(Operand) {
+    Scratch scratch;
+    const auto heads = unpack_heads<Operand>(scratch, qkv, options, positions);
+    const auto layout = lay_out_keys<Operand>(scratch, heads, document_offsets, options);
+    return forward_all(layout.documents, options, heads.queries, needs_gradient ? &log_sum_HN : nullptr, qkv);
+  };
+  auto out = operands_are_bf16(qkv) ? run(uint16_t{}) : run(float{});
   if (needs_gradient) {
     auto node = std::make_shared<PackedAttentionBackward>();
     node->set_next_edges(torch::autograd::collect_next_edges(qkv));
@@ -469,8 +547,8 @@ Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std:
   TORCH_INTERNAL_ASSERT(qkv.is_cpu(), "attention with a cache runs on the CPU so far");
   const int64_t num_tokens = qkv.size(0), num_kv = options.num_kv_heads, size = options.head_size;
   Scratch scratch;
-  const auto heads = unpack_heads(scratch, qkv, options, positions);
-  std::vector<DocumentView> documents;
+  const auto heads = unpack_heads<float>(scratch, qkv, options, positions);
+  std::vector<DocumentView<float>> documents;
   for (size_t d = 0; d + 1 < document_offsets.size(); ++d) {
     auto& cache = *caches[d];
     const int64_t begin = document_offsets[d], count = document_offsets[d + 1] - begin;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/common/fast_math.h"
 #include "kernels/quantized/simd_clones.h"
@@ -38,6 +39,17 @@ void from_float(const float* source, int64_t size, float* destination) {
 }
 GRAFT_SIMD_CLONES void from_float(const float* source, int64_t size, uint16_t* destination) {
   for (int64_t i = 0; i < size; ++i) destination[i] = float_to_bf16(source[i]);
+}
+
+void from_float_in_place(float* row, int64_t size) {
+  // A piece at a time through a buffer: what is written lies before what is still to be read.
+  constexpr int64_t kPiece = 512;
+  uint16_t piece[kPiece];
+  for (int64_t first = 0; first < size; first += kPiece) {
+    const int64_t count = std::min(kPiece, size - first);
+    from_float(row + first, count, piece);
+    std::memcpy(reinterpret_cast<char*>(row) + first * sizeof(uint16_t), piece, count * sizeof(uint16_t));
+  }
 }
 
 GRAFT_SIMD_CLONES float rms_norm(const float* x, const float* weight, int64_t size, float epsilon, float* y) {

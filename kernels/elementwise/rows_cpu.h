@@ -9,6 +9,7 @@ void to_float(const float* source, int64_t size, float* destination);
 void to_float(const uint16_t* source, int64_t size, float* destination);      // bfloat16
 void from_float(const float* source, int64_t size, float* destination);
 void from_float(const float* source, int64_t size, uint16_t* destination);    // round to nearest even
+void from_float_in_place(float* row, int64_t size);                           // bfloat16 into the first half of the row's own memory
 
 // y = x * inverse_rms * weight, inverse_rms = 1/sqrt(mean(x^2) + epsilon), which is returned.
 float rms_norm(const float* x, const float* weight, int64_t size, float epsilon, float* y);

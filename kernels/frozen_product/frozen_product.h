@@ -4,8 +4,9 @@
 //   backward:  dp[N, E] = dy[N, O] M
 //
 // B holds each part's LoRA factor in that part's own columns and zeros elsewhere, so that the low-rank product rides in the same pass.
-// float32; an element is the sum, in order, of chains of 256 fused multiply-adds along the inner dimension (one chain over a vocabulary would round
+// Sums in float32; an element is the sum, in order, of chains of 256 multiply-adds along the inner dimension (one chain over a vocabulary would round
 // ten times worse): a row's result does not depend on the rows beside it, on the number of threads or on the vector width (tile_product.h). CPU.
+// Element: float, or uint16_t for bfloat16: then M is rounded to bfloat16 too, as every product in that type rounds its operands.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -20,9 +21,11 @@ struct FrozenPart {
   int64_t rank = 0;
 };
 
-void frozen_product(int64_t num_rows, const float* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, float* y_NO, int64_t y_row_stride);
+template <typename Element>
+void frozen_product(int64_t num_rows, const Element* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, float* y_NO, int64_t y_row_stride);
 // accumulate: dp += instead of dp =. Rows of M that come in several calls give the bits of one call when each but the last has a multiple of 256.
-void frozen_product_backward(int64_t num_rows, const float* dy_NO, int64_t dy_row_stride, std::span<const FrozenPart> parts, float* dp_NE,
+template <typename Element>
+void frozen_product_backward(int64_t num_rows, const Element* dy_NO, int64_t dy_row_stride, std::span<const FrozenPart> parts, float* dp_NE,
                              int64_t dp_row_stride, bool accumulate = false);
 
 // A row stride for scratch of `columns` floats: whole cache lines, an odd number of them, so that rows do not all fall into the same cache sets

@@ -57,6 +57,11 @@ void FrozenWeight::decode_part(int64_t row, int64_t column, int64_t count, float
   dequantize(type_, this->row(row) + column / layout.block_elements * layout.block_bytes, count, destination);
 }
 
+void FrozenWeight::decode_part(int64_t row, int64_t column, int64_t count, uint16_t* destination) const {
+  const auto& layout = info(type_);
+  dequantize_bf16(type_, this->row(row) + column / layout.block_elements * layout.block_bytes, count, destination);
+}
+
 at::Tensor FrozenWeight::copied_to(c10::Device device, at::ScalarType type) const {
   const auto options = at::TensorOptions(type).device(device);
   auto copy = at::empty({rows_, columns_}, options);

@@ -28,6 +28,7 @@ class FrozenWeight {
   void decode_rows(int64_t first, int64_t count, float* destination, int64_t row_stride) const;
   // `count` elements of a row from `column` on, both in whole blocks. On this thread.
   void decode_part(int64_t row, int64_t column, int64_t count, float* destination) const;
+  void decode_part(int64_t row, int64_t column, int64_t count, uint16_t* destination) const;   // rounded to bfloat16
 
   // Makes a copy on `device` that matrix() reads from then on: in the stored type where that is plain and no wider than `compute`, else rounded
   // to `compute`, as every use in that type would round it.

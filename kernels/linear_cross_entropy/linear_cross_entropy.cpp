@@ -10,6 +10,7 @@
 #include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
+#include "kernels/matrix_product/bf16_tile_product.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft {
@@ -27,13 +28,20 @@ void for_pieces(const HeadPieces& head, const Function& f) {
   }
 }
 
+bool in_bf16(const at::Tensor& hidden_MC) { return hidden_MC.scalar_type() == at::kBFloat16 && multiplies_in_bf16(); }
+
 // Logits of rows [first, first + count).
 void logits_of(const at::Tensor& hidden_MC, int64_t first, int64_t count, const HeadPieces& head, float* logits_BV, int64_t row_stride) {
   const int64_t inputs = head.columns();
   Scratch scratch;
-  float* hidden32 = scratch.floats(count * inputs);
-  visit_elements(hidden_MC, [&](const auto* source) { rows::to_float(source + first * inputs, count * inputs, hidden32); });
-  for_pieces(head, [&](int64_t row, const FrozenPart& part) { frozen_product(count, hidden32, inputs, {&part, 1}, logits_BV + row, row_stride); });
+  if (in_bf16(hidden_MC)) {
+    const auto* hidden = static_cast<const uint16_t*>(hidden_MC.const_data_ptr()) + first * inputs;
+    for_pieces(head, [&](int64_t row, const FrozenPart& part) { frozen_product(count, hidden, inputs, {&part, 1}, logits_BV + row, row_stride); });
+  } else {
+    float* hidden = scratch.floats(count * inputs);
+    visit_elements(hidden_MC, [&](const auto* source) { rows::to_float(source + first * inputs, count * inputs, hidden); });
+    for_pieces(head, [&](int64_t row, const FrozenPart& part) { frozen_product(count, hidden, inputs, {&part, 1}, logits_BV + row, row_stride); });
+  }
   if (head.softcap() == 0) return;
   at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) rows::soft_cap(logits_BV + b * row_stride, head.rows(), 1, static_cast<float>(head.softcap()));
@@ -74,6 +82,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
   if (options.want_gradient) result.gradient_MC = at::empty_like(hidden_MC);
   const int64_t stride = scratch_row_stride(vocab);
   const int64_t block = rows_of_block(num_rows, vocab, options.buffer_bytes);
+  const bool bf16 = in_bf16(hidden_MC);
   Scratch scratch;
   float* logits = scratch.floats(std::min(block, num_rows) * stride);
   float* gradient = scratch.floats(std::min(block, num_rows) * inputs);
@@ -95,11 +104,17 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
         rows::scale(row, vocab, weight / sum);
         row[label] -= weight;
         if (!capped.empty()) rows::soft_cap_backward(row, capped.data(), vocab, static_cast<float>(head.softcap()));
+        if (bf16) rows::from_float_in_place(row, vocab);
       }
     });
     if (!options.want_gradient) continue;
     for_pieces(head, [&](int64_t row, const FrozenPart& part) {
-      frozen_product_backward(count, logits + row, stride, {&part, 1}, gradient, inputs, /*accumulate=*/row > 0);
+      const bool accumulate = row > 0;
+      if (bf16) {
+        frozen_product_backward(count, reinterpret_cast<const uint16_t*>(logits) + row, 2 * stride, {&part, 1}, gradient, inputs, accumulate);
+      } else {
+        frozen_product_backward(count, logits + row, stride, {&part, 1}, gradient, inputs, accumulate);
+      }
     });
     visit_elements(result.gradient_MC, [&](auto* target) { rows::from_float(gradient, count * inputs, target + first * inputs); });
   }

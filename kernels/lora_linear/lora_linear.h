@@ -4,7 +4,7 @@
 //   y_part = p W^T + bias + scale * (dropout(p) A^T) B^T         for each part; y = [y_1 | y_2 | ...]
 //
 // Shapes: x [N, C] (gated: [N, 2C]), W [O, C], A [R, C], B [O, R], y [N, sum of O]. x and y share one type, bfloat16 or float32; products
-// run in float32. Gradients: x, A, B. W, bias and norm weights are frozen: 4 FLOPs per parameter and token, not 6.
+// accumulate in float32, and in bfloat16 round their operands to it where the machine multiplies bfloat16 (elsewhere they keep float32). Gradients: x, A, B. W, bias and norm weights are frozen: 4 FLOPs per parameter and token, not 6.
 // LoRA: Hu et al. 2021 (arXiv 2106.09685). The low-rank product rides in the inner dimension: [p | scale*z] [W | B]^T is one product, and so
 // is its transpose in backward.
 #pragma once

@@ -1,4 +1,5 @@
 // The CPU path. Letters: N tokens, C inputs, O outputs (of all parts), R ranks (of all parts), E = C + R the extended inner dimension.
+// Operand: the type of products' operands. uint16_t (bfloat16) where x is bfloat16 and the machine multiplies it, else float.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/function.h>
@@ -9,7 +10,9 @@
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/lora_linear/lora_linear.h"
+#include "kernels/matrix_product/bf16_tile_product.h"
 #include "kernels/matrix_product/matrix_product.h"
+#include "kernels/quantized/small_floats.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft {
@@ -37,7 +40,8 @@ Sizes sizes_of(const Tensor& x_NC, const LinearPrologue& prologue, const std::ve
 }
 
 // p into the first C columns of p_NE; returns each row's inverse RMS (RMS norm only).
-Tensor run_prologue(const Tensor& x_NC, const LinearPrologue& prologue, const Sizes& sizes, float* p_NE) {
+template <typename Operand>
+Tensor run_prologue(const Tensor& x_NC, const LinearPrologue& prologue, const Sizes& sizes, Operand* p_NE) {
   const int64_t inputs = sizes.inputs, stride = sizes.extended(), width = x_NC.size(1);
   const bool norm = prologue.kind == LinearPrologue::Kind::kRmsNorm;
   auto inverse_rms_N = norm ? at::empty({sizes.num_rows}, at::kFloat) : Tensor();
@@ -45,23 +49,32 @@ Tensor run_prologue(const Tensor& x_NC, const LinearPrologue& prologue, const Si
   const float* weight = norm ? prologue.norm_weight_C.const_data_ptr<float>() : nullptr;
   visit_elements(x_NC, [&](const auto* x) {
     at::parallel_for(0, sizes.num_rows, 16, [&](int64_t begin, int64_t end) {
-      std::vector<float> row(width);
+      using Input = std::remove_cvref_t<decltype(*x)>;
+      std::vector<float> row(width), wide(std::is_same_v<Operand, float> ? 0 : inputs);
       for (int64_t n = begin; n < end; ++n) {
-        float* p = p_NE + n * stride;
+        if constexpr (std::is_same_v<Input, Operand>) {
+          if (prologue.kind == LinearPrologue::Kind::kNone) {
+            std::copy_n(x + n * width, width, p_NE + n * stride);
+            continue;
+          }
+        }
+        float* p = wide.data();
+        if constexpr (std::is_same_v<Operand, float>) p = p_NE + n * stride;
         if (prologue.kind == LinearPrologue::Kind::kNone) {
           rows::to_float(x + n * width, width, p);
-          continue;
-        }
-        rows::to_float(x + n * width, width, row.data());
-        if (norm) {
-          inverse_rms[n] = rows::rms_norm(row.data(), weight, inputs, static_cast<float>(prologue.epsilon), p);
-        } else if (prologue.kind == LinearPrologue::Kind::kSwiGlu) {
-          rows::swiglu(row.data(), row.data() + inputs, inputs, p);
-        } else if (prologue.kind == LinearPrologue::Kind::kGeluTanhGated) {
-          rows::gelu_tanh_gated(row.data(), row.data() + inputs, inputs, p);
         } else {
-          rows::gelu_tanh(row.data(), inputs, p);
+          rows::to_float(x + n * width, width, row.data());
+          if (norm) {
+            inverse_rms[n] = rows::rms_norm(row.data(), weight, inputs, static_cast<float>(prologue.epsilon), p);
+          } else if (prologue.kind == LinearPrologue::Kind::kSwiGlu) {
+            rows::swiglu(row.data(), row.data() + inputs, inputs, p);
+          } else if (prologue.kind == LinearPrologue::Kind::kGeluTanhGated) {
+            rows::gelu_tanh_gated(row.data(), row.data() + inputs, inputs, p);
+          } else {
+            rows::gelu_tanh(row.data(), inputs, p);
+          }
         }
+        if constexpr (!std::is_same_v<Operand, float>) rows::from_float(p, inputs, p_NE + n * stride);
       }
     });
   });
@@ -109,18 +122,60 @@ std::vector<FrozenPart> frozen_parts(const std::vector<LinearPart>& parts) {
   return result;
 }
 
-void apply_dropout(const LoraDropout& dropout, const Sizes& sizes, const float* source, int64_t source_stride, float* destination,
+inline float widened(float value) { return value; }
+inline float widened(uint16_t value) { return bf16_to_float(value); }
+inline void narrow(float value, float& target) { target = value; }
+inline void narrow(float value, uint16_t& target) { target = float_to_bf16(value); }
+
+template <typename Operand>
+void apply_dropout(const LoraDropout& dropout, const Sizes& sizes, const Operand* source, int64_t source_stride, Operand* destination,
                    int64_t destination_stride, bool accumulate) {
   const auto* keys = dropout.row_keys_N.const_data_ptr<int64_t>();
   at::parallel_for(0, sizes.num_rows, 16, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
       for (int64_t c = 0; c < sizes.inputs; ++c) {
-        const float value = source[n * source_stride + c] * dropout_factor(dropout, keys[n], c);
-        float& target = destination[n * destination_stride + c];
-        target = accumulate ? target + value : value;
+        const float value = widened(source[n * source_stride + c]) * dropout_factor(dropout, keys[n], c);
+        Operand& target = destination[n * destination_stride + c];
+        narrow(accumulate ? widened(target) + value : value, target);
       }
     }
   });
+}
+
+// The factors A of all parts over each other, [R, C] in the operands' type.
+template <typename Operand>
+Operand* stacked_factors(Scratch& scratch, const std::vector<LinearPart>& parts, const Sizes& sizes) {
+  auto* stack = scratch.elements<Operand>(sizes.ranks * sizes.inputs);
+  Operand* next = stack;
+  for (const auto& part : parts) {
+    if (!part.lora_a_RC.defined()) continue;
+    rows::from_float(part.lora_a_RC.const_data_ptr<float>(), part.lora_a_RC.numel(), next);
+    next += part.lora_a_RC.numel();
+  }
+  return stack;
+}
+
+// Calls f(part, first output, first rank) on the parts with an adapter.
+template <typename Function>
+void for_adapters(const std::vector<LinearPart>& parts, const Function& f) {
+  int64_t output = 0, rank = 0;
+  for (const auto& part : parts) {
+    if (part.lora_a_RC.defined()) {
+      f(part, output, rank);
+      rank += part.lora_a_RC.size(0);
+    }
+    output += part.weight->rows();
+  }
+}
+
+// c (+)= op(a) op(b)
+template <typename Operand>
+void product(int64_t m, int64_t n, int64_t k, const MatrixOf<Operand>& a, const MatrixOf<Operand>& b, float* c, int64_t c_row_stride, bool accumulate = false) {
+  if constexpr (std::is_same_v<Operand, float>) {
+    matrix_product(m, n, k, a, b, c, c_row_stride, 1, accumulate ? 1 : 0);
+  } else {
+    matrix_product(m, n, k, a, b, c, c_row_stride, accumulate);
+  }
 }
 
 struct LoraLinearBackward : torch::autograd::Node {
@@ -135,106 +190,116 @@ struct LoraLinearBackward : torch::autograd::Node {
 
   torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
     torch::autograd::variable_list results(num_outputs());
-    const auto& gradient_NO = gradients[0];
-    if (!gradient_NO.defined()) return results;
-    const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
-    const int64_t dy_stride = scratch_row_stride(sizes.outputs);
+    if (!gradients[0].defined()) return results;
+    const auto gradient_NO = gradients[0].contiguous();
     Scratch scratch;
-    float* dy = scratch.floats(num_rows * dy_stride);
-    visit_elements(gradient_NO.contiguous(), [&](const auto* source) {
-      at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
+    if (z_NR.scalar_type() == at::kBFloat16) {
+      backward<uint16_t>(results, {static_cast<const uint16_t*>(gradient_NO.const_data_ptr()), sizes.outputs});
+      return results;
+    }
+    const int64_t dy_stride = scratch_row_stride(sizes.outputs);
+    float* dy = scratch.floats(sizes.num_rows * dy_stride);
+    visit_elements(gradient_NO, [&](const auto* source) {
+      at::parallel_for(0, sizes.num_rows, 16, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) rows::to_float(source + n * sizes.outputs, sizes.outputs, dy + n * dy_stride);
       });
     });
-    float* dp = scratch.floats(num_rows * extended);   // [dp without the adapters | dz / scale]
-    frozen_product_backward(num_rows, dy, dy_stride, frozen_parts(parts), dp, extended);
-    if (sizes.ranks > 0) {
-      float* p_NE = scratch.floats(num_rows * extended);
-      run_prologue(x_NC, prologue, sizes, p_NE);
-      Matrix p{p_NE, extended};
-      if (dropout.probability > 0) {
-        float* dropped = scratch.floats(num_rows * inputs);
-        apply_dropout(dropout, sizes, p.data, extended, dropped, inputs, false);
-        p = {dropped, inputs};
-      }
-      adapter_gradients(results, {dy, dy_stride}, dp, p);
-    }
-    if (task_should_compute_output(0)) results[0] = prologue_backward(x_NC, prologue, sizes, inverse_rms_N, dp);
+    backward<float>(results, {dy, dy_stride});
     return results;
   }
 
-  void adapter_gradients(torch::autograd::variable_list& results, const Matrix& dy, float* dp, const Matrix& p) {
+  template <typename Operand>
+  void backward(torch::autograd::variable_list& results, const MatrixOf<Operand>& dy) {
     const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
-    const float* z = z_NR.const_data_ptr<float>();
-    int64_t output = 0, rank = 0;
-    size_t slot = 1;
-    for (const auto& part : parts) {
-      const int64_t part_rows = part.weight->rows();
-      if (part.lora_a_RC.defined()) {
-        const int64_t part_rank = part.lora_a_RC.size(0);
-        const float scale = static_cast<float>(part.scale);
-        const Matrix dz{dp + inputs + rank, extended, /*transposed=*/true};
-        auto da_RC = at::empty({part_rank, inputs}, at::kFloat), db_OR = at::empty({part_rows, part_rank}, at::kFloat);
-        matrix_product(part_rank, inputs, num_rows, dz, p, da_RC.data_ptr<float>(), inputs, scale);
-        // z already carries the scale.
-        matrix_product(part_rows, part_rank, num_rows, {dy.data + output, dy.row_stride, true}, {z + rank, sizes.ranks},
-                       db_OR.data_ptr<float>(), part_rank);
-        results[slot] = da_RC;
-        results[slot + 1] = db_OR;
-        slot += 2;
-        rank += part_rank;
-      }
-      output += part_rows;
-    }
-    if (!task_should_compute_output(0)) return;
-    // dp += scale * dz A, part by part (through the mask when there is dropout).
     Scratch scratch;
-    float* through_adapter = dropout.probability > 0 ? scratch.floats(num_rows * inputs) : nullptr;
-    if (through_adapter) std::fill(through_adapter, through_adapter + num_rows * inputs, 0.0f);
-    rank = 0;
-    for (const auto& part : parts) {
-      if (!part.lora_a_RC.defined()) continue;
-      const int64_t part_rank = part.lora_a_RC.size(0);
-      float* target = through_adapter ? through_adapter : dp;
-      matrix_product(num_rows, inputs, part_rank, {dp + inputs + rank, extended}, {part.lora_a_RC.const_data_ptr<float>(), inputs}, target,
-                     through_adapter ? inputs : extended, static_cast<float>(part.scale), 1);
-      rank += part_rank;
+    float* dp = scratch.floats(num_rows * extended);   // [dp without the adapters | dz / scale]
+    frozen_product_backward(num_rows, dy.data, dy.row_stride, frozen_parts(parts), dp, extended);
+    if (sizes.ranks > 0) {
+      Operand* p_NE = scratch.elements<Operand>(num_rows * extended);
+      run_prologue(x_NC, prologue, sizes, p_NE);
+      MatrixOf<Operand> p{p_NE, extended};
+      if (dropout.probability > 0) {
+        Operand* dropped = scratch.elements<Operand>(num_rows * inputs);
+        apply_dropout(dropout, sizes, p.data, extended, dropped, inputs, false);
+        p = {dropped, inputs};
+      }
+      adapter_gradients(results, dy, dp, p);
     }
-    if (through_adapter) apply_dropout(dropout, sizes, through_adapter, inputs, dp, extended, true);
+    if (task_should_compute_output(0)) results[0] = prologue_backward(x_NC, prologue, sizes, inverse_rms_N, dp);
+  }
+
+  template <typename Operand>
+  void adapter_gradients(torch::autograd::variable_list& results, const MatrixOf<Operand>& dy, float* dp, const MatrixOf<Operand>& p) {
+    const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, ranks = sizes.ranks, extended = sizes.extended();
+    Scratch scratch;
+    Operand* dz = scratch.elements<Operand>(num_rows * ranks);
+    std::vector<float> scales;   // of each rank column
+    for_adapters(parts, [&](const LinearPart& part, int64_t, int64_t) { scales.resize(scales.size() + part.lora_a_RC.size(0), static_cast<float>(part.scale)); });
+    at::parallel_for(0, num_rows, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        float* row = dp + n * extended + inputs;
+        for (int64_t r = 0; r < ranks; ++r) row[r] *= scales[r];
+        rows::from_float(row, ranks, dz + n * ranks);
+      }
+    });
+    float* da = scratch.floats(ranks * inputs);
+    product<Operand>(ranks, inputs, num_rows, {dz, ranks, true}, p, da, inputs);
+    size_t slot = 1;
+    for_adapters(parts, [&](const LinearPart& part, int64_t output, int64_t rank) {
+      const int64_t part_rank = part.lora_a_RC.size(0), part_rows = part.weight->rows();
+      auto da_RC = at::empty({part_rank, inputs}, at::kFloat), db_OR = at::empty({part_rows, part_rank}, at::kFloat);
+      std::copy_n(da + rank * inputs, da_RC.numel(), da_RC.data_ptr<float>());
+      // z already carries the scale. Few rows of z over the many of dy: the transpose of what is wanted, which is small.
+      Scratch own;
+      float* db_RO = own.floats(part_rank * part_rows);
+      product<Operand>(part_rank, part_rows, num_rows, {static_cast<const Operand*>(z_NR.const_data_ptr()) + rank, ranks, true},
+                       {dy.data + output, dy.row_stride}, db_RO, part_rows);
+      for (int64_t r = 0; r < part_rank; ++r) {
+        for (int64_t o = 0; o < part_rows; ++o) db_OR.data_ptr<float>()[o * part_rank + r] = db_RO[r * part_rows + o];
+      }
+      results[slot] = da_RC;
+      results[slot + 1] = db_OR;
+      slot += 2;
+    });
+    if (!task_should_compute_output(0)) return;
+    // dp += scale * dz A (through the mask when there is dropout).
+    const MatrixOf<Operand> factors{stacked_factors<Operand>(scratch, parts, sizes), inputs};
+    if (dropout.probability == 0) {
+      product<Operand>(num_rows, inputs, ranks, {dz, ranks}, factors, dp, extended, /*accumulate=*/true);
+      return;
+    }
+    float* through_adapter = scratch.floats(num_rows * inputs);
+    product<Operand>(num_rows, inputs, ranks, {dz, ranks}, factors, through_adapter, inputs);
+    apply_dropout(dropout, sizes, through_adapter, inputs, dp, extended, true);
   }
 };
 
-}  // namespace
-
-Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout) {
-  const auto sizes = sizes_of(x_NC, prologue, parts);
-  if (!takes_fast_path(x_NC)) return lora_linear_reference(x_NC, prologue, parts, dropout);
-  const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
+// y into y_NO; returns z, scaled, in the operands' type, and each row's inverse RMS.
+template <typename Operand>
+std::pair<Tensor, Tensor> forward(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout,
+                                  const Sizes& sizes, Tensor& y_NO) {
+  const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, ranks = sizes.ranks, extended = sizes.extended();
   Scratch scratch;
-  float* p = scratch.floats(num_rows * extended);
+  Operand* p = scratch.elements<Operand>(num_rows * extended);
   auto inverse_rms_N = run_prologue(x_NC, prologue, sizes, p);
-  Tensor z_NR;
-  if (sizes.ranks > 0) {
-    z_NR = at::empty({num_rows, sizes.ranks}, at::kFloat);
-    Matrix input{p, extended};
+  auto z_NR = at::empty({num_rows, ranks}, std::is_same_v<Operand, float> ? at::kFloat : at::kBFloat16);
+  if (ranks > 0) {
+    MatrixOf<Operand> input{p, extended};
     if (dropout.probability > 0) {
-      float* dropped = scratch.floats(num_rows * inputs);
+      Operand* dropped = scratch.elements<Operand>(num_rows * inputs);
       apply_dropout(dropout, sizes, p, extended, dropped, inputs, false);
       input = {dropped, inputs};
     }
-    int64_t rank = 0;
-    for (const auto& part : parts) {
-      if (!part.lora_a_RC.defined()) continue;
-      const int64_t part_rank = part.lora_a_RC.size(0);
-      matrix_product(num_rows, part_rank, inputs, input, {part.lora_a_RC.const_data_ptr<float>(), inputs, true},
-                     z_NR.data_ptr<float>() + rank, sizes.ranks, static_cast<float>(part.scale));
-      rank += part_rank;
-    }
-    const float* z = z_NR.const_data_ptr<float>();
-    for (int64_t n = 0; n < num_rows; ++n) std::copy(z + n * sizes.ranks, z + (n + 1) * sizes.ranks, p + n * extended + inputs);
+    float* z32 = scratch.floats(num_rows * ranks);
+    product<Operand>(num_rows, ranks, inputs, input, {stacked_factors<Operand>(scratch, parts, sizes), inputs, true}, z32, ranks);
+    auto* z = static_cast<Operand*>(z_NR.data_ptr());
+    for_adapters(parts, [&](const LinearPart& part, int64_t, int64_t rank) {
+      for (int64_t n = 0; n < num_rows; ++n) rows::scale(z32 + n * ranks + rank, part.lora_a_RC.size(0), static_cast<float>(part.scale));
+    });
+    rows::from_float(z32, num_rows * ranks, z);
+    for (int64_t n = 0; n < num_rows; ++n) std::copy_n(z + n * ranks, ranks, p + n * extended + inputs);
   }
-  auto y_NO = at::empty({num_rows, sizes.outputs}, x_NC.options().requires_grad(false));
-  const bool in_place = x_NC.scalar_type() == at::kFloat;
+  const bool in_place = y_NO.scalar_type() == at::kFloat;
   const int64_t y_stride = in_place ? sizes.outputs : scratch_row_stride(sizes.outputs);
   float* y32 = in_place ? y_NO.data_ptr<float>() : scratch.floats(num_rows * y_stride);
   frozen_product(num_rows, p, extended, frozen_parts(parts), y32, y_stride);
@@ -252,6 +317,18 @@ Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std
       for (int64_t n = begin; n < end; ++n) rows::from_float(y32 + n * y_stride, sizes.outputs, target + n * sizes.outputs);
     });
   }
+  return {z_NR, inverse_rms_N};
+}
+
+}  // namespace
+
+Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout) {
+  const auto sizes = sizes_of(x_NC, prologue, parts);
+  if (!takes_fast_path(x_NC)) return lora_linear_reference(x_NC, prologue, parts, dropout);
+  auto y_NO = at::empty({sizes.num_rows, sizes.outputs}, x_NC.options().requires_grad(false));
+  const bool bf16 = x_NC.scalar_type() == at::kBFloat16 && multiplies_in_bf16();
+  const auto run = bf16 ? forward<uint16_t> : forward<float>;
+  const auto [z_NR, inverse_rms_N] = run(x_NC, prologue, parts, dropout, sizes, y_NO);
   std::vector<Tensor> inputs_with_gradient = {x_NC};
   for (const auto& part : parts) {
     if (part.lora_a_RC.defined()) inputs_with_gradient.insert(inputs_with_gradient.end(), {part.lora_a_RC, part.lora_b_OR});

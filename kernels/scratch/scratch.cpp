@@ -75,10 +75,10 @@ float* Scratch::floats(int64_t count) {
   return reinterpret_cast<float*>(stack().take(bytes));
 }
 
-at::Tensor Scratch::tensor(at::IntArrayRef sizes) {
-  int64_t count = 1;
-  for (const auto size : sizes) count *= size;
-  return at::from_blob(floats(count), sizes, at::TensorOptions(at::kFloat));
+at::Tensor Scratch::tensor(at::IntArrayRef sizes, at::ScalarType type) {
+  int64_t bytes = static_cast<int64_t>(c10::elementSize(type));
+  for (const auto size : sizes) bytes *= size;
+  return at::from_blob(elements<std::byte>(bytes), sizes, at::TensorOptions(type));
 }
 
 }  // namespace graft

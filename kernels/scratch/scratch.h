@@ -15,7 +15,9 @@ class Scratch {
   Scratch(const Scratch&) = delete;
 
   float* floats(int64_t count);                    // 64-byte aligned, not initialised. std::bad_alloc when the machine refuses
-  at::Tensor tensor(at::IntArrayRef sizes);        // the same as a float32 tensor, which must not outlive the scope
+  template <typename Element>                      // the same of another type of at most 4 bytes
+  Element* elements(int64_t count) { return reinterpret_cast<Element*>(floats((count * static_cast<int64_t>(sizeof(Element)) + 3) / 4)); }
+  at::Tensor tensor(at::IntArrayRef sizes, at::ScalarType type = at::kFloat);   // the same as a tensor, which must not outlive the scope
 
  private:
   size_t block_ = 0, used_ = 0;                    // where the thread's stack stood

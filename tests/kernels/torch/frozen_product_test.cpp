@@ -5,7 +5,6 @@
 
 #include <ATen/Parallel.h>
 
-#include "kernels/frozen_product/tile_product.h"
 #include "kernels/quantized/small_floats.h"
 #include "tests/kernels/torch/operators.h"
 
@@ -98,6 +97,27 @@ TEST_P(FrozenProduct, EqualsTheFormulaInDouble) {
   }
 }
 
+at::Tensor rounded(const at::Tensor& x) { return x.to(at::kBFloat16); }
+const uint16_t* bits(const at::Tensor& bf16) { return static_cast<const uint16_t*>(bf16.const_data_ptr()); }
+
+TEST_P(FrozenProduct, InBfloat16EqualsTheFormulaOnRoundedOperands) {
+  const auto matrix = rounded(matrix_).to(at::kDouble);
+  for (const int64_t rows : {1, 5, 6, 61}) {
+    const auto p = rounded(random_tensor({rows, matrix_.size(1)}, 7)), dy = rounded(random_tensor({rows, matrix_.size(0)}, 8));
+    auto y = at::full({rows, matrix_.size(0)}, NAN), dp = at::full({rows, matrix_.size(1)}, NAN);
+    frozen_product(rows, bits(p), p.size(1), parts_, y.data_ptr<float>(), y.size(1));
+    frozen_product_backward(rows, bits(dy), dy.size(1), parts_, dp.data_ptr<float>(), dp.size(1));
+    EXPECT_LT(relative_error(y, at::matmul(p.to(at::kDouble), matrix.t())), 2e-6) << rows;
+    EXPECT_LT(relative_error(dp, at::matmul(dy.to(at::kDouble), matrix)), 2e-6) << rows;
+    at::set_num_threads(1);
+    auto again = at::full_like(y, NAN), dp_again = at::full_like(dp, NAN);
+    frozen_product(rows, bits(p), p.size(1), parts_, again.data_ptr<float>(), y.size(1));
+    frozen_product_backward(rows, bits(dy), dy.size(1), parts_, dp_again.data_ptr<float>(), dp.size(1));
+    EXPECT_TRUE(at::equal(again, y) && at::equal(dp_again, dp)) << "one thread gave other bits";
+    at::set_num_threads(2);
+  }
+}
+
 TEST(FrozenProductError, DoesNotGrowWithALongInnerDimension) {   // as long as a vocabulary: dy of the head's backward
   const auto weight = testing::frozen(random_tensor({49152, 32}, 1));
   const auto dy = random_tensor({3, 49152}, 2);
@@ -129,48 +149,7 @@ INSTANTIATE_TEST_SUITE_P(Forms, FrozenProduct,
                                            Case{TensorType::kF32, 5, {3, 70}, {2, 3}}, Case{TensorType::kBF16, 130, {33, 200, 7}, {4, 0, 9}},
                                            Case{TensorType::kQ4_1, 288, {192, 64, 65}, {16, 16, 16}}, Case{TensorType::kQ8_0, 96, {130}, {7}},
                                            Case{TensorType::kQ4_K, 512, {100, 30}, {8, 1}}, Case{TensorType::kQ6_K, 256, {4200}, {0}},
-                                           Case{TensorType::kF16, 4500, {17}, {8}}));
-
-at::Tensor tile_result(TileProduct product, int64_t rows, int64_t width, int64_t columns, bool accumulate) {
-  constexpr int64_t kDepth = 77;
-  const auto a = random_tensor({rows, kDepth + 3}, 1);
-  auto storage = at::zeros({kDepth * width + 16});
-  auto* panel = storage.data_ptr<float>();
-  while (reinterpret_cast<uintptr_t>(panel) % 64 != 0) ++panel;
-  const auto values = random_tensor({kDepth * width}, 2);
-  std::memcpy(panel, values.const_data_ptr<float>(), kDepth * width * sizeof(float));
-  auto c = random_tensor({rows, columns + 5}, 3);
-  product(a.const_data_ptr<float>(), a.stride(0), rows, panel, width, kDepth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
-  return c;
-}
-
-TEST(TileProduct, AllVectorWidthsAgreeAndStayInsideTheirColumns) {
-  for (int64_t rows = 1; rows <= kTileRows; ++rows) {
-    for (const auto& [width, columns] : std::vector<std::pair<int64_t, int64_t>>{{16, 3}, {16, 16}, {32, 30}, {48, 48}, {64, 49}, {64, 64}}) {
-      for (const bool accumulate : {false, true}) {
-        const auto portable = tile_result(tile_product_portable(), rows, width, columns, accumulate);
-        EXPECT_TRUE(at::equal(portable.slice(1, columns), random_tensor({rows, columns + 5}, 3).slice(1, columns))) << "wrote beyond its columns";
-        for (const auto product : {tile_product_avx512(), tile_product_avx2()}) {
-          if (!product) continue;
-          EXPECT_LT(relative_error(tile_result(product, rows, width, columns, accumulate), portable), 1e-6) << rows << " x " << columns;
-        }
-        if (tile_product_avx512() && tile_product_avx2()) {
-          EXPECT_TRUE(at::equal(tile_result(tile_product_avx512(), rows, width, columns, accumulate), tile_result(tile_product_avx2(), rows, width, columns, accumulate)));
-        }
-      }
-    }
-  }
-}
-
-TEST(TransposeRows, MovesEveryElement) {
-  for (const int64_t columns : {1, 16, 37}) {
-    const auto source = random_tensor({32, 40}, 1);
-    auto destination = at::zeros({columns, 48});
-    transpose_rows(source.const_data_ptr<float>(), 40, 32, columns, destination.data_ptr<float>(), 48);
-    EXPECT_TRUE(at::equal(destination.slice(1, 0, 32), source.slice(1, 0, columns).t())) << columns;
-    EXPECT_TRUE(at::equal(destination.slice(1, 32), at::zeros({columns, 16})));
-  }
-}
+                                           Case{TensorType::kF16, 4500, {17}, {8}}, Case{TensorType::kBF16, 513, {4201}, {3}}));
 
 }  // namespace
 }  // namespace graft

@@ -74,11 +74,19 @@ FrozenWeight stored(TensorType type, int64_t rows, int64_t columns, uint64_t see
   return FrozenWeight(type, rows, columns, bytes->data(), bytes);
 }
 
-class Path : public ::testing::TestWithParam<at::ScalarType> {};
-INSTANTIATE_TEST_SUITE_P(Types, Path, ::testing::Values(at::kFloat, at::kBFloat16), [](const auto& info) { return c10::toString(info.param); });
+// (type, whether the fast path multiplies bfloat16 tensors in bfloat16)
+class Path : public ::testing::TestWithParam<std::pair<at::ScalarType, bool>> {
+ protected:
+  at::ScalarType type() const { return GetParam().first; }
+
+ private:
+  testing::MultipliesInBf16 products_{GetParam().second};
+};
+INSTANTIATE_TEST_SUITE_P(Types, Path, ::testing::Values(std::pair(at::kFloat, false), std::pair(at::kBFloat16, false), std::pair(at::kBFloat16, true)),
+                         [](const auto& info) { return std::string(c10::toString(info.param.first)) + (info.param.second ? "Products" : ""); });
 
 TEST_P(Path, LoraLinear) {
-  const auto type = GetParam();
+  const auto type = this->type();
   for (const auto kind : {LinearPrologue::Kind::kNone, LinearPrologue::Kind::kRmsNorm, LinearPrologue::Kind::kSwiGlu}) {
     for (const double probability : {0.0, 0.3}) {
       std::vector<FrozenWeight> weights = {stored(TensorType::kF32, 10, 64, 1), stored(TensorType::kBF16, 7, 64, 2), stored(TensorType::kQ8_0, 9, 64, 3),
@@ -113,7 +121,7 @@ TEST_P(Path, LoraLinear) {
 }
 
 TEST_P(Path, PackedAttention) {
-  const auto type = GetParam();
+  const auto type = this->type();
   for (const bool head_norm : {false, true}) {
     for (const int64_t shared_prefix : {0, 7}) {
       AttentionOptions options;
@@ -145,14 +153,14 @@ TEST_P(Path, PackedAttention) {
 
 TEST_P(Path, RmsNorm) {
   const auto run = [&] {
-    const auto x = leaf(random_tensor({13, 40}, 1).to(GetParam()));
+    const auto x = leaf(random_tensor({13, 40}, 1).to(type()));
     return std::pair(rms_norm(x, random_tensor({40}, 2) + 1, 1e-3), Tensors{x});
   };
-  expect_near(both_paths(run), tolerance_of(GetParam()));
+  expect_near(both_paths(run), tolerance_of(type()));
 }
 
 TEST_P(Path, LinearCrossEntropy) {
-  const auto type = GetParam();
+  const auto type = this->type();
   const auto hidden = random_tensor({29, 64}, 1).to(type);
   auto head = stored(TensorType::kQ8_0, 501, 64, 2);
   head.to_device(at::kCPU, type);
@@ -206,16 +214,16 @@ class TwoPieces : public HeadPieces {
 };
 
 TEST_P(Path, LinearCrossEntropyOfAHeadInPieces) {
-  const auto hidden = random_tensor({11, 64}, 1).to(GetParam());
-  const TwoPieces head(GetParam());
+  const auto hidden = random_tensor({11, 64}, 1).to(type());
+  const TwoPieces head(type());
   const std::vector<int32_t> labels = {0, 1, 255, 256, 257, 332, 100, 300, 5, 6, 7};
   const CrossEntropyOptions options{true, 1.0 / 11, 10000};
   const auto fast = linear_cross_entropy(hidden, head, labels, {}, options);
   const ReferencePath reference;
   const auto ours = linear_cross_entropy(hidden, head, labels, {}, options);
-  EXPECT_NEAR(ours.weighted_loss / fast.weighted_loss, 1, GetParam() == at::kFloat ? 1e-6 : 1e-3);
-  EXPECT_EQ(ours.gradient_MC.scalar_type(), GetParam());
-  EXPECT_LT(relative_error(ours.gradient_MC, fast.gradient_MC), tolerance_of(GetParam()));
+  EXPECT_NEAR(ours.weighted_loss / fast.weighted_loss, 1, type() == at::kFloat ? 1e-6 : 1e-3);
+  EXPECT_EQ(ours.gradient_MC.scalar_type(), type());
+  EXPECT_LT(relative_error(ours.gradient_MC, fast.gradient_MC), tolerance_of(type()));
 }
 
 TEST(DropoutMask, HasTheValuesOfItsFactor) {

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/frozen_weight/frozen_weight.h"
+#include "kernels/matrix_product/bf16_tile_product.h"
 
 namespace graft::testing {
 
@@ -25,6 +26,17 @@ inline FrozenWeight frozen(const at::Tensor& weight_OC) {
 inline double relative_error(const at::Tensor& x, const at::Tensor& y) {
   return ((x.to(at::kDouble) - y.to(at::kDouble)).norm() / (y.to(at::kDouble).norm() + 1e-30)).item<double>();
 }
+
+// Operators on bfloat16 tensors multiply in bfloat16 (by the portable tile where the machine has no better), or widen to float32.
+class MultipliesInBf16 {
+ public:
+  explicit MultipliesInBf16(bool on) : before_(multiplies_in_bf16()) { set_multiplies_in_bf16(on); }
+  ~MultipliesInBf16() { set_multiplies_in_bf16(before_); }
+  MultipliesInBf16(const MultipliesInBf16&) = delete;
+
+ private:
+  bool before_;
+};
 
 inline at::Tensor leaf(const at::Tensor& x) { return x.detach().clone().requires_grad_(true); }
 

@@ -128,7 +128,9 @@ class OneDevice {
     std::erase_if(tensors, [](const at::Tensor& tensor) { return !tensor.defined() || tensor.dim() == 0; });
     const std::string name = function.name();
     for (const auto& tensor : tensors) {
-      if (name != "aten::copy_") EXPECT_EQ(tensor.device(), tensors[0].device()) << name;
+      if (name != "aten::copy_") {
+        EXPECT_EQ(tensor.device(), tensors[0].device()) << name;
+      }
     }
     return nullptr;
   }

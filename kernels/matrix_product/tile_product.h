@@ -1,4 +1,4 @@
-// The innermost product of frozen_product: a few rows of a plain matrix times one packed panel.
+// The innermost product of frozen_product in float32: a few rows of a plain matrix times one packed panel. In bfloat16: bf16_tile_product.h.
 #pragma once
 #include <cstdint>
 
@@ -18,7 +18,8 @@ TileProduct tile_product_avx512();     // null where the machine or the compiler
 TileProduct tile_product_avx2();
 TileProduct tile_product_portable();
 
-// destination[column * destination_stride + row] = source[row * source_stride + column]; rows is a multiple of 16.
-void transpose_rows(const float* source, int64_t source_stride, int64_t rows, int64_t columns, float* destination, int64_t destination_stride);
+// destination[column * destination_stride + row] = source[row][column], whatever 32-bit words mean; rows is a multiple of 16. Strides of the source in
+// bytes (rows of bfloat16 pairs may begin anywhere), of the destination in words.
+void transpose_words(const void* source, int64_t source_stride_bytes, int64_t rows, int64_t columns, void* destination, int64_t destination_stride);
 
 }  // namespace graft

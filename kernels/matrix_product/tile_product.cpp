@@ -1,7 +1,9 @@
-#include "kernels/frozen_product/tile_product.h"
+#include "kernels/matrix_product/tile_product.h"
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstring>
 #include <utility>
 
 #if defined(__x86_64__)
@@ -130,9 +132,10 @@ __attribute__((target("avx512f"), always_inline)) inline __m512 high_pairs(__m51
   return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
 }
 
-__attribute__((target("avx512f"))) void transpose_16x16(const float* source, int64_t source_stride, float* destination, int64_t destination_stride) {
+__attribute__((target("avx512f"))) void transpose_16x16(const std::byte* source, int64_t source_stride_bytes, float* destination,
+                                                         int64_t destination_stride) {
   __m512 rows[16], pairs[16];
-  for (int i = 0; i < 16; ++i) rows[i] = _mm512_loadu_ps(source + i * source_stride);
+  for (int i = 0; i < 16; ++i) rows[i] = _mm512_loadu_ps(source + i * source_stride_bytes);
   for (int i = 0; i < 16; i += 2) {
     pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
     pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
@@ -197,20 +200,23 @@ TileProduct tile_product() {
   return fastest;
 }
 
-void transpose_rows(const float* source, int64_t source_stride, int64_t rows, int64_t columns, float* destination, int64_t destination_stride) {
+void transpose_words(const void* source, int64_t source_stride_bytes, int64_t rows, int64_t columns, void* destination, int64_t destination_stride) {
+  const auto* from = static_cast<const std::byte*>(source);
+  auto* to = static_cast<std::byte*>(destination);
   int64_t done = 0;
 #if defined(__x86_64__)
   static const bool avx512 = tile_product_avx512() != nullptr;
   if (avx512) {
     for (; done + 16 <= columns; done += 16) {
       for (int64_t row = 0; row < rows; row += 16) {
-        transpose_16x16(source + row * source_stride + done, source_stride, destination + done * destination_stride + row, destination_stride);
+        transpose_16x16(from + row * source_stride_bytes + 4 * done, source_stride_bytes, reinterpret_cast<float*>(to) + done * destination_stride + row,
+                        destination_stride);
       }
     }
   }
 #endif
   for (; done < columns; ++done) {
-    for (int64_t row = 0; row < rows; ++row) destination[done * destination_stride + row] = source[row * source_stride + done];
+    for (int64_t row = 0; row < rows; ++row) std::memcpy(to + 4 * (done * destination_stride + row), from + row * source_stride_bytes + 4 * done, 4);
   }
 }
 

@@ -1,0 +1,115 @@
+#include "kernels/matrix_product/matrix_product.h"
+
+#include <cstring>
+
+#include <ATen/Parallel.h>
+
+#include "kernels/matrix_product/bf16_tile_product.h"
+#include "kernels/matrix_product/tile_product.h"
+#include "tests/kernels/torch/operators.h"
+
+namespace graft {
+namespace {
+
+using testing::random_tensor;
+using testing::relative_error;
+
+at::Tensor tile_result(TileProduct product, int64_t rows, int64_t width, int64_t columns, bool accumulate) {
+  constexpr int64_t kDepth = 77;
+  const auto a = random_tensor({rows, kDepth + 3}, 1);
+  auto storage = at::zeros({kDepth * width + 16});
+  auto* panel = storage.data_ptr<float>();
+  while (reinterpret_cast<uintptr_t>(panel) % 64 != 0) ++panel;
+  const auto values = random_tensor({kDepth * width}, 2);
+  std::memcpy(panel, values.const_data_ptr<float>(), kDepth * width * sizeof(float));
+  auto c = random_tensor({rows, columns + 5}, 3);
+  product(a.const_data_ptr<float>(), a.stride(0), rows, panel, width, kDepth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
+  return c;
+}
+
+TEST(TileProduct, AllVectorWidthsAgreeAndStayInsideTheirColumns) {
+  for (int64_t rows = 1; rows <= kTileRows; ++rows) {
+    for (const auto& [width, columns] : std::vector<std::pair<int64_t, int64_t>>{{16, 3}, {16, 16}, {32, 30}, {48, 48}, {64, 49}, {64, 64}}) {
+      for (const bool accumulate : {false, true}) {
+        const auto portable = tile_result(tile_product_portable(), rows, width, columns, accumulate);
+        EXPECT_TRUE(at::equal(portable.slice(1, columns), random_tensor({rows, columns + 5}, 3).slice(1, columns))) << "wrote beyond its columns";
+        for (const auto product : {tile_product_avx512(), tile_product_avx2()}) {
+          if (!product) continue;
+          EXPECT_LT(relative_error(tile_result(product, rows, width, columns, accumulate), portable), 1e-6) << rows << " x " << columns;
+        }
+        if (tile_product_avx512() && tile_product_avx2()) {
+          EXPECT_TRUE(at::equal(tile_result(tile_product_avx512(), rows, width, columns, accumulate), tile_result(tile_product_avx2(), rows, width, columns, accumulate)));
+        }
+      }
+    }
+  }
+}
+
+TEST(TransposeWords, MovesEveryWord) {
+  for (const int64_t columns : {1, 16, 37}) {
+    const auto source = random_tensor({32, 40}, 1);
+    auto destination = at::zeros({columns, 48});
+    transpose_words(source.const_data_ptr<float>(), 40 * 4, 32, columns, destination.data_ptr<float>(), 48);
+    EXPECT_TRUE(at::equal(destination.slice(1, 0, 32), source.slice(1, 0, columns).t())) << columns;
+    EXPECT_TRUE(at::equal(destination.slice(1, 32), at::zeros({columns, 16})));
+  }
+}
+
+at::Tensor bf16_tile_result(Bf16TileProduct product, int64_t rows, int64_t width, int64_t columns, int64_t depth, bool accumulate) {
+  const int64_t pairs = (depth + 1) / 2;
+  const auto a = random_tensor({rows, depth + 3}, 1).to(at::kBFloat16);
+  const auto b = random_tensor({2 * pairs, width}, 2).to(at::kBFloat16);
+  if (depth % 2 != 0) b[depth].zero_();
+  auto storage = at::zeros({pairs * width + 16}, at::kInt);
+  auto* panel = reinterpret_cast<uint32_t*>(storage.data_ptr<int>());
+  while (reinterpret_cast<uintptr_t>(panel) % 64 != 0) ++panel;
+  const auto* source = static_cast<const uint16_t*>(b.const_data_ptr());
+  for (int64_t pair = 0; pair < pairs; ++pair) interleave(source + 2 * pair * width, source + (2 * pair + 1) * width, width, panel + pair * width);
+  auto c = random_tensor({rows, columns + 5}, 3);
+  const auto before = c.clone();
+  product(static_cast<const uint16_t*>(a.const_data_ptr()), a.stride(0), rows, panel, width, depth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
+  auto expected = at::matmul(a.slice(1, 0, depth).to(at::kDouble), b.slice(0, 0, depth).slice(1, 0, columns).to(at::kDouble));
+  if (accumulate) expected = expected + before.slice(1, 0, columns).to(at::kDouble);
+  EXPECT_LT(relative_error(c.slice(1, 0, columns), expected), 1e-6) << rows << " x " << columns << " x " << depth;
+  EXPECT_TRUE(at::equal(c.slice(1, columns), before.slice(1, columns))) << "wrote beyond its columns";
+  return c;
+}
+
+TEST(Bf16TileProduct, EqualsTheFormulaInDoubleAndThePortableTileToTheBit) {
+  for (int64_t rows = 1; rows <= kTileRows; ++rows) {
+    for (const auto& [width, columns] : std::vector<std::pair<int64_t, int64_t>>{{16, 3}, {32, 30}, {48, 48}, {64, 49}, {64, 64}}) {
+      for (const int64_t depth : {1, 2, 77, 96}) {
+        for (const bool accumulate : {false, true}) {
+          const auto portable = bf16_tile_result(bf16_tile_product_portable(), rows, width, columns, depth, accumulate);
+          if (!bf16_tile_product_avx512()) continue;
+          EXPECT_TRUE(at::equal(bf16_tile_result(bf16_tile_product_avx512(), rows, width, columns, depth, accumulate), portable)) << rows << " x " << columns;
+        }
+      }
+    }
+  }
+}
+
+TEST(Bf16MatrixProduct, EqualsTheFormulaInDoubleInEveryLayout) {
+  for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {7, 65, 33}, {16, 576, 700}, {130, 16, 64}, {33, 100, 1}, {5, 7, 0}, {48, 64, 256}}) {
+    for (const bool a_transposed : {false, true}) {
+      for (const bool b_transposed : {false, true}) {
+        for (const bool accumulate : {false, true}) {
+          const auto a = random_tensor(a_transposed ? std::vector<int64_t>{k, m + 2} : std::vector<int64_t>{m, k + 2}, 1).to(at::kBFloat16);
+          const auto b = random_tensor(b_transposed ? std::vector<int64_t>{n, k + 1} : std::vector<int64_t>{k, n + 1}, 2).to(at::kBFloat16);
+          auto c = random_tensor({m, n + 3}, 3);
+          const auto before = c.clone();
+          matrix_product(m, n, k, {static_cast<const uint16_t*>(a.const_data_ptr()), a.stride(0), a_transposed},
+                         {static_cast<const uint16_t*>(b.const_data_ptr()), b.stride(0), b_transposed}, c.data_ptr<float>(), c.stride(0), accumulate);
+          const auto left = a_transposed ? a.slice(1, 0, m).t() : a.slice(1, 0, k), right = b_transposed ? b.slice(1, 0, k).t() : b.slice(1, 0, n);
+          auto expected = at::matmul(left.to(at::kDouble), right.to(at::kDouble));
+          if (accumulate) expected = expected + before.slice(1, 0, n).to(at::kDouble);
+          EXPECT_LT(relative_error(c.slice(1, 0, n), expected), 2e-6) << m << " x " << n << " x " << k << (a_transposed ? " a^T" : "") << (b_transposed ? " b^T" : "");
+          EXPECT_TRUE(at::equal(c.slice(1, n), before.slice(1, n)));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace graft
