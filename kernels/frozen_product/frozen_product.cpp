@@ -12,6 +12,7 @@ namespace graft {
 namespace {
 
 constexpr int64_t kDecodeColumns = 256;    // the longest block of any form
+constexpr int64_t kBackwardColumns = 256;  // of a weight decoded at a time, row after row: 64 would read two cache lines of every page
 static_assert(kDepthBlock % kDecodeColumns == 0, "a chunk of the inner dimension begins where a block does");
 
 struct Sizes {
@@ -134,7 +135,7 @@ void frozen_product_backward(int64_t num_rows, const Element* dy_NO, int64_t dy_
   const auto sizes = sizes_of(parts);
   int64_t block = 1;
   for (const auto& part : parts) block = std::max(block, info(part.weight->type()).block_elements);
-  const int64_t group = std::max(block, kPanelColumns), chunk = depth_chunk<Element>(group);   // columns decoded at a time, rows of M at a time
+  const int64_t group = std::max(block, kBackwardColumns), chunk = depth_chunk<Element>(group);   // columns decoded at a time, rows of M at a time
   if (num_rows == 0) return;
   share_out(num_rows, sizes.inputs + sizes.ranks, std::max(block, kColumnUnit), [&](int64_t first, int64_t last, int64_t row_first, int64_t row_last) {
     Scratch scratch;
