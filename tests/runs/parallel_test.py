@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from tiny_chat_model import make_tiny_chat_model, write_rows
 BASE = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 TORCHRUN = ROOT / ".deps/python/bin/torchrun"
 LOST_SECONDS = 60
+HEADER_MIB = 4   # of the GGUF file: mostly its tokenizer, and pages that the kernel maps around it
 
 
 def free_port() -> int:
@@ -77,13 +79,13 @@ class Runs(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return outcome(self.folder / name)
 
-    def processes(self, recipes, size: int, environment=None, port: int = 0) -> list[subprocess.Popen]:
+    def processes(self, recipes, size: int, environment=None, port: int = 0, flags=("--quiet",)) -> list[subprocess.Popen]:
         """Rank r trains recipes[r]; torchrun's variables, without torchrun."""
         started, port = [], port or free_port()
         for rank, recipe in enumerate(recipes):
             variables = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size),
                                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} | (environment or {})
-            started.append(subprocess.Popen([graft_program.PROGRAM, "train", str(recipe), "--quiet"], stderr=subprocess.PIPE, text=True, env=variables))
+            started.append(subprocess.Popen([graft_program.PROGRAM, "train", str(recipe), *flags], stderr=subprocess.PIPE, text=True, env=variables))
         return started
 
     def wait_for_step(self, run: pathlib.Path, step: int, limit: float = 60) -> None:
@@ -139,10 +141,47 @@ class Sharded(Runs):
         one = self.train("real", **changes)
         self.assertEqual(self.train("real2", 2, run__shard_base=True, **changes), one)
         # What each rank holds of the base: half of it and two layers; the largest layer of this model is a thirtieth of what is no head.
-        found = re.search(r"keeps ([\d.]+) of ([\d.]+) MiB, and ([\d.]+) MiB in two buffers", (self.folder / "real2/log.txt").read_text())
-        kept, whole, buffers = map(float, found.groups())
+        kept, whole, buffers = self.sizes_in_log("real2")
         self.assertLess(kept, whole / 2 * 1.01)
         self.assertLess(buffers, 2 * whole / 30)
+
+
+    def test_resident_memory_from_outside(self):
+        """What the kernel says each rank holds of the base: mapped pages of its file, beside the share and the two buffers that the log names."""
+        changes = {"model__base": str(BASE), "schedule__steps": 1000, "run__evaluate_every": 1000, "data__test": [], "data__validation_fraction": 0,
+                   "optimizer__batch_rows": 4}
+        recipe = self.recipe("resident", run__shard_base=True, **changes)
+        started = self.processes([recipe] * 2, 2, flags=())
+        try:
+            self.wait_for_step(self.folder / "resident", 2)
+            mapped = [statistics.median(values) / 2**20 for values in zip(*(self.mapped_bytes(started) for _ in range(40)))]
+        finally:
+            for process in started:
+                process.terminate()
+                process.communicate()
+        kept, whole, buffers = self.sizes_in_log("resident")
+        print(f"base {whole:.1f} MiB: each of two ranks keeps {kept:.1f}, {buffers:.1f} in two buffers, " +
+              " and ".join(f"{value:.1f}" for value in mapped) + " of the file mapped (its header is 1.7)")
+        for value in mapped:
+            self.assertLess(kept + buffers + value, whole / 2 + 2 * whole / 30 + HEADER_MIB)
+
+    def mapped_bytes(self, processes: list[subprocess.Popen]) -> list[int]:
+        time.sleep(0.05)
+        found = []
+        for process in processes:
+            resident, ours = 0, False
+            for line in pathlib.Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
+                if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                    ours = line.endswith(str(BASE.resolve()))
+                elif ours and line.startswith("Rss:"):
+                    resident += int(line.split()[1]) * 1024
+            found.append(resident)
+        return found
+
+    def sizes_in_log(self, name: str) -> tuple[float, float, float]:
+        found = re.search(r"keeps ([\d.]+) of ([\d.]+) MiB, and ([\d.]+) MiB in two buffers", (self.folder / name / "log.txt").read_text())
+        kept, whole, buffers = map(float, found.groups())
+        return kept, whole, buffers
 
 
 class Lost(Runs):
@@ -254,7 +293,7 @@ class Refused(Runs):
         other.chmod(0o700)
         recipe, port = self.recipe("program"), free_port()
         variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        started = [subprocess.Popen([program, "train", str(recipe), "--quiet"], stderr=subprocess.PIPE, text=True,
+        started = [subprocess.Popen([program, "train", str(recipe), *flags], stderr=subprocess.PIPE, text=True,
                                     env=os.environ | variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
                    for rank, program in enumerate([graft_program.PROGRAM, str(other)])]
         errors = [process.communicate(timeout=60)[1] for process in started]
@@ -292,7 +331,7 @@ class Launchers(Runs):
                 "mpi": lambda rank: {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": rank,
                                      "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "MASTER_PORT": port}}.items():
             recipe = self.recipe(name)
-            started = [subprocess.Popen([graft_program.PROGRAM, "train", str(recipe), "--quiet"], stderr=subprocess.PIPE, text=True,
+            started = [subprocess.Popen([graft_program.PROGRAM, "train", str(recipe), *flags], stderr=subprocess.PIPE, text=True,
                                         env=os.environ | variables(str(rank))) for rank in range(2)]
             errors = [process.communicate(timeout=60)[1] for process in started]
             self.assertEqual([process.returncode for process in started], [0, 0], errors)

@@ -33,6 +33,7 @@ class Decoder {
   at::Tensor run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state = nullptr) const;
   at::Tensor final_norm(const at::Tensor& x_NC) const;
 
+  const FrozenWeight& embedding() const { return embedding_; }
   LinearHead head() const { return {spec_.tied_head ? embedding_ : head_, spec_.logit_softcap}; }
   FrozenWeight& mutable_head() { return spec_.tied_head ? embedding_ : head_; }
   const DecoderSpec& spec() const { return spec_; }

@@ -80,6 +80,9 @@ ShardedBase::ShardedBase(Decoder& decoder, ProcessGroup& group, c10::Device devi
   }
   if (!device.is_cpu()) decoder.mutable_head().hold(at::Tensor());
   head_ = std::make_unique<Head>(*this, whole);
+  for (const auto& bound : decoder.weights()) {   // also those whose rows were put in our order: they were read, too
+    forget_pages(bound.tensor->bytes.data(), static_cast<int64_t>(bound.tensor->bytes.size()));
+  }
   int64_t largest = 0;
   for (const auto& unit : units_) largest = std::max(largest, unit.share * group.size());
   for (auto& slot : slots_) slot.bytes = at::empty({largest}, at::TensorOptions(at::kByte).device(device));
@@ -134,7 +137,11 @@ void ShardedBase::begin(const GatherRound& round) {
   for (int64_t layer = layers - 1; round.gradient && layer >= round.lowest_layer; --layer) visits_.push_back(layer);
 }
 
-void ShardedBase::use_layer(int64_t layer) { use(layer); }
+void ShardedBase::use_layer(int64_t layer) {
+  const auto& embedding = decoder_.embedding();   // the rows of this micro-batch have been read, each with the pages around it
+  if (layer == 0 && is_mapped(decoder_, embedding)) forget_pages(embedding.row(0), embedding.num_bytes());
+  use(layer);
+}
 const HeadPieces& ShardedBase::head() { return *head_; }
 
 void ShardedBase::use(int64_t unit) {
