@@ -136,7 +136,7 @@ TEST(RegexTranslation, RefusesWhatMeansDifferentThings) {
            {"[a&&b]", "intersection"}, {"\\h", "'\\h'"}, {"\\w+", "'\\w'"}, {"\\bx", "'\\b'"}, {"a{2}+", "possessive"}, {"a{2}?", "after {n}"}, {"(?i:ss)", "ss"}, {"(?i:\u00E9)", "outside ASCII"},
            {"[[:alpha:]]", "inside a class"}, {"(?<name>a)", "a group other"}, {"(?s)a", "a group other"}, {"\\1", "'\\1'"}, {"\\p{Greek}", "Greek"}, {"a**", "quantifier of a quantifier"}, {"^*", "assertion"},
            {"[z-a]", "backwards"}, {"(a", "not closed"}, {"a)", "closes nothing"}, {"[a", "not closed"}, {"*", "nothing to repeat"}, {"\\", "unfinished"}, {"[\\P{L}]", "negated property"}}) {
-    EXPECT_THAT([&] { RegexSplitter{pattern}; }, ThrowsMessage<UserError>(HasSubstr(named))) << pattern;
+    EXPECT_THAT([text = pattern] { RegexSplitter{text}; }, ThrowsMessage<UserError>(HasSubstr(named))) << pattern;
   }
   EXPECT_THAT([] { RegexSplitter(std::string(60, '(') + std::string(60, ')')); }, ThrowsMessage<UserError>(HasSubstr("nested deeper")));
 }
