@@ -57,8 +57,8 @@ TEST(ByteLevelBpe, LongAndShortPiecesMergeAlike) {
   std::array<int32_t, 256> bytes;
   bytes.fill(-1);
   for (int i = 0; i < 3; ++i) bytes["abc"[i]] = i;
-  std::vector<BpeModel::Merge> merges;
-  for (int32_t id = 3; id < 60; ++id) merges.push_back({static_cast<int32_t>(random() % id), static_cast<int32_t>(random() % id), id});
+  std::vector<Merge> merges;
+  for (int32_t id = 3; id < 60; ++id) merges.push_back({static_cast<int32_t>(random() % id), static_cast<int32_t>(random() % id), id, static_cast<uint32_t>(id)});
   const BpeModel model(bytes, merges, -1, false);
   for (const size_t length : {1, 2, 30, 63, 64, 65, 200}) {
     std::string text;
