@@ -31,7 +31,7 @@ ByteLevelBpe::ByteLevelBpe(TokenizerParts parts) : VocabularyTokenizer(std::move
     complete = complete && found != ids_.end();
   }
   model_ = BpeModel(byte_ids, merges_, complete ? -1 : unknown_id(), parts_.fuse_unknown);
-  add_tokens([](const std::string& content) { return content; });
+  add_tokens([](const std::string& content, const std::string&) { return content; });
   fingerprint = make_fingerprint();
 }
 

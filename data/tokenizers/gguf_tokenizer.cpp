@@ -137,7 +137,8 @@ class Reader {
     read_scores();
     const bool space = flag("add_space_prefix", true);
     SentencepieceStep step{.remove_extra_white_space = flag("remove_extra_whitespaces", false), .add_space_before = space,
-                           .space_is_suffix = flag("treat_whitespace_as_suffix", false), .escape_white_space = flag("escape_whitespaces", true)};
+                           .space_is_suffix = flag("treat_whitespace_as_suffix", false), .escape_white_space = flag("escape_whitespaces", true),
+                           .only_before_letters = true};
     parts_.decoding_drops_first_space = space && !step.space_is_suffix;
     const std::vector<int64_t> bytes = file_.get_ints(key("precompiled_charsmap"));
     if (!bytes.empty()) {

@@ -130,6 +130,7 @@ std::string changed(const SentencepieceStep& step, std::string_view text) {
     after_space = tidy && next.replacement.ends_with(' ');
   }
   while (tidy && out.ends_with(space)) out.resize(out.size() - space.size());
+  if (step.only_before_letters && step.add_space_before && std::ranges::all_of(out, [&](char c) { return space.find(c) != std::string_view::npos; })) out.erase(0, space.size());
   if (step.add_space_before && step.space_is_suffix) out += space;
   return out;
 }

@@ -35,6 +35,7 @@ struct SentencepieceStep {
   bool space_is_suffix = false;                // that space comes behind the text
   bool escape_white_space = true;              // spaces become kSpaceSign
   bool replaces_stray_bytes = true;            // by U+FFFD; llama.cpp's BPE does not
+  bool only_before_letters = false;            // no space before a text of spaces: llama.cpp's unigram
   std::vector<std::string> kept;               // user-defined pieces stay as they are; the longest first
 };
 

@@ -46,7 +46,21 @@ ordered_json SentencepieceTokenizer::to_tokenizer_json() const {
 int32_t SentencepieceTokenizer::gguf_type(size_t id) const {
   if (spellings_[id] == parts_.unknown_token) return 2;
   if (parts_.byte_fallback && byte_of_token(spellings_[id])) return 6;
+  if (always_taken_[id]) return 4;
   return 1;
+}
+
+// llama.cpp finds user-defined tokens in the text as it came, where spaces are spaces.
+std::string SentencepieceTokenizer::gguf_text(size_t id) const {
+  const auto added = added_.find(static_cast<int32_t>(id));
+  const bool in_normalized_text = added != added_.end() && !added->second->special && added->second->normalized;
+  return in_normalized_text || always_taken_[id] ? bytes_[id] : spellings_[id];
+}
+
+// Gemma's added tokens of several space signs: no text has the signs themselves, the merges make them of spaces.
+bool SentencepieceTokenizer::found_by_merges(size_t id) const {
+  const AddedToken& token = *added_.at(static_cast<int32_t>(id));
+  return is_bpe() && !token.special && !token.normalized && token.content.find(kSpaceSign) != std::string::npos;
 }
 
 // What llama.cpp can say of the way from text to pieces: a space before every text, spaces as signs, a charsmap.
@@ -114,10 +128,13 @@ std::vector<std::string> SentencepieceTokenizer::gguf_differences() const {
   const GgufForm form = gguf_form();
   if (form.metaspace) found.push_back("texts that begin with a space: llama.cpp puts another before them");
   if (form.only_at_start) found.push_back("text behind a special token: llama.cpp puts a space before it");
-  if (is_bpe() && scores_.empty() && !bpe_.joins_all_neighbours(spellings_, ids_)) {
+  if (is_bpe() && scores_.empty() && !bpe_.joins_all_neighbours(ids_, added_)) {
     found.push_back("words for which merges are missing: llama.cpp joins all neighbours whose text is a token");
   }
   for (const AddedToken& token : parts_.added_tokens) {
+    if (token.normalized && !token.special && parts_.normalizer.added_token(token.content) != token.content) {
+      found.push_back(fmt::format("'{}': llama.cpp does not find added tokens in normalised text", token.content));
+    }
     if (token.left_strip || token.right_strip || token.single_word) found.push_back(fmt::format("white space or words beside '{}': GGUF has no lstrip, rstrip, single_word", token.content));
   }
   return found;

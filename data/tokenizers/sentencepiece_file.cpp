@@ -132,9 +132,7 @@ TokenizerParts read_sentencepiece_model(std::string_view file, const std::string
   parts.fuse_unknown = true;
   parts.single_precision = true;
   parts.decoding_drops_first_space = model.step.add_space_before && !model.step.space_is_suffix;
-  // As the library has them: the best score starts at the least positive float.
   parts.least_score = std::numeric_limits<float>::max();
-  parts.best_score = std::numeric_limits<float>::min();
   const bool bpe = model.type == kBpe;
   for (size_t i = 0; i < model.pieces.size(); ++i) {
     Piece& piece = model.pieces[i];
@@ -153,10 +151,7 @@ TokenizerParts read_sentencepiece_model(std::string_view file, const std::string
       // A BPE takes them as they stand in the normalised text; a unigram model by their score.
       if (bpe) parts.added_tokens.push_back({.id = id, .content = piece.text, .normalized = true});
     }
-    if (piece.type == kNormal) {
-      parts.least_score = std::min(parts.least_score, static_cast<double>(piece.score));
-      parts.best_score = std::max(parts.best_score, static_cast<double>(piece.score));
-    }
+    if (piece.type == kNormal) parts.least_score = std::min(parts.least_score, static_cast<double>(piece.score));
     parts.scores.push_back(piece.score);
     parts.unmatched.push_back(piece.type != kNormal && !(piece.type == kUserDefined && !bpe));
     parts.always_taken.push_back(piece.type == kUserDefined);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checkpoints/hash.h"
+#include "data/tokenizers/utf8.h"
 #include "kernels/common/error.h"
 
 namespace graft {
@@ -23,6 +24,15 @@ std::string bytes_of_spelling(const std::string& spelling) {
   return with_spaces(spelling);
 }
 
+bool is_valid_utf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Char next = decode_utf8(text, i);
+    if (next.code == kInvalidUtf8) return false;
+    i += next.length;
+  }
+  return true;
+}
+
 }  // namespace
 
 SentencepieceTokenizer::SentencepieceTokenizer(TokenizerParts parts) : VocabularyTokenizer(std::move(parts)) {
@@ -37,7 +47,7 @@ SentencepieceTokenizer::SentencepieceTokenizer(TokenizerParts parts) : Vocabular
   } else {
     bpe_ = SymbolBpe(vocabulary, read_merges(), byte_tokens());
   }
-  add_tokens(with_spaces);
+  add_tokens([](const std::string&, const std::string& spelling) { return with_spaces(spelling); });
   fingerprint = make_fingerprint();
 }
 
@@ -56,7 +66,7 @@ UnigramModel SentencepieceTokenizer::make_unigram() const {
     const auto i = static_cast<size_t>(id);
     if (!unmatched_[i]) tokens.push_back({spelling, id, scores_[i], always_taken_[i]});
   }
-  return UnigramModel(std::move(tokens), parts_.least_score, parts_.best_score, byte_tokens(), parts_.single_precision);
+  return UnigramModel(std::move(tokens), parts_.least_score, byte_tokens(), parts_.single_precision);
 }
 
 void SentencepieceTokenizer::encode_text(std::string_view text, bool at_start, std::vector<int32_t>& ids) const {
@@ -72,7 +82,9 @@ void SentencepieceTokenizer::encode_words(std::string_view piece, std::vector<in
   const auto encode = [&](std::string_view part) {
     cache.append(part, ids, [&] { encode_piece(part, ids); });
   };
-  if (!is_bpe() || parts_.ignore_merges || !bpe_.words_are_apart()) return encode(piece);
+  // A broken character may reach over a space sign where llama.cpp cuts by first bytes.
+  const bool broken = parts_.lead_byte_characters && !is_valid_utf8(piece);
+  if (!is_bpe() || parts_.ignore_merges || broken || !bpe_.words_are_apart()) return encode(piece);
   size_t begin = 0;
   for (size_t at = piece.find(kSpaceSign); at != std::string_view::npos;) {
     if (at > begin) encode(piece.substr(begin, at - begin));
@@ -98,7 +110,7 @@ std::string SentencepieceTokenizer::make_fingerprint() const {
   hash_common(hash, is_bpe() ? "sentencepiece bpe 1" : "unigram 1");
   for (const Merge& merge : bpe_.merges()) hash.update(fmt::format("{} {} {},", merge.left, merge.right, merge.rank));
   for (size_t id = 0; id < scores_.size(); ++id) hash.update(fmt::format("{} {} {},", scores_[id], static_cast<bool>(unmatched_[id]), static_cast<bool>(always_taken_[id])));
-  hash.update(fmt::format("{} {} {} {} {}", parts_.byte_fallback, parts_.single_precision, parts_.lead_byte_characters, parts_.least_score, parts_.best_score));
+  hash.update(fmt::format("{} {} {} {}", parts_.byte_fallback, parts_.single_precision, parts_.lead_byte_characters, parts_.least_score));
   return hash.finish();
 }
 

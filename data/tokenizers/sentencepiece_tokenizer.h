@@ -30,6 +30,8 @@ class SentencepieceTokenizer : public VocabularyTokenizer {
   };
   GgufForm gguf_form() const;
   int32_t gguf_type(size_t id) const override;
+  std::string gguf_text(size_t id) const override;
+  bool found_by_merges(size_t id) const override;
   bool is_bpe() const { return parts_.model == TokenModel::kSymbolBpe; }
   bool is_by_score() const { return is_bpe() && !scores_.empty(); }
 

@@ -95,16 +95,18 @@ SymbolBpe::SymbolBpe(const Vocabulary& vocabulary, std::span<const double> score
   merges_ = MergeTable(merges_list_);
 }
 
-bool SymbolBpe::joins_all_neighbours(const std::vector<std::string>& spellings, const std::unordered_map<std::string_view, int32_t>& ids) const {
+bool SymbolBpe::joins_all_neighbours(const std::unordered_map<std::string_view, int32_t>& ids, const std::unordered_map<int32_t, const AddedToken*>& added) const {
   std::unordered_map<int32_t, size_t> listed;
   for (const Merge& merge : merges_list_) ++listed[merge.joined];
-  for (const auto& [id, count] : listed) {
-    const std::string_view spelling = spellings[static_cast<size_t>(id)];
+  const auto is_symbol = [&](std::string_view text) { return ids.contains(text) || is_one_character(text); };
+  return std::all_of(ids.begin(), ids.end(), [&](const auto& token) {
+    const std::string_view spelling = token.first;
+    if (added.contains(token.second) || byte_of_token(spelling)) return true;
     size_t splits = 0;
-    for (size_t at = 1; at < spelling.size(); ++at) splits += ids.contains(spelling.substr(0, at)) && ids.contains(spelling.substr(at));
-    if (splits > count) return false;
-  }
-  return true;
+    for (size_t at = 1; at < spelling.size(); ++at) splits += is_symbol(spelling.substr(0, at)) && is_symbol(spelling.substr(at));
+    const auto found = listed.find(token.second);
+    return splits <= (found == listed.end() ? 0 : found->second);
+  });
 }
 
 void SymbolBpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {

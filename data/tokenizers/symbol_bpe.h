@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/tokenizers/added_tokens.h"
 #include "data/tokenizers/byte_tokens.h"
 #include "data/tokenizers/merge_table.h"
 
@@ -30,8 +31,8 @@ class SymbolBpe {
   void encode(std::string_view piece, std::vector<int32_t>& ids) const;
   // No token has a space sign behind another character, so that text may be cut before every word.
   bool words_are_apart() const { return words_are_apart_; }
-  // Every two tokens whose text is a token that merges lead to have a merge.
-  bool joins_all_neighbours(const std::vector<std::string>& spellings, const std::unordered_map<std::string_view, int32_t>& ids) const;
+  // Every two symbols (tokens, or characters) whose text is a token have a merge.
+  bool joins_all_neighbours(const std::unordered_map<std::string_view, int32_t>& ids, const std::unordered_map<int32_t, const AddedToken*>& added) const;
   // Characters that are no tokens and yet parts of tokens.
   const std::vector<std::string>& bare_characters() const { return bare_; }
   const std::vector<Merge>& merges() const { return merges_list_; }

@@ -40,7 +40,7 @@ struct TokenizerParts {
   std::vector<double> scores;                                // by place in `vocabulary`; of a BPE without merges: neighbours whose text is
                                                              // a token are joined, the best score first
   std::vector<bool> unmatched;                               // by place in `vocabulary`, or empty: tokens that no text leads to
-  double least_score = 0, best_score = 0;                    // unigram: of ordinary tokens; text without a token scores 10 below the least
+  double least_score = 0;                                    // unigram: of ordinary tokens; text without a token scores 10 below the least
   std::vector<bool> always_taken;                            // unigram, by place in `vocabulary`, or empty: user-defined tokens
   bool byte_fallback = false;                                // what has no token becomes the tokens <0x00> to <0xFF> of its bytes
   bool single_precision = false;                             // unigram: sums as the sentencepiece library makes them, in float

@@ -1,6 +1,7 @@
 #include "data/tokenizers/unigram_model.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "data/tokenizers/utf8.h"
 
@@ -8,19 +9,20 @@ namespace graft {
 namespace {
 
 constexpr double kUnknownPenalty = 10.0;
+constexpr double kMostScore = 1e5;
 constexpr int32_t kUnknown = -1;
 
 }  // namespace
 
-UnigramModel::UnigramModel(std::vector<Token> tokens, double least_score, double best_score, ByteTokens byte_tokens, bool single_precision)
-    : best_score_(best_score), byte_tokens_(std::move(byte_tokens)), single_precision_(single_precision) {
+UnigramModel::UnigramModel(std::vector<Token> tokens, double least_score, ByteTokens byte_tokens, bool single_precision)
+    : byte_tokens_(std::move(byte_tokens)), single_precision_(single_precision) {
   unknown_score_ = single_precision ? static_cast<float>(least_score) - static_cast<float>(kUnknownPenalty) : least_score - kUnknownPenalty;
   std::sort(tokens.begin(), tokens.end(), [](const Token& a, const Token& b) { return a.spelling < b.spelling; });
   std::vector<std::pair<std::string_view, int32_t>> keys;
   for (const Token& token : tokens) {
     if (token.spelling.empty()) continue;
     keys.emplace_back(token.spelling, static_cast<int32_t>(tokens_.size()));
-    tokens_.push_back({token.id, token.score, token.bonus});
+    tokens_.push_back({token.id, token.score, token.by_length});
   }
   trie_ = PrefixTrie(keys);
 }
@@ -42,13 +44,21 @@ void UnigramModel::search(std::string_view piece, std::vector<int32_t>& ids) con
   };
   thread_local std::vector<End> ends;
   ends.assign(piece.size() + 1, {});
-  // The comparison is between the exact sum and the rounded best, as in the library.
-  const auto consider = [&](size_t end, double score, size_t begin, int32_t token) {
+  size_t furthest = 0;
+  const auto consider = [&](size_t end, Number score, size_t begin, int32_t token) {
     End& best = ends[end];
-    if (best.begin < 0 || score > static_cast<double>(best.score)) best = {static_cast<Number>(score), token, static_cast<int64_t>(begin)};
+    furthest = std::max(furthest, end);
+    if (best.begin < 0 || score > best.score) best = {score, token, static_cast<int64_t>(begin)};
   };
   for (size_t begin = 0; begin < piece.size();) {
     const size_t length = decode_utf8(piece, begin).length;
+    if (single_precision_ && std::abs(ends[begin].score) > kMostScore) {
+      // As the library: in a long text the sums would lose their last digits.
+      const Number offset = ends[begin].score;
+      for (size_t i = begin; i <= furthest; ++i) {
+        if (i == begin || ends[i].begin >= 0) ends[i].score -= offset;
+      }
+    }
     const Number so_far = ends[begin].score;
     bool has_character = false;
     uint32_t node = PrefixTrie::kRoot;
@@ -58,11 +68,11 @@ void UnigramModel::search(std::string_view piece, std::vector<int32_t>& ids) con
       const int32_t found = trie_.value(node);
       if (found < 0) continue;
       const Scored& token = tokens_[static_cast<size_t>(found)];
-      const double score = token.bonus ? static_cast<double>(i + 1 - begin) * best_score_ - 0.1 : token.score;
-      consider(i + 1, score + static_cast<double>(so_far), begin, token.id);
+      const double score = token.by_length ? 0.1 * static_cast<double>(i - begin) : token.score;
+      consider(i + 1, static_cast<Number>(score) + so_far, begin, token.id);
       has_character = has_character || i + 1 - begin == length;
     }
-    if (!has_character) consider(begin + length, static_cast<double>(static_cast<Number>(static_cast<Number>(unknown_score_) + so_far)), begin, kUnknown);
+    if (!has_character) consider(begin + length, static_cast<Number>(unknown_score_) + so_far, begin, kUnknown);
     begin += length;
   }
   // Backwards; neighbours that are unknown are one.

@@ -41,11 +41,11 @@ class UnigramModel {
     std::string_view spelling;
     int32_t id;
     double score;
-    bool bonus = false;  // a user-defined token, which always wins: the sentencepiece library scores it by its length
+    bool by_length = false;  // a user-defined token: the sentencepiece library scores it by its length, so that it wins
   };
   UnigramModel() = default;
   // single_precision: sums in float, as the sentencepiece library makes them; else in double, as tokenizers and llama.cpp do.
-  UnigramModel(std::vector<Token> tokens, double least_score, double best_score, ByteTokens byte_tokens, bool single_precision);
+  UnigramModel(std::vector<Token> tokens, double least_score, ByteTokens byte_tokens, bool single_precision);
 
   void encode(std::string_view piece, std::vector<int32_t>& ids) const;
 
@@ -56,11 +56,11 @@ class UnigramModel {
   struct Scored {
     int32_t id;
     double score;
-    bool bonus;
+    bool by_length;
   };
   std::vector<Scored> tokens_;  // by value of the trie
   PrefixTrie trie_;
-  double best_score_ = 0, unknown_score_ = 0;
+  double unknown_score_ = 0;
   ByteTokens byte_tokens_;
   bool single_precision_ = false;
 };

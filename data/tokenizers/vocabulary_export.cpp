@@ -61,14 +61,15 @@ std::vector<GgufEntry> VocabularyTokenizer::gguf_vocabulary(const char* model, c
     fail("tokenizers", "expected at most {} tokens, the rows of the embedding, got {} ({}; the last is '{}') — the tokenizer has tokens that the model lacks; remove them or take the model's own tokenizer",
          num_rows, vocab_size(), parts_.origin, spellings_.back());
   }
-  std::vector<std::string> tokens = spellings_;
+  std::vector<std::string> tokens;
+  for (size_t id = 0; id < spellings_.size(); ++id) tokens.push_back(gguf_text(id));
   std::vector<int32_t> types;
   std::vector<float> scores(static_cast<size_t>(std::max(num_rows, vocab_size())), -10000.0f);  // llama.cpp's converter gives unused tokens this score
   tokens.resize(scores.size());
   for (size_t id = 0; id < tokens.size(); ++id) {
     const auto added = added_.find(static_cast<int32_t>(id));
     // unused, normal, control, user-defined
-    types.push_back(tokens[id].empty() ? 5 : added == added_.end() ? gguf_type(id) : added->second->special ? 3 : 4);
+    types.push_back(tokens[id].empty() ? 5 : added == added_.end() || found_by_merges(id) ? gguf_type(id) : added->second->special ? 3 : 4);
     if (tokens[id].empty()) tokens[id] = fmt::format("[PAD{}]", id);
     if (id < scores_.size()) scores[id] = static_cast<float>(scores_[id]);
   }

@@ -74,7 +74,7 @@ std::vector<Merge> VocabularyTokenizer::read_merges() const {
   return merges;
 }
 
-void VocabularyTokenizer::add_tokens(std::string (*bytes_of)(const std::string& spelling)) {
+void VocabularyTokenizer::add_tokens(std::string (*bytes_of)(const std::string& content, const std::string& spelling)) {
   parts_.merges.clear();
   parts_.merges.shrink_to_fit();
   for (const AddedToken& token : parts_.added_tokens) {
@@ -87,12 +87,9 @@ void VocabularyTokenizer::add_tokens(std::string (*bytes_of)(const std::string& 
       fail("tokenizers", "expected the added token '{}' (id {}) once, got it twice ({}) — is the file broken?", token.content, token.id, parts_.origin);
     }
     if (place.empty()) place = token.content;
-    bytes_[static_cast<size_t>(token.id)] = bytes_of(token.content);
-    if (token.normalized) {
-      in_normalized_text_.add(token, parts_.normalizer.added_token(token.content));
-    } else {
-      in_text_.add(token, token.content);
-    }
+    const std::string spelling = token.normalized ? parts_.normalizer.added_token(token.content) : token.content;
+    bytes_[static_cast<size_t>(token.id)] = bytes_of(token.content, spelling);
+    (token.normalized ? in_normalized_text_ : in_text_).add(token, spelling);
   }
 }
 

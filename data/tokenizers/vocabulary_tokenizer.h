@@ -28,7 +28,7 @@ class VocabularyTokenizer : public Tokenizer {
   // In this order, by the constructor of a kind. index_vocabulary fills all that is by id; `bytes_of` says what a spelling stands for.
   void index_vocabulary(std::string (*bytes_of)(const std::string& spelling));
   std::vector<Merge> read_merges() const;
-  void add_tokens(std::string (*bytes_of)(const std::string& spelling));
+  void add_tokens(std::string (*bytes_of)(const std::string& content, const std::string& spelling));
 
   int32_t unknown_id() const;  // of parts_.unknown_token; UserError when the vocabulary lacks it
   void hash_common(Sha256& hash, std::string_view kind) const;
@@ -39,7 +39,9 @@ class VocabularyTokenizer : public Tokenizer {
   void need_utf8(size_t id) const;
   // model, pre, tokens, their types and, if asked for, scores; then, with add_gguf_ids, the special ids.
   std::vector<GgufEntry> gguf_vocabulary(const char* model, const std::string& pre, int64_t num_rows, bool with_scores) const;
-  virtual int32_t gguf_type(size_t id) const { return spellings_[id].empty() ? 5 : 1; }  // of a token that was not added
+  virtual int32_t gguf_type(size_t) const { return 1; }  // of a token that was not added
+  virtual bool found_by_merges(size_t) const { return false; }  // an added token that llama.cpp had better take for an ordinary one
+  virtual std::string gguf_text(size_t id) const { return spellings_[id]; }
   void add_gguf_ids(std::vector<GgufEntry>& entries) const;
 
   TokenizerParts parts_;                                     // vocabulary, scores and merges are moved out of it
