@@ -6,7 +6,8 @@ namespace graft {
 
 void ByteTokens::append(std::string_view text, bool& after_unknown, std::vector<int32_t>& out) const {
   const auto id_of = [&](char c) { return ids[static_cast<unsigned char>(c)]; };
-  if (used && std::all_of(text.begin(), text.end(), [&](char c) { return id_of(c) >= 0; })) {
+  const bool spelled = !unknown_text.empty() && text == unknown_text;
+  if (used && !spelled && std::all_of(text.begin(), text.end(), [&](char c) { return id_of(c) >= 0; })) {
     for (const char c : text) out.push_back(id_of(c));
     after_unknown = false;
     return;

@@ -14,6 +14,7 @@ struct ByteTokens {
   bool used = false;
   int32_t unknown = -1;            // -1: left out
   bool fuse_unknown = true;
+  std::string unknown_text;        // the unknown token's spelling where text may be spelled so: it is that token, not bytes
 
   // after_unknown: the same piece's last token was the unknown one, and stays so.
   void append(std::string_view text, bool& after_unknown, std::vector<int32_t>& out) const;

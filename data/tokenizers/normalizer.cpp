@@ -89,8 +89,10 @@ std::string changed(const StripStep& step, std::string_view text) {
 
 // What the front of `text` becomes, and how many bytes of it.
 Charsmap::Match front(const SentencepieceStep& step, std::string_view text) {
-  for (const std::string& piece : step.kept) {
-    if (text.starts_with(piece)) return {piece.size(), text.substr(0, piece.size())};
+  if (step.kept_begins[static_cast<unsigned char>(text[0])]) {
+    for (const std::string& piece : step.kept) {
+      if (text.starts_with(piece)) return {piece.size(), text.substr(0, piece.size())};
+    }
   }
   if (step.map != nullptr) {
     if (const auto found = step.map->longest(text)) return *found;

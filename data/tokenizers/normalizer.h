@@ -1,5 +1,6 @@
 // The normaliser of a tokenizer: steps that change the text before it is cut into pieces.
 #pragma once
+#include <bitset>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,6 +37,7 @@ struct SentencepieceStep {
   bool escape_white_space = true;              // spaces become kSpaceSign
   bool replaces_stray_bytes = true;            // by U+FFFD; llama.cpp's BPE does not
   bool only_before_letters = false;            // no space before a text of spaces: llama.cpp's unigram
+  std::bitset<256> kept_begins;                // first bytes of these:
   std::vector<std::string> kept;               // user-defined pieces stay as they are; the longest first
 };
 

@@ -215,7 +215,7 @@ class Translator {
   // After "&&" in a class: the class [members]. A look-ahead says what both have.
   std::string intersection(const std::string& members) {
     if (members.starts_with("[^") || folding_) refuse("'&&' in a negated class or inside (?i:");
-    if (!take("[")) refuse("'&&' without a class behind it");
+    if (!take("[")) refuse("'&&' (an intersection) without a class behind it");
     const std::string other = char_class();
     if (!other.starts_with("[") || !take("]")) refuse("'&&' before more than one class");
     const bool negated = other.starts_with("[^");

@@ -148,6 +148,7 @@ TokenizerParts read_sentencepiece_model(std::string_view file, const std::string
     if (piece.type == kControl) parts.added_tokens.push_back({.id = id, .content = piece.text, .special = true});
     if (piece.type == kUserDefined) {
       model.step.kept.push_back(piece.text);
+      model.step.kept_begins.set(static_cast<unsigned char>(piece.text[0]));
       // A BPE takes them as they stand in the normalised text; a unigram model by their score.
       if (bpe) parts.added_tokens.push_back({.id = id, .content = piece.text, .normalized = true});
     }

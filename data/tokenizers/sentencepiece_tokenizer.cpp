@@ -66,7 +66,9 @@ UnigramModel SentencepieceTokenizer::make_unigram() const {
     const auto i = static_cast<size_t>(id);
     if (!unmatched_[i]) tokens.push_back({spelling, id, scores_[i], always_taken_[i]});
   }
-  return UnigramModel(std::move(tokens), parts_.least_score, byte_tokens(), parts_.single_precision);
+  ByteTokens bytes = byte_tokens();
+  if (bytes.unknown >= 0 && !unmatched_[static_cast<size_t>(bytes.unknown)]) bytes.unknown_text = parts_.unknown_token;
+  return UnigramModel(std::move(tokens), parts_.least_score, std::move(bytes), parts_.single_precision);
 }
 
 void SentencepieceTokenizer::encode_text(std::string_view text, bool at_start, std::vector<int32_t>& ids) const {

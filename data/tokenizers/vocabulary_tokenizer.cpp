@@ -1,6 +1,7 @@
 #include "data/tokenizers/vocabulary_tokenizer.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "checkpoints/hash.h"
 #include "kernels/common/error.h"
@@ -25,6 +26,9 @@ void VocabularyTokenizer::index_vocabulary(std::string (*bytes_of)(const std::st
   const size_t count = parts_.vocabulary.size() + parts_.added_tokens.size();
   if (static_cast<size_t>(largest + 1) > 4 * count + 4096) {
     fail("tokenizers", "expected ids without wide holes, got {} tokens and the id {} ({}) — is the file broken?", count, largest, parts_.origin);
+  }
+  for (const double score : parts_.scores) {
+    if (!std::isfinite(score)) fail("tokenizers", "expected finite scores, got {} ({}) — is the file broken?", score, parts_.origin);
   }
   for (const auto* around : {&parts_.before, &parts_.after}) {
     for (const int32_t id : *around) {

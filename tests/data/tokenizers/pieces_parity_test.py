@@ -21,7 +21,7 @@ from kinds import invalid_bytes, kinds
 from reference_sentencepiece import in_tokenizers, library, model
 from texts import texts
 
-ADDED = ["<s>", "</s>", "<left>", "  <left>  ", "<right>  ", " word ", "words", "学生", " 学生 "]
+ADDED = ["<unk>", "<unk><unk>", "<s>", "</s>", "<left>", "  <left>  ", "<right>  ", " word ", "words", "学生", " 学生 "]
 HAN_LESS, CASED, CONTRACTIONS = r"&&[^\p{Han}]]", (r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}"), r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 KIMI = "|".join([r"[\p{Han}]+", rf"[^\r\n\p{{L}}\p{{N}}]?{CASED[0]}{HAN_LESS}*{CASED[1]}{HAN_LESS}+{CONTRACTIONS}", rf"[^\r\n\p{{L}}\p{{N}}]?{CASED[0]}{HAN_LESS}+{CASED[1]}{HAN_LESS}*{CONTRACTIONS}",
                  r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"])

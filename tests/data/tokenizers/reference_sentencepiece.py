@@ -32,10 +32,10 @@ def corpus():
 
 
 @functools.cache
-def model(kind):
+def model(kind, vocabulary=3000):
     """The bytes of a .model file."""
     out = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(corpus()), model_writer=out, vocab_size=3000, character_coverage=0.998, num_threads=1,
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(corpus()), model_writer=out, vocab_size=vocabulary, hard_vocab_limit=False, character_coverage=0.998, num_threads=1,
                                              max_sentence_length=20_000, minloglevel=2, **KINDS[kind])
     return out.getvalue()
 
@@ -44,16 +44,16 @@ def library(kind):
     return sentencepiece.SentencePieceProcessor(model_proto=model(kind))
 
 
-def in_tokenizers(kind, form):
+def in_tokenizers(kind, form, vocabulary=3000):
     """As files of the hub have it: form "prepend" (Llama 2, legacy), "first" (Llama, not legacy), "gemma", "words" (T5, XLM-R)."""
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model(kind))
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model(kind, vocabulary))
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
     fallback = proto.trainer_spec.byte_fallback
     if proto.trainer_spec.model_type == 1:
         tokenizer = Tokenizer(models.Unigram(pieces, proto.trainer_spec.unk_id, byte_fallback=fallback))
     else:
-        vocabulary = {piece: i for i, (piece, _) in enumerate(pieces)}
-        tokenizer = Tokenizer(models.BPE(vocabulary, generate_merges(vocabulary, pieces), unk_token="<unk>", fuse_unk=True, byte_fallback=fallback))
+        ids = {piece: i for i, (piece, _) in enumerate(pieces)}
+        tokenizer = Tokenizer(models.BPE(ids, generate_merges(ids, pieces), unk_token="<unk>", fuse_unk=True, byte_fallback=fallback))
     replace = normalizers.Replace(" ", "▁")
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     if form == "prepend":
