@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "data/templates/token_mask.h"
+#include "data/tokenizers/merge_table.h"
 #include "data/tokenizers/stream_decoder.h"
 #include "data/tokenizers/tokenizer_sources.h"
 #include "kernels/common/error.h"
@@ -115,12 +116,15 @@ TEST(TiktokenFile, JoinsByRankWholePiecesFirst) {
   EXPECT_EQ(tokenizer->vocab_size(), 7);
 }
 
-// "aaa" is "a" and "aa" or "aa" and "a": tiktoken joins the leftmost pair, whichever it is.
-TEST(TiktokenFile, PairsOfOneRankAreJoinedFromTheLeft) {
-  TokenizerParts parts = read_tiktoken_file("YQ== 0\nYg== 1\nYWE= 2\nYWFh 3\n", "tiktoken.model");
-  parts.split_rules = {{.kind = SplitRule::Kind::kByteLevel, .use_regex = false}};
-  const auto tokenizer = make_tokenizer(std::move(parts));
-  EXPECT_THAT(words(*tokenizer, "baaaaa"), ElementsAre("b", "aa", "aaa"));
+// Different pairs may make one token, in tiktoken and sentencepiece with one rank: then the leftmost pair is joined.
+TEST(MergeTable, PairsOfOneRankAreJoinedFromTheLeft) {
+  const auto joined = [](uint32_t rank) {
+    std::vector<int32_t> ids = {1, 2, 3};
+    MergeTable({{2, 3, 9, 0}, {1, 2, 9, rank}}).apply(ids, 0);
+    return ids;
+  };
+  EXPECT_THAT(joined(0), ElementsAre(9, 3));
+  EXPECT_THAT(joined(1), ElementsAre(1, 9));
 }
 
 TEST(TiktokenFile, DamagedFilesAreOneError) {
