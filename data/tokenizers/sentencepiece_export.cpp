@@ -86,9 +86,7 @@ SentencepieceTokenizer::GgufForm SentencepieceTokenizer::gguf_form() const {
     }
   }
   for (const SplitRule& rule : parts_.split_rules) {
-    const bool first_space = rule.kind == SplitRule::Kind::kSplit && rule.pattern == "\\ " && escaped;  // Gemma: no space is left to split at
-    const bool plain_space = rule.kind == SplitRule::Kind::kSplit && rule.pattern == " " && escaped;
-    if (first_space || plain_space) continue;
+    if (rule.kind == SplitRule::Kind::kSplit && rule.pattern == " " && escaped) continue;  // Gemma: no space is left to split at
     if (rule.kind != SplitRule::Kind::kMetaspace || parts_.split_rules.size() != 1 || rule.at_spaces) refuse();
     escaped = true;
     form.space_before = form.space_before || rule.add_prefix_space;
@@ -96,7 +94,6 @@ SentencepieceTokenizer::GgufForm SentencepieceTokenizer::gguf_form() const {
     form.only_at_start = rule.only_at_start;
   }
   if (!escaped) refuse();
-  if (is_bpe() && (form.map != nullptr || form.remove_extra)) refuse();
   return form;
 }
 
@@ -126,6 +123,8 @@ std::vector<GgufEntry> SentencepieceTokenizer::to_gguf_metadata(int64_t num_rows
 std::vector<std::string> SentencepieceTokenizer::gguf_differences() const {
   std::vector<std::string> found;
   const GgufForm form = gguf_form();
+  if (is_bpe() && form.map != nullptr) found.push_back("characters that the model's charsmap changes (NFKC): llama.cpp takes them as they are");
+  if (is_bpe() && form.remove_extra) found.push_back("spaces at the ends of a text, and several in a row: llama.cpp keeps them");
   if (form.metaspace) found.push_back("texts that begin with a space: llama.cpp puts another before them");
   if (form.only_at_start) found.push_back("text behind a special token: llama.cpp puts a space before it");
   if (is_bpe() && scores_.empty() && !bpe_.joins_all_neighbours(ids_, added_)) {
