@@ -33,7 +33,7 @@ class ChatTemplate {
 };
 
 // The template of a model: chat_template.jinja, else tokenizer_config.json's chat_template (a string, or the one named "default" of a
-// list), else GGUF tokenizer.chat_template. Null when the model has none.
+// list), else a built-in one (built_in_templates.h); of a GGUF file tokenizer.chat_template. Null when the model has none.
 std::shared_ptr<const ChatTemplate> load_chat_template(const std::filesystem::path& model);
 
 }  // namespace graft

@@ -3,7 +3,7 @@
 
 #include "checkpoints/gguf_file.h"
 #include "data/rows/utf8_text.h"
-#include "data/templates/chat_template.h"
+#include "data/templates/built_in_templates.h"
 #include "kernels/common/error.h"
 
 namespace graft {
@@ -57,7 +57,10 @@ std::shared_ptr<const ChatTemplate> load_chat_template(const fs::path& model) {
     if (fs::exists(model / "chat_template.jinja")) {
       return make(read_file(model / "chat_template.jinja"), "chat_template.jinja");
     }
-    return fs::exists(model / "tokenizer_config.json") ? from_config(model / "tokenizer_config.json") : nullptr;
+    if (fs::exists(model / "tokenizer_config.json")) {
+      if (auto own = from_config(model / "tokenizer_config.json")) return own;
+    }
+    return built_in_template(model);
   }
   if (!fs::exists(model)) fail("template", "expected a model directory or a .gguf file, got {}, which does not exist — check the path", model.string());
   if (model.extension() != ".gguf") {

@@ -13,8 +13,13 @@ std::optional<std::vector<size_t>> token_ends(const Tokenizer& tokenizer, const 
   ends.reserve(ids.size());
   size_t position = 0;
   for (const int32_t id : ids) {
-    const std::string bytes = tokenizer.token_bytes(id);
-    if (text.compare(position, bytes.size(), bytes) != 0) return std::nullopt;
+    std::string bytes = tokenizer.token_bytes(id);
+    if (text.compare(position, bytes.size(), bytes) != 0) {
+      // Sentencepiece puts a space before a stretch of text that the text does not have.
+      if (!tokenizer.drops_first_space || !bytes.starts_with(' ')) return std::nullopt;
+      bytes.erase(0, 1);
+      if (text.compare(position, bytes.size(), bytes) != 0) return std::nullopt;
+    }
     position += bytes.size();
     ends.push_back(position);
   }

@@ -51,6 +51,8 @@ std::vector<GgufPre> make() {
   add({"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}, splits({kGpt4oGgufPattern}));
   add({"tekken"}, splits({kTekkenGgufPattern}), true, true);
   add({"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}, splits({kNumbers3Pattern, kCjkPattern, kDeepseek3Pattern}));
+  add({"kimi-k2"}, splits({kKimiGgufPattern}));
+  add({"bloom", "gpt3-finnish", "poro-chat"}, splits({kBloomPattern}));
   add({"deepseek-coder"}, splits({R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kDeepseekCjk, kNumberPattern}));
   add({"deepseek-llm"}, splits({R"([\r\n])", kDeepseekLlmLetters, kDeepseekLlmSigns, R"(\s+$)", kDeepseekCjk, R"(\p{N}+)"}));
   return all;

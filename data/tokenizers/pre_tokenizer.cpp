@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "data/tokenizers/first_bytes.h"
+#include "data/tokenizers/normalizer.h"
 #include "data/tokenizers/regex_splitter.h"
 #include "data/tokenizers/scanners.h"
 #include "data/tokenizers/unicode_classes.h"
@@ -121,6 +122,25 @@ size_t scan_digits(std::string_view text, size_t position) {
   return digit_run(text, position, classed_char(text, position).is(kNumeric), one);
 }
 
+class WhitespaceStep : public SplitStep {
+ public:
+  void split(std::string_view text, std::vector<std::string_view>& pieces) const override {
+    size_t begin = 0;
+    const auto cut = [&](size_t end) {
+      if (end > begin) pieces.push_back(text.substr(begin, end - begin));
+    };
+    for (size_t i = 0; i < text.size();) {
+      const ClassedChar next = classed_char(text, i);
+      if (next.is(kSpace)) {
+        cut(i);
+        begin = i + next.length;
+      }
+      i += next.length;
+    }
+    cut(text.size());
+  }
+};
+
 std::shared_ptr<const SplitStep> make_split(const SplitRule& rule, bool use_scanners) {
   const KnownPattern* known = use_scanners ? find_known_pattern(rule.pattern) : nullptr;
   // A scanner gives matches and gaps as they come, which is Isolated; where there are no gaps, "remove all that does not match" is the same.
@@ -140,6 +160,36 @@ void put_spaces_before(Pieces& out) {
   }
 }
 
+// Spaces become kSpaceSign; pieces are cut before each.
+void apply_metaspace(const SplitRule& rule, std::string_view text, bool at_start, Pieces& out) {
+  std::vector<std::string_view> pieces;
+  for (const std::string_view piece : out.pieces) {
+    std::string& made = out.made.emplace_back();
+    made.reserve(piece.size() + piece.size() / 3 + 3);
+    const bool prefix = rule.add_prefix_space && (!rule.only_at_start || (at_start && piece.data() == text.data()));
+    if (prefix && !piece.starts_with(' ') && !piece.starts_with(kSpaceSign)) made += kSpaceSign;
+    for (const char c : piece) {
+      if (c == ' ') {
+        made += kSpaceSign;
+      } else {
+        made += c;
+      }
+    }
+    const std::string_view whole = made;
+    if (!rule.at_spaces) {
+      pieces.push_back(whole);
+      continue;
+    }
+    size_t begin = 0;
+    for (size_t at = whole.find(kSpaceSign, 1); at != std::string_view::npos; at = whole.find(kSpaceSign, at + 1)) {
+      pieces.push_back(whole.substr(begin, at - begin));
+      begin = at;
+    }
+    pieces.push_back(whole.substr(begin));
+  }
+  out.pieces.swap(pieces);
+}
+
 }  // namespace
 
 PreTokenizer::PreTokenizer(std::vector<SplitRule> rules, bool use_scanners) : rules_(std::move(rules)) {
@@ -152,11 +202,13 @@ PreTokenizer::PreTokenizer(std::vector<SplitRule> rules, bool use_scanners) : ru
       case SplitRule::Kind::kByteLevel:
         steps_.push_back(rule.use_regex ? make_split({.pattern = std::string(kGpt2Pattern)}, use_scanners) : nullptr);
         break;
+      case SplitRule::Kind::kMetaspace: steps_.push_back(nullptr); break;
+      case SplitRule::Kind::kWhitespaceSplit: steps_.push_back(std::make_shared<WhitespaceStep>()); break;
     }
   }
 }
 
-void PreTokenizer::split(std::string_view text, Pieces& out) const {
+void PreTokenizer::split(std::string_view text, Pieces& out, bool at_start) const {
   out.pieces.clear();
   out.made.clear();
   if (text.empty()) return;
@@ -164,6 +216,7 @@ void PreTokenizer::split(std::string_view text, Pieces& out) const {
   std::vector<std::string_view> next;
   for (size_t i = 0; i < rules_.size(); ++i) {
     if (rules_[i].kind == SplitRule::Kind::kByteLevel && rules_[i].add_prefix_space) put_spaces_before(out);
+    if (rules_[i].kind == SplitRule::Kind::kMetaspace) apply_metaspace(rules_[i], text, at_start, out);
     if (steps_[i] == nullptr) continue;
     next.clear();
     next.reserve(out.pieces.size() == 1 ? text.size() / 4 + 1 : out.pieces.size());

@@ -212,6 +212,16 @@ class Translator {
     return literal(code);
   }
 
+  // After "&&" in a class: the class [members]. A look-ahead says what both have.
+  std::string intersection(const std::string& members) {
+    if (members.starts_with("[^") || folding_) refuse("'&&' in a negated class or inside (?i:");
+    if (!take("[")) refuse("'&&' (an intersection) without a class behind it");
+    const std::string other = char_class();
+    if (!other.starts_with("[") || !take("]")) refuse("'&&' before more than one class");
+    const bool negated = other.starts_with("[^");
+    return fmt::format("(?:(?{}[{}){}])", negated ? "!" : "=", other.substr(negated ? 2 : 1), members);
+  }
+
   // After the '['.
   std::string char_class() {
     std::string out = take("^") ? "[^" : "[";
@@ -219,7 +229,7 @@ class Translator {
     while (!take("]")) {
       if (at_end()) refuse("a class that is not closed");
       if (looking_at("[")) refuse("a class or [:name:] inside a class");
-      if (looking_at("&&")) refuse("'&&' (an intersection of classes)");
+      if (take("&&")) return intersection(out);
       bool single = true;
       uint32_t first = 0;
       if (take("\\")) {

@@ -122,6 +122,10 @@ struct UnicodeCase {  // [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] and [\p{Ll}\p{Lm}\p{Lo}
   static bool upper(const ClassedChar& c) { return c.is(kMark) || (c.is(kLetter) && !c.is(kLowercase)); }
   static bool lower(const ClassedChar& c) { return c.is(kMark) || (c.is(kLetter) && !c.is(kUppercase | kTitlecase)); }
 };
+struct KimiCase {  // the same && [^\p{Han}]
+  static bool upper(const ClassedChar& c) { return UnicodeCase::upper(c) && !c.is(kHan); }
+  static bool lower(const ClassedChar& c) { return UnicodeCase::lower(c) && !c.is(kHan); }
+};
 struct AsciiCase {  // llama.cpp: (?=\p{L})[^a-z] and (?=\p{L})[^A-Z]
   static bool upper(const ClassedChar& c) { return c.is(kLetter) && !(c.code >= 'a' && c.code <= 'z'); }
   static bool lower(const ClassedChar& c) { return c.is(kLetter) && !(c.code >= 'A' && c.code <= 'Z'); }
@@ -175,6 +179,18 @@ size_t scan_cased(std::string_view text, size_t position) {
   return white_space_lines(text, position);
 }
 
+size_t scan_kimi(std::string_view text, size_t position) {
+  size_t end = run(text, position, [](const ClassedChar& c) { return c.is(kHan); });
+  if (end > position) return end;
+  end = cased_word<KimiCase>(text, position);
+  if (end > position) return end < text.size() ? contraction<Fold::kUnicode>(text, end) : end;
+  end = numbers(text, position, 3);
+  if (end > position) return end;
+  end = symbols_and_breaks(text, position, kLetter | kNumber);
+  if (end > position) return end;
+  return white_space_lines(text, position);
+}
+
 // A pattern that leaves gaps: a gap is a piece that reaches to the next match.
 template <size_t (*match)(std::string_view, size_t)>
 size_t with_gaps(std::string_view text, size_t position) {
@@ -192,6 +208,13 @@ size_t match_numbers(std::string_view text, size_t position) { return numbers(te
 size_t match_cjk(std::string_view text, size_t position) {
   return run(text, position, [](const ClassedChar& c) {
     return (c.code >= 0x4E00 && c.code <= 0x9FA5) || (c.code >= 0x3040 && c.code <= 0x30FF);
+  });
+}
+
+size_t match_bloom(std::string_view text, size_t position) {
+  return spaced_run(text, position, [](const ClassedChar& c) {
+    constexpr std::u32string_view kSigns = U"(|.,!?\u2026\u3002\uFF0C\u3001\u0964\u06D4\u060C)";
+    return !c.is(kSpace) && kSigns.find(static_cast<char32_t>(c.code)) == std::u32string_view::npos;
   });
 }
 
@@ -225,6 +248,8 @@ constexpr KnownPattern kPatterns[] = {
     {"numbers of three", kNumbers3Pattern, with_gaps<match_numbers<3>>, false},
     {"cjk", kCjkPattern, with_gaps<match_cjk>, false},
     {"deepseek3", kDeepseek3Pattern, with_gaps<match_deepseek3>, false},
+    {"kimi-k2", kKimiPattern, scan_kimi, true},
+    {"bloom", kBloomPattern, with_gaps<match_bloom>, false},
     {"qwen2 in GGUF", kQwen2GgufPattern, scan_qwen_llama<kLetter, 1, Fold::kAscii>, true},
     {"llama3 in GGUF", kLlama3GgufPattern, scan_qwen_llama<kLetter, 3, Fold::kAscii>, true},
     {"qwen35 in GGUF", kQwen35GgufPattern, scan_qwen_llama<kLetter | kMark, 1, Fold::kAscii>, true},

@@ -18,7 +18,7 @@ constexpr std::pair<std::string_view, SplitBehavior> kBehaviors[] = {{"Isolated"
                                                                      {"Contiguous", SplitBehavior::kContiguous}};
 
 [[noreturn]] void refuse(const json& rule) {
-  fail("tokenizers", "expected a pre_tokenizer made of Split, Digits, ByteLevel or a Sequence of these, got {} (tokenizer.json) — this tokenizer is not supported yet",
+  fail("tokenizers", "expected a pre_tokenizer made of Split, Digits, ByteLevel, Metaspace, WhitespaceSplit or a Sequence of these, got {} (tokenizer.json) — this tokenizer is not supported yet",
        rule.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 120));
 }
 
@@ -67,6 +67,13 @@ void read_rule(const json& rule, bool inside_sequence, std::vector<SplitRule>& r
     rules.push_back({.kind = SplitRule::Kind::kDigits, .individual_digits = flag(rule, "individual_digits", false)});
   } else if (type == "ByteLevel") {
     rules.push_back({.kind = SplitRule::Kind::kByteLevel, .add_prefix_space = flag(rule, "add_prefix_space", true), .use_regex = flag(rule, "use_regex", true)});
+  } else if (type == "Metaspace") {
+    // Files from before 2024 say add_prefix_space.
+    const json scheme = rule.value("prepend_scheme", json(flag(rule, "add_prefix_space", true) ? "always" : "never"));
+    if (rule.value("replacement", json("\u2581")) != "\u2581" || (scheme != "always" && scheme != "first" && scheme != "never")) refuse(rule);
+    rules.push_back({.kind = SplitRule::Kind::kMetaspace, .add_prefix_space = scheme != "never", .only_at_start = scheme == "first", .at_spaces = flag(rule, "split", true)});
+  } else if (type == "WhitespaceSplit") {
+    rules.push_back({.kind = SplitRule::Kind::kWhitespaceSplit});
   } else {
     refuse(rule);
   }
@@ -74,19 +81,23 @@ void read_rule(const json& rule, bool inside_sequence, std::vector<SplitRule>& r
 
 }  // namespace
 
-std::vector<SplitRule> read_split_rules(const json& pre_tokenizer) {
+std::vector<SplitRule> read_split_rules(const json& pre_tokenizer, bool byte_level) {
   std::vector<SplitRule> rules;
+  if (pre_tokenizer.is_null() && !byte_level) return rules;
   read_rule(pre_tokenizer, false, rules);
   if (rules.size() > 16) fail("tokenizers", "expected at most 16 steps in the pre_tokenizer, got {} (tokenizer.json) — is the file whole?", rules.size());
   for (size_t i = 0; i < rules.size(); ++i) {
     const bool last = i + 1 == rules.size();
     // After ByteLevel the text is spelled in the byte alphabet; a step behind it would see other characters.
-    if ((rules[i].kind == SplitRule::Kind::kByteLevel) != last) {
+    if (byte_level && (rules[i].kind == SplitRule::Kind::kByteLevel) != last) {
       fail("tokenizers", "expected ByteLevel as the last step of the pre_tokenizer, and only there, got {} (tokenizer.json) — this tokenizer is not byte-level, or not supported yet",
            pre_tokenizer.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 200));
     }
   }
-  if (rules.empty()) fail("tokenizers", "expected ByteLevel in the pre_tokenizer, got an empty Sequence (tokenizer.json) — this tokenizer is not byte-level");
+  if (!byte_level && std::any_of(rules.begin(), rules.end(), [](const SplitRule& rule) { return rule.kind == SplitRule::Kind::kByteLevel; })) {
+    fail("tokenizers", "expected no ByteLevel in the pre_tokenizer of a model with byte_fallback or of Unigram, got one (tokenizer.json) — this tokenizer is not supported yet");
+  }
+  if (byte_level && rules.empty()) fail("tokenizers", "expected ByteLevel in the pre_tokenizer, got an empty Sequence (tokenizer.json) — this tokenizer is not byte-level");
   return rules;
 }
 
@@ -103,8 +114,14 @@ ordered_json split_rules_to_json(const std::vector<SplitRule>& rules) {
       case SplitRule::Kind::kByteLevel:
         steps.push_back({{"type", "ByteLevel"}, {"add_prefix_space", rule.add_prefix_space}, {"trim_offsets", true}, {"use_regex", rule.use_regex}});
         break;
+      case SplitRule::Kind::kMetaspace:
+        steps.push_back({{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", !rule.add_prefix_space ? "never" : rule.only_at_start ? "first" : "always"},
+                         {"split", rule.at_spaces}});
+        break;
+      case SplitRule::Kind::kWhitespaceSplit: steps.push_back({{"type", "WhitespaceSplit"}}); break;
     }
   }
+  if (steps.empty()) return nullptr;
   if (steps.size() == 1) return steps[0];
   return {{"type", "Sequence"}, {"pretokenizers", steps}};
 }

@@ -52,7 +52,10 @@ std::string Utf8Stream::finish() {
 
 std::string StreamDecoder::push(int32_t id) {
   if (skip_special_ && tokenizer_->is_special(id)) return "";
-  return stream_.push(tokenizer_->token_bytes(id));
+  std::string bytes = tokenizer_->token_bytes(id);
+  if (tokenizer_->drops_first_space && at_start_ && bytes.starts_with(' ')) bytes.erase(0, 1);
+  at_start_ = false;
+  return stream_.push(bytes);
 }
 
 }  // namespace graft

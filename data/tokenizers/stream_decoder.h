@@ -32,6 +32,7 @@ class StreamDecoder {
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool skip_special_;
+  bool at_start_ = true;
   Utf8Stream stream_;
 };
 

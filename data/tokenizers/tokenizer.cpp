@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "checkpoints/gguf_file.h"
+#include "data/tokenizers/byte_level_bpe.h"
+#include "data/tokenizers/sentencepiece_tokenizer.h"
 #include "data/tokenizers/tokenizer_sources.h"
 #include "kernels/common/error.h"
 
@@ -13,6 +15,7 @@ std::string Tokenizer::decode(const std::vector<int32_t>& ids, bool skip_special
   for (const int32_t id : ids) {
     if (!skip_special || !is_special(id)) bytes += token_bytes(id);
   }
+  if (drops_first_space && bytes.starts_with(' ')) bytes.erase(0, 1);
   return bytes;
 }
 
@@ -23,6 +26,11 @@ nlohmann::ordered_json Tokenizer::to_tokenizer_config() const {
   // The class that takes everything from tokenizer.json and rebuilds nothing.
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
   return config;
+}
+
+std::shared_ptr<Tokenizer> make_tokenizer(TokenizerParts parts) {
+  if (parts.model == TokenModel::kByteLevelBpe) return std::make_shared<ByteLevelBpe>(std::move(parts));
+  return std::make_shared<SentencepieceTokenizer>(std::move(parts));
 }
 
 std::vector<int32_t> end_tokens(const Tokenizer& tokenizer) {

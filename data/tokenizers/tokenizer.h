@@ -25,7 +25,7 @@ class Tokenizer {
   virtual std::vector<int32_t> encode(std::string_view text, bool add_special) const = 0;
   // Raw bytes of one token: special tokens give their text; byte-level tokens may be part of a UTF-8 sequence.
   virtual std::string token_bytes(int32_t id) const = 0;
-  // Concatenated bytes; skip_special leaves special tokens out.
+  // Concatenated bytes (see drops_first_space); skip_special leaves special tokens out.
   std::string decode(const std::vector<int32_t>& ids, bool skip_special = false) const;
 
   virtual bool is_special(int32_t id) const = 0;
@@ -42,6 +42,8 @@ class Tokenizer {
   virtual std::vector<std::string> gguf_differences() const = 0;
   virtual std::optional<int32_t> token_id(std::string_view token) const = 0;   // exact content of a vocabulary entry or added token
   std::optional<int32_t> bos_id, eos_id, pad_id, unk_id;
+  // Decoded text loses its first character where that is a space: encoding had put it there.
+  bool drops_first_space = false;
   // Named special tokens for templates: bos_token, eos_token, pad_token, unk_token, and what the config adds; null ones absent.
   nlohmann::ordered_json special_tokens = nlohmann::ordered_json::object();
   // Ids that end a turn beside eos_id (generation_config.json's eos list; GGUF eot/eom ids; end-of-turn tokens that llama.cpp recognises by text).

@@ -1,7 +1,6 @@
 // A model directory in Hugging Face layout. Source of the rules: transformers 5.23, tokenization_utils_tokenizers.py.
 #include <algorithm>
-#include <fstream>
-#include <iterator>
+#include <unordered_map>
 
 #include "checkpoints/strict_json.h"
 #include "data/tokenizers/tokenizer_sources.h"
@@ -14,14 +13,8 @@ using nlohmann::json;
 
 constexpr const char* kNamedTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
 
-json read_json(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail("tokenizers", "expected a readable file, got none ({}) — check its permissions", path.string());
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return parse_strict_json(text, path, "the file", 64);
-}
 json read_json_if_there(const std::filesystem::path& path) {
-  return std::filesystem::exists(path) ? read_json(path) : json::object();
+  return std::filesystem::exists(path) ? parse_strict_json(read_whole_file(path), path, "the file", 64) : json::object();
 }
 
 bool flag(const json& entry, const char* key, bool absent) {
@@ -56,21 +49,17 @@ ConfigToken config_token(const json& value, const std::string& where) {
 class Directory {
  public:
   explicit Directory(const std::filesystem::path& path) : path_(path), config_(read_json_if_there(path / "tokenizer_config.json")) {
-    const auto file = path / "tokenizer.json";
-    if (!std::filesystem::exists(file)) {
-      fail("tokenizers", "expected tokenizer.json, got none ({}) — sentencepiece and tiktoken files alone are not supported yet; save the tokenizer with transformers' save_pretrained",
-           path.string());
-    }
     if (!config_.is_object()) fail("tokenizers", "expected a JSON object, got {} ({}) — is the file broken?", config_.type_name(), (path / "tokenizer_config.json").string());
-    parts_ = read_tokenizer_json(read_json(file), file.string());
+    parts_ = read_vocabulary_file(path, config_);
     for (const auto& [spelling, id] : parts_.vocabulary) vocabulary_.emplace(spelling, id);
   }
 
   std::shared_ptr<const Tokenizer> load() {
     add_tokens_of_decoder();
     collect_named_tokens();
+    put_around();
     vocabulary_.clear();
-    auto tokenizer = std::make_shared<ByteLevelBpe>(std::move(parts_));
+    auto tokenizer = make_tokenizer(std::move(parts_));
     for (const auto& [name, content] : named_) tokenizer->special_tokens[name] = content;
     const auto id_of = [&](const char* name) { return id_named(*tokenizer, name); };
     tokenizer->bos_id = id_of("bos_token");
@@ -152,6 +141,10 @@ class Directory {
         take(name, map[name]);
       } else if (config_.contains(name)) {
         take(name, config_[name]);
+      } else {
+        for (const auto& [known, content] : parts_.named) {
+          if (known == name) take(name, content);
+        }
       }
     }
     // Further special tokens: a list, or names of the model's own ({"image_token": "<image>"}).
@@ -166,6 +159,18 @@ class Directory {
         }
       }
     }
+  }
+
+  // Files without a post-processor: BOS and EOS as the tokenizer's class puts them.
+  void put_around() {
+    const auto id_of = [&](const std::string& name) {
+      for (const auto& [known, content] : named_) {
+        if (known == name) return find(content);
+      }
+      fail("tokenizers", "expected a {}, which the tokenizer puts around a text, got none ({}) — name it in tokenizer_config.json", name, path_.string());
+    };
+    if (parts_.add_bos) parts_.before.push_back(*id_of("bos_token"));
+    if (parts_.add_eos) parts_.after.push_back(*id_of("eos_token"));
   }
 
   std::optional<int32_t> id_named(const Tokenizer& tokenizer, const std::string& name) const {
@@ -193,7 +198,7 @@ class Directory {
 
   std::filesystem::path path_;
   json config_;
-  ByteLevelBpeParts parts_;
+  TokenizerParts parts_;
   std::unordered_map<std::string, int32_t> vocabulary_;
   std::vector<std::pair<std::string, std::string>> named_;  // special tokens by name, in order
 };

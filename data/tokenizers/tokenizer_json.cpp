@@ -1,8 +1,9 @@
-// tokenizer.json -> ByteLevelBpeParts. Every part that is not understood is an error: never an approximation.
+// tokenizer.json -> TokenizerParts. Every part that is not understood is an error: never an approximation.
 #include <algorithm>
+#include <limits>
 #include <unordered_map>
 
-#include "data/tokenizers/byte_level_bpe.h"
+#include "data/tokenizers/tokenizer_parts.h"
 #include "kernels/common/error.h"
 
 namespace graft {
@@ -16,24 +17,33 @@ class Reader {
  public:
   Reader(const json& file, const std::string& origin) : file_(file) { parts_.origin = origin; }
 
-  ByteLevelBpeParts read() {
+  TokenizerParts read() {
     if (!file_.is_object()) refuse("a JSON object", excerpt(file_), "is this a tokenizer.json?");
     const json version = part("version");
     if (!version.is_null() && version != "1.0") refuse("version 1.0", excerpt(version), "a newer format; report it");
     const json& model = object("model");
     // Files from before 2021 have no "type"; vocab and merges then say that it is BPE.
     const json type = model.value("type", json("BPE"));
-    if (type != "BPE" || !model.contains("merges")) refuse("the model BPE (byte-level)", excerpt(type), "this tokenizer is not supported yet");
-    read_model(model);
+    if (type == "Unigram") {
+      read_unigram(model);
+    } else if (type == "BPE" && model.contains("merges")) {
+      read_bpe(model);
+    } else {
+      refuse("the model BPE or Unigram", excerpt(type), "this tokenizer is not supported yet");
+    }
     try {
       parts_.normalizer = Normalizer(part("normalizer"));
-      parts_.split_rules = read_split_rules(part("pre_tokenizer"));
+      parts_.split_rules = read_split_rules(part("pre_tokenizer"), is_byte_level());
     } catch (const UserError& error) {
       refuse_again(error);
     }
     read_added_tokens();
     read_post_processor(part("post_processor"), false);
-    check_decoder(part("decoder"));
+    if (is_byte_level()) {
+      check_byte_level_decoder(part("decoder"));
+    } else {
+      read_sentencepiece_decoder(part("decoder"));
+    }
     return std::move(parts_);
   }
 
@@ -70,10 +80,30 @@ class Reader {
     return value.get<int32_t>();
   }
 
-  void read_model(const json& model) {
-    if (flag(model, "byte_fallback", false)) refuse("byte_fallback false", "true", "sentencepiece-style BPE is not supported yet");
+  bool is_byte_level() const { return parts_.model == TokenModel::kByteLevelBpe; }
+  // The text is spelled in the byte alphabet where the pre-tokenizer says so, or the decoder.
+  bool names_byte_level() const {
+    for (const char* key : {"pre_tokenizer", "decoder"}) {
+      const json value = part(key);
+      if (!value.is_object()) continue;
+      if (value.value("type", json()) == "ByteLevel") return true;
+      for (const char* list : {"pretokenizers", "decoders"}) {
+        const json steps = value.value(list, json());
+        if (!steps.is_array()) continue;
+        for (const json& step : steps) {
+          if (step.is_object() && step.value("type", json()) == "ByteLevel") return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  void read_bpe(const json& model) {
+    parts_.model = names_byte_level() ? TokenModel::kByteLevelBpe : TokenModel::kSymbolBpe;
+    parts_.byte_fallback = flag(model, "byte_fallback", false);
+    if (is_byte_level() && parts_.byte_fallback) refuse("byte_fallback false beside ByteLevel", "true", "this tokenizer is not supported yet");
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-      if (!text(model, key).empty()) refuse(fmt::format("no {}", key), fmt::format("'{}'", text(model, key)), "this kind of BPE is not byte-level");
+      if (!text(model, key).empty()) refuse(fmt::format("no {}", key), fmt::format("'{}'", text(model, key)), "this kind of BPE is not supported yet");
     }
     const json dropout = model.value("dropout", json());
     if (!dropout.is_null() && dropout != 0.0) refuse("no dropout in the model", excerpt(dropout), "its ids would be random; set it to null");
@@ -85,6 +115,26 @@ class Reader {
     for (const auto& [token, value] : vocabulary->items()) parts_.vocabulary.emplace_back(token, id(value));
     if (!model["merges"].is_array()) refuse("an array \"merges\"", excerpt(model["merges"]), "is the file whole?");
     for (const json& merge : model["merges"]) read_merge(merge);
+  }
+
+  void read_unigram(const json& model) {
+    parts_.model = TokenModel::kUnigram;
+    parts_.byte_fallback = flag(model, "byte_fallback", false);
+    parts_.fuse_unknown = true;
+    const auto vocabulary = model.find("vocab");
+    if (vocabulary == model.end() || !vocabulary->is_array() || vocabulary->empty()) refuse("a list \"vocab\" of tokens and scores", "none", "is the file whole?");
+    parts_.least_score = std::numeric_limits<double>::infinity();
+    for (const json& entry : *vocabulary) {
+      if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) refuse("[\"token\", score]", excerpt(entry), "is the file broken?");
+      parts_.vocabulary.emplace_back(entry[0].get<std::string>(), static_cast<int32_t>(parts_.vocabulary.size()));
+      parts_.scores.push_back(entry[1].get<double>());
+      parts_.least_score = std::min(parts_.least_score, parts_.scores.back());
+    }
+    const json unknown = model.value("unk_id", json());
+    if (unknown.is_null() && !parts_.byte_fallback) refuse("an unk_id, or byte_fallback", "neither", "the reference library could not encode every text");
+    if (unknown.is_null()) return;
+    if (static_cast<size_t>(id(unknown)) >= parts_.vocabulary.size()) refuse(fmt::format("an unk_id below {}", parts_.vocabulary.size()), excerpt(unknown), "is the file broken?");
+    parts_.unknown_token = parts_.vocabulary[unknown.get<size_t>()].first;
   }
 
   void read_merge(const json& merge) {
@@ -170,7 +220,28 @@ class Reader {
     parts_.after.insert(parts_.after.end(), after.begin(), after.end());
   }
 
-  void check_decoder(const json& decoder) const {
+  // Metaspace, or [Replace "▁" by " ", ByteFallback, Fuse, Strip one space at the front]: the last three may lack.
+  void read_sentencepiece_decoder(const json& decoder) {
+    const auto steps = decoder.is_object() && decoder.value("type", json()) == "Sequence" ? decoder.value("decoders", json()) : json::array({decoder});
+    if (!steps.is_array()) refuse("decoders", excerpt(decoder), "is the file broken?");
+    bool spaces = false;
+    for (const json& step : steps) {
+      const json type = step.is_object() ? step.value("type", json()) : json();
+      if (type == "Metaspace" && !spaces) {
+        spaces = true;
+        parts_.decoding_drops_first_space = step.value("prepend_scheme", json(flag(step, "add_prefix_space", true) ? "always" : "never")) != "never";
+      } else if (type == "Replace" && !spaces && step.value("pattern", json()) == json{{"String", "\u2581"}} && step.value("content", json()) == " ") {
+        spaces = true;
+      } else if (type == "Strip" && spaces && step.value("content", json()) == " " && step.value("start", json()) == 1 && step.value("stop", json()) == 0) {
+        parts_.decoding_drops_first_space = true;
+      } else if (type != "ByteFallback" && type != "Fuse") {
+        refuse("the decoder Metaspace, or Replace, ByteFallback, Fuse and Strip", excerpt(decoder), "this tokenizer is not supported yet");
+      }
+    }
+    if (!spaces) refuse("a decoder that makes spaces of \u2581", excerpt(decoder), "this tokenizer is not supported yet");
+  }
+
+  void check_byte_level_decoder(const json& decoder) const {
     const auto is_byte_level = [](const json& d) { return d.is_object() && d.value("type", json()) == "ByteLevel"; };
     const bool sequence = decoder.is_object() && decoder.value("type", json()) == "Sequence" && decoder.contains("decoders") &&
                           decoder["decoders"].is_array() && decoder["decoders"].size() == 1 && is_byte_level(decoder["decoders"][0]);
@@ -178,11 +249,11 @@ class Reader {
   }
 
   const json& file_;
-  ByteLevelBpeParts parts_;
+  TokenizerParts parts_;
 };
 
 }  // namespace
 
-ByteLevelBpeParts read_tokenizer_json(const json& file, const std::string& origin) { return Reader(file, origin).read(); }
+TokenizerParts read_tokenizer_json(const json& file, const std::string& origin) { return Reader(file, origin).read(); }
 
 }  // namespace graft

@@ -1,16 +1,29 @@
-// The places a tokenizer is read from. One function each; further kinds (sentencepiece, tiktoken) become further Tokenizers here.
+// The places a tokenizer is read from. One function each.
 #pragma once
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
 
-#include "data/tokenizers/byte_level_bpe.h"
+#include <nlohmann/json.hpp>
+
+#include "data/tokenizers/tokenizer_parts.h"
 
 namespace graft {
 
 // tokenizer.json with what tokenizer_config.json, special_tokens_map.json and generation_config.json add to it, as
 // transformers 5 combines them.
 std::shared_ptr<const Tokenizer> load_tokenizer_directory(const std::filesystem::path& directory);
+
+std::string read_whole_file(const std::filesystem::path& path);
+// A sentencepiece model. space_at_start_only: transformers' "legacy": false.
+TokenizerParts read_sentencepiece_model(std::string_view file, const std::string& origin, bool space_at_start_only = false);
+bool is_tiktoken_file(std::string_view file);
+// Without split rules, added tokens and normaliser, which the file does not say.
+TokenizerParts read_tiktoken_file(std::string_view file, const std::string& origin);
+// tokenizer.json, else the tiktoken or sentencepiece file of the directory with what the tokenizer's class adds to it. `config` is
+// tokenizer_config.json.
+TokenizerParts read_vocabulary_file(const std::filesystem::path& directory, const nlohmann::json& config);
 
 // Texts at which llama.cpp ends generation, beside <|end|>, whatever the file says of them: ends of turns and documents, and the
 // fill-in-the-middle separators.

@@ -6,7 +6,7 @@
 
 #include "checkpoints/gguf_file.h"
 #include "checkpoints/strict_json.h"
-#include "data/tokenizers/byte_level_bpe.h"
+#include "data/tokenizers/tokenizer_parts.h"
 #include "data/tokenizers/unicode_property.h"
 #include "kernels/common/error.h"
 
@@ -23,7 +23,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view file = input.substr(0, cut);
   const std::string_view text = cut == std::string_view::npos ? file : input.substr(cut + 1);
   try {
-    const graft::ByteLevelBpe tokenizer(graft::read_tokenizer_json(graft::parse_strict_json(file, "fuzz.json", "the file", 64), "fuzz.json"));
+    const auto made = graft::make_tokenizer(graft::read_tokenizer_json(graft::parse_strict_json(file, "fuzz.json", "the file", 64), "fuzz.json"));
+    const graft::Tokenizer& tokenizer = *made;
     const auto ids = tokenizer.encode(text, true);
     for (const int32_t id : ids) {
       if (id < 0) std::abort();

@@ -31,7 +31,7 @@ CONTEXT_FIELDS = {"n_ctx": (0x00, "I", 512), "n_batch": (0x04, "I", 2048), "n_ub
                   "n_outputs_max": (0x14, "I", 0), "n_outputs_max_per_seq": (0x18, "I", 1), "n_threads": (0x1C, "i", 4),
                   "n_threads_batch": (0x20, "i", 4), "rope_scaling_type": (0x28, "i", -1), "flash_attn_type": (0x34, "i", -1),
                   "type_k": (0x68, "i", 1), "type_v": (0x6C, "i", 1), "offload_kqv": (0x89, "B", 1)}
-MODEL_FIELDS = {"n_gpu_layers": (0x10, "i", -1), "split_mode": (0x14, "i", 1), "use_extra_bufts": (0x4A, "B", 1)}
+MODEL_FIELDS = {"n_gpu_layers": (0x10, "i", -1), "split_mode": (0x14, "i", 1), "vocab_only": (0x48, "B", 0), "use_extra_bufts": (0x4A, "B", 1)}
 
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 GGML_LOG_LEVEL_ERROR = 4
@@ -74,9 +74,10 @@ def version() -> str:
 
 
 class LlamaCpp:
-    """One model, one context. `cache`: type of keys and values; F32 with no flash attention is llama.cpp at its most exact."""
+    """One model, one context. `cache`: type of keys and values; F32 with no flash attention is llama.cpp at its most exact.
+    vocabulary_only: no weights and no context; text to tokens and back is all that works."""
 
-    def __init__(self, model: str, adapter: str | None = None, threads: int = 2, context: int = 2048, cache: str = "F16"):
+    def __init__(self, model: str, adapter: str | None = None, threads: int = 2, context: int = 2048, cache: str = "F16", vocabulary_only: bool = False):
         import xllamacpp.xllamacpp as wheel
         self._errors: list[str] = []
         self._library = ctypes.CDLL(wheel.__file__)
@@ -85,15 +86,18 @@ class LlamaCpp:
         self._library.llama_log_set(self._log, None)
         self._library.llama_backend_init()
         self.context_length = context
-        parameters = _filled(self._library.llama_model_default_params(), MODEL_FIELDS, {"n_gpu_layers": 0})
+        parameters = _filled(self._library.llama_model_default_params(), MODEL_FIELDS, {"n_gpu_layers": 0, "vocab_only": vocabulary_only})
         self._model = self._library.llama_model_load_from_file(model.encode(), parameters) or self._fail(f"cannot load {model}")
+        self.vocabulary = self._library.llama_vocab_n_tokens(self._library.llama_model_get_vocab(self._model))
+        self._context = None
+        if vocabulary_only:
+            return
         flash = {} if cache == "F16" else {"flash_attn_type": 0}
         values = {"n_ctx": context, "n_batch": MAX_BATCH, "n_ubatch": MAX_BATCH, "n_outputs_max": MAX_BATCH,
                   "n_outputs_max_per_seq": MAX_BATCH, "n_threads": threads, "n_threads_batch": threads,
                   "type_k": GGML_TYPES[cache], "type_v": GGML_TYPES[cache]}
         parameters = _filled(self._library.llama_context_default_params(), CONTEXT_FIELDS, values | flash)
         self._context = self._library.llama_init_from_model(self._model, parameters) or self._fail("cannot make a context")
-        self.vocabulary = self._library.llama_vocab_n_tokens(self._library.llama_model_get_vocab(self._model))
         if adapter is not None:
             lora = self._library.llama_adapter_lora_init(self._model, adapter.encode()) or self._fail(f"cannot load {adapter}")
             failed = self._library.llama_set_adapters_lora(self._context, (ctypes.c_void_p * 1)(lora), 1, (ctypes.c_float * 1)(1.0))
@@ -137,10 +141,10 @@ class LlamaCpp:
         self.reset()
         return self.append(ids, all_rows=True)
 
-    def tokenize(self, text: str) -> list[int]:
-        raw = text.encode()
+    def tokenize(self, text: str | bytes) -> list[int]:
+        raw = text.encode() if isinstance(text, str) else text
         vocabulary = self._library.llama_model_get_vocab(self._model)
-        out = (ctypes.c_int32 * (len(raw) + 8))()
+        out = (ctypes.c_int32 * (32 * len(raw) + 8))()  # a normaliser may lengthen the text
         count = self._library.llama_tokenize(vocabulary, raw, len(raw), out, len(out), False, True)
         if count < 0:
             self._fail(f"cannot tokenize {len(raw)} bytes")
@@ -165,5 +169,6 @@ class LlamaCpp:
         return stop, end if end >= 0 else None
 
     def close(self) -> None:
-        self._library.llama_free(self._context)
+        if self._context is not None:
+            self._library.llama_free(self._context)
         self._library.llama_model_free(self._model)

@@ -57,8 +57,8 @@ TEST(ByteLevelBpe, LongAndShortPiecesMergeAlike) {
   std::array<int32_t, 256> bytes;
   bytes.fill(-1);
   for (int i = 0; i < 3; ++i) bytes["abc"[i]] = i;
-  std::vector<BpeModel::Merge> merges;
-  for (int32_t id = 3; id < 60; ++id) merges.push_back({static_cast<int32_t>(random() % id), static_cast<int32_t>(random() % id), id});
+  std::vector<Merge> merges;
+  for (int32_t id = 3; id < 60; ++id) merges.push_back({static_cast<int32_t>(random() % id), static_cast<int32_t>(random() % id), id, static_cast<uint32_t>(id)});
   const BpeModel model(bytes, merges, -1, false);
   for (const size_t length : {1, 2, 30, 63, 64, 65, 200}) {
     std::string text;
@@ -151,9 +151,11 @@ TEST(ByteLevelBpe, WhatIsNotUnderstoodIsNamed) {
   };
   refused("/version", "2.0", "2.0");
   refused("/normalizer", {{"type", "Lowercase"}}, "Lowercase");
+  refused("/pre_tokenizer", {{"type", "BertPreTokenizer"}}, "BertPreTokenizer");
   refused("/pre_tokenizer", {{"type", "Metaspace"}}, "Metaspace");
   refused("/pre_tokenizer", nullptr, "pre_tokenizer");
-  refused("/model/type", "Unigram", "Unigram");
+  refused("/model/type", "WordPiece", "WordPiece");
+  refused("/model/type", "Unigram", "a list \"vocab\"");
   refused("/model/byte_fallback", true, "byte_fallback");
   refused("/model/dropout", 0.1, "dropout");
   refused("/model/end_of_word_suffix", "</w>", "end_of_word_suffix");
@@ -166,6 +168,7 @@ TEST(ByteLevelBpe, WhatIsNotUnderstoodIsNamed) {
   refused("/model/vocab/a", 2000000, "wide holes");
   refused("/post_processor", {{"type", "RobertaProcessing"}}, "RobertaProcessing");
   refused("/decoder", nullptr, "decoder ByteLevel");
+  refused("/decoder", {{"type", "BPEDecoder"}}, "decoder ByteLevel");
   refused("/added_tokens/0/id", 999, "id 265");
   refused("/added_tokens", 5, "added_tokens");
 }
@@ -278,8 +281,10 @@ TEST_F(GgufTokenizer, WhatIsNotUnderstoodIsNamed) {
   const auto refused = [&](const char* key, const GgufEntry& entry, const char* named) {
     EXPECT_THAT([&] { load(key, entry); }, ThrowsMessage<UserError>(HasSubstr(named))) << key;
   };
-  refused("tokenizer.ggml.model", gguf_string("tokenizer.ggml.model", "llama"), "'llama'");
-  refused("tokenizer.ggml.pre", gguf_string("tokenizer.ggml.pre", "bloom"), "'bloom'");
+  refused("tokenizer.ggml.model", gguf_string("tokenizer.ggml.model", "rwkv"), "'rwkv'");
+  refused("tokenizer.ggml.model", gguf_string("tokenizer.ggml.model", "llama"), "tokenizer.ggml.scores");
+  refused("tokenizer.ggml.model", gguf_string("tokenizer.ggml.model", "t5"), "tokenizer.ggml.scores");
+  refused("tokenizer.ggml.pre", gguf_string("tokenizer.ggml.pre", "viking"), "'viking'");
   refused("tokenizer.ggml.pre", {}, "smollm");
   refused("tokenizer.ggml.merges", {}, "no merges");
   refused("tokenizer.ggml.merges", gguf_strings("tokenizer.ggml.merges", {"hx"}), "'hx'");

@@ -167,7 +167,7 @@ class TokenizerJson(Compared):
     def test_every_kind_of_text(self):
         """The split of each family of models that is in use, and those that go through PCRE2."""
         with tempfile.TemporaryDirectory() as folder:
-            for name in ("gpt2_byte_level", "smollm", "qwen2_nfc", "qwen35", "llama3_ignore_merges", "gpt4o", "deepseek3", "deepseek_coder", "exaone_like"):
+            for name in ("gpt2_byte_level", "smollm", "qwen2_nfc", "qwen35", "llama3_ignore_merges", "gpt4o", "deepseek3", "deepseek_coder", "exaone_like", "kimi", "bloom"):
                 with self.subTest(name):
                     self.compare_kinds(Path(folder) / name, self.make(folder, name), name)
 
@@ -175,7 +175,7 @@ class TokenizerJson(Compared):
         """All of Unicode, each between letters, digits and spaces, through all scanners (their class tables)."""
         strings = every_code_point(64)
         with tempfile.TemporaryDirectory() as folder:
-            for name in ("qwen2_nfc", "gpt4o", "deepseek3", "smollm", "qwen35_nfkc", "gpt2_nfkd", "exaone_like", "deepseek_coder"):
+            for name in ("qwen2_nfc", "gpt4o", "deepseek3", "smollm", "kimi", "bloom", "qwen35_nfkc", "gpt2_nfkd", "exaone_like", "deepseek_coder"):
                 with self.subTest(name):
                     tokenizer = self.make(folder, name)
                     self.assert_same(strings, ids_of(Path(folder) / name, strings), encode_all(tokenizer, strings), name)
