@@ -2,7 +2,7 @@
 
     .deps/python/bin/python tools/bench/tokenizer_speed.py build/release/tests/tokenize_tool [--rounds 5]
 
-Rounds of the two are interleaved. A round is the user CPU time of encoding all texts once; printed are medians with their ranges. The vocabularies are trained on the shared texts (32,000 tokens, not more than the texts give), but for SmolLM2's own.
+tokenizers is called by encode_batch_fast, with its threads switched off. Rounds of the two are interleaved. A round is the user CPU time of encoding all texts once; printed are medians with their ranges. The vocabularies are trained on the shared texts (32,000 tokens, not more than the texts give), but for SmolLM2's own.
 """
 import argparse
 import json
@@ -45,8 +45,9 @@ def measure(name, model, tokenizer, texts):
         ours.append(result["seconds"][1])
         for attempt in range(2):
             start = user_seconds()
-            count = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
+            encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)  # its fastest call: one for all, without offsets
             taken = user_seconds() - start
+            count = sum(len(encoding) for encoding in encoded)
         theirs.append(taken)
         assert result["ids"] == count, (name, result["ids"], count)
     speeds = [[size / taken / 1e6 for taken in round_] for round_ in (ours, theirs)]

@@ -85,7 +85,7 @@ std::filesystem::path golden_file() {
   return folder / "deepseek_v32.golden.json";
 }
 
-// The goldens are what DeepSeek's encoding_dsv32.py writes of these conversations.
+// The goldens were made once, outside this tree, by the render functions of DeepSeek's encoding_dsv32.py (typed off vLLM's copy of it).
 TEST_F(BuiltIn, DeepseekV32AsItsEncoder) {
   const auto chat = context(load({{"model_type", "deepseek_v32"}}, Json::object()),
                             {"<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<｜end▁of▁sentence｜>"}, "<｜end▁of▁sentence｜>");
