@@ -50,6 +50,7 @@ std::vector<int64_t> shape_in(const WeightRule& rule, const StoredForm& form) {
 std::shared_ptr<const StoredTensor> slice_of(const StoredTensor& whole, const WeightRule& rule, const StoredForm& form) {
   auto slice = std::make_shared<StoredTensor>(whole);
   slice->shape = form.transposed ? std::vector<int64_t>{rule.shape.at(1), rule.shape.at(0)} : rule.shape;
+  slice->shape.back() *= form.interleaved;
   const auto begin = bytes_of(whole.type, std::vector<int64_t>{form.first}).value();
   slice->bytes = whole.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(bytes_of(whole.type, slice->shape).value()));
   return slice;

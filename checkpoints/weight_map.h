@@ -29,6 +29,8 @@ struct StoredForm {
   // element `first` on; or one, with another number of dimensions. Empty: the rule's shape.
   std::vector<int64_t> whole;
   int64_t first = 0;
+  // Of transposed matrices and of vectors: ours are every `interleaved`-th stored column from `phase` on (gate and up of gpt_oss on the hub).
+  int64_t interleaved = 1, phase = 0;
 };
 
 struct WeightRule {
@@ -37,8 +39,8 @@ struct WeightRule {
   std::vector<int64_t> shape;   // as ours
   StoredForm hub_form, gguf_form;
   // Another hub layout of the same weight, where there are two (experts one by one, or stacked). PEFT's parameter of that name is what an adapter sits on.
-  std::string hub_stacked;
-  StoredForm hub_stacked_form;
+  std::string hub_stacked{};
+  StoredForm hub_stacked_form{};
   const std::string& name(NameColumn column) const { return column == NameColumn::kHub ? hub : gguf; }
   const StoredForm& form(NameColumn column) const { return column == NameColumn::kHub ? hub_form : gguf_form; }
   std::vector<int64_t> stored_shape(NameColumn column) const;
