@@ -21,8 +21,10 @@ K_QUANTS = {"Q4_K", "Q5_K", "Q6_K"}
 LAYER_NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "post_attention_layernorm": "ffn_norm", "mlp.gate": "ffn_gate_inp", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }
+EXPERT_NAMES = {"gate": "ffn_gate_exps", "up": "ffn_up_exps", "down_proj": "ffn_down_exps"}    # [experts, out, in]
+ARCHITECTURES = {"mixtral": "llama", "qwen3_moe": "qwen3moe"}                                   # else the model_type
 TOP_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
@@ -100,6 +102,11 @@ def write_metadata(writer: gguf.GGUFWriter, case: GgufCase) -> None:
     if "head_dim" in config:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
+    experts = config.get("num_experts") or config.get("num_local_experts")
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        writer.add_expert_feed_forward_length(config.get("moe_intermediate_size", config["intermediate_size"]))
     writer.add_vocab_size(config["vocab_size"])
     writer.add_string("tokenizer.ggml.model", "none")
     for key, value in case.metadata.items():
@@ -107,23 +114,45 @@ def write_metadata(writer: gguf.GGUFWriter, case: GgufCase) -> None:
         add(f"{writer.arch}.{key}", value)
 
 
+def encode_experts(weight: np.ndarray, type_name: str, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The same of [experts, out, in]: one expert after another."""
+    stored, values = encode(weight.reshape(-1, weight.shape[-1]), type_name, random)
+    return stored.reshape(*weight.shape[:2], -1), values.reshape(weight.shape)
+
+
 def write_gguf(case: GgufCase, path: pathlib.Path) -> torch.nn.Module:
     """Writes the file; returns the transformers model that holds exactly the stored weights."""
     config = AutoConfig.for_model(**copy.deepcopy(case.config))   # it writes into nested dicts
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")   # the grouped product knows no double
     randomise(model, generator_of(case.name))
     random = np.random.default_rng(len(case.name))
-    writer = gguf.GGUFWriter(str(path), case.config["model_type"])
+    model_type = case.config["model_type"]
+    writer = gguf.GGUFWriter(str(path), ARCHITECTURES.get(model_type, model_type))
     write_metadata(writer, case)
     if case.rope_factors:
         writer.add_tensor("rope_freqs.weight", np.array(case.rope_factors, dtype=np.float32))
     matrices = 0
     for hub_name, parameter in model.named_parameters():
         weight = parameter.detach().numpy()
+        if weight.ndim == 3:    # gate and up stand in one parameter, and may be of different types in the file
+            parts = dict(zip(("gate", "up"), np.split(weight, 2, axis=1))) if "gate_up" in hub_name else {"down_proj": weight}
+            decoded = []
+            for part, values in parts.items():
+                type_name = case.types[matrices % len(case.types)]
+                matrices += 1
+                stored, values = encode_experts(values, type_name, random)
+                raw_type = None if stored.dtype in (np.float32, np.float16) else gguf.GGMLQuantizationType[type_name]
+                writer.add_tensor(f"blk.{hub_name.split('.')[2]}.{EXPERT_NAMES[part]}.weight", stored, raw_dtype=raw_type)
+                decoded.append(values)
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(np.concatenate(decoded, axis=1)))
+            continue
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(hub_name.split(".")[-2], 0)
-        permuted = case.config["model_type"] == "llama" and heads
+        permuted = model_type in ("llama", "mixtral") and heads
         type_name = "F32"
-        if weight.ndim == 2:
+        if weight.ndim == 2 and not hub_name.endswith("mlp.gate.weight"):
             is_layer = hub_name.startswith("model.layers")
             type_name = case.types[matrices % len(case.types)] if is_layer else case.head_type or case.types[0]
             matrices += is_layer

@@ -18,5 +18,5 @@ WIDE = SMALL | {
 CASES = [
     Case("ernie4_5_moe_tied", SMALL, lora=lora("mlp", "mlp.shared_experts"), load_balancing=0.7),
     Case("ernie4_5_moe_interval", WIDE, sharded=True, lora=lora("mlp", "mlp.shared_experts", use_rslora=True, r=3)),
-    Case("ernie4_5_moe_biases", WIDE | {"use_bias": True, "num_hidden_layers": 2, "moe_num_shared_experts": 0}, gguf=False, lora=lora("mlp")),
+    Case("ernie4_5_moe_unshared", WIDE | {"num_hidden_layers": 2, "moe_num_shared_experts": 0}, lora=lora("mlp")),
 ]

@@ -1,5 +1,6 @@
 """MixtralForCausalLM: experts w1, w2, w3 below block_sparse_moe; weights normalised over the chosen."""
 from expert_cases import lora
+from gguf_cases import gguf_cases
 from golden import Case
 
 SMALL = {
@@ -19,3 +20,6 @@ CASES = [
     Case("mixtral_stacked", SMALL, stacked=True, lora={"target_modules": ["v_proj"], "target_parameters": ["mlp.experts.gate_up_proj"]}),
     Case("mixtral_window", SMALL | {"sliding_window": 5}, gguf=False, lora={"target_modules": ["q_proj", "w1", "w2", "w3"]}),
 ]
+
+GGUF_CASES = gguf_cases("mixtral", SMALL | {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2,
+                                          "num_local_experts": 4}, lora=lora())

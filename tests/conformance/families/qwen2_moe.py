@@ -12,12 +12,13 @@ SMALL = {
 }
 WIDE = SMALL | {
     "hidden_size": 80, "intermediate_size": 136, "moe_intermediate_size": 56, "shared_expert_intermediate_size": 72, "num_experts": 9, "num_experts_per_tok": 4,
-    "num_hidden_layers": 2, "num_attention_heads": 5, "num_key_value_heads": 1, "vocab_size": 131, "tie_word_embeddings": True, "rope_theta": 10000.0,
+    "num_hidden_layers": 2, "num_attention_heads": 5, "num_key_value_heads": 1, "vocab_size": 131, "rope_theta": 10000.0,
 }
 
 CASES = [
     Case("qwen2_moe_untied", SMALL, lora=lora("mlp.shared_expert"), load_balancing=0.7),
-    Case("qwen2_moe_tied", WIDE, sharded=True, lora=lora("mlp.shared_expert", use_rslora=True, r=3)),
+    Case("qwen2_moe_sharded", WIDE, sharded=True, lora=lora("mlp.shared_expert", use_rslora=True, r=3)),
+    Case("qwen2_moe_tied", SMALL | {"tie_word_embeddings": True}, gguf=False, lora=lora("mlp.shared_expert")),    # llama.cpp wants a head of its own
     Case("qwen2_moe_normalised", SMALL | {"norm_topk_prob": True, "mlp_only_layers": [0]}, gguf=False, lora=lora("mlp", "mlp.shared_expert")),
     Case("qwen2_moe_shared_only", SMALL, lora={"target_modules": ["gate_proj", "up_proj", "down_proj"]}),    # what PEFT makes of these names here
 ]

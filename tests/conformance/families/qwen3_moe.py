@@ -1,5 +1,6 @@
 """Qwen3MoeForCausalLM: qwen3 with experts; dense layers by a list or a step; router weights normalised or not."""
 from expert_cases import lora
+from gguf_cases import gguf_cases
 from golden import Case
 
 SMALL = {
@@ -23,3 +24,7 @@ CASES = [
     Case("qwen3_moe_dense_layers", SMALL | {"mlp_only_layers": [1], "norm_topk_prob": False, "num_hidden_layers": 4, "decoder_sparse_step": 2}, gguf=False,
          lora=lora("mlp")),
 ]
+
+# Blocks of 256: K-quants. The stacked experts take the types in turn, gate and up in different ones.
+GGUF_CASES = gguf_cases("qwen3_moe", SMALL | {"hidden_size": 256, "moe_intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2,
+                                            "head_dim": 64, "num_experts": 4}, lora=lora())

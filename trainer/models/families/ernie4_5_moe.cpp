@@ -5,15 +5,6 @@
 namespace graft {
 namespace {
 
-void set_layers(DecoderSpec& spec, bool bias) {
-  spec.ropes[0].neighbouring_pairs = true;
-  for (auto& layer : spec.layers) {
-    layer.attention().input_bias = layer.attention().output_bias = bias;
-    if (auto* experts = std::get_if<ExpertsSpec>(&layer.channel)) experts->shared_bias = bias;
-    else layer.mlp().bias = bias;
-  }
-}
-
 void set_router(RouterSpec& router) {
   router.selection_bias = router.renormalise = true;
   router.smallest_sum = 1e-12;
@@ -37,7 +28,7 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
   defaults.rope.theta = 500000;
   defaults.tied_head = true;
   auto spec = llama_like_spec(reader, "ernie4_5_moe", defaults);
-  const bool bias = reader.bool_or("use_bias", false);
+  reader.expect_false({"use_bias"});   // transformers' class then has one on the head too
   ExpertsSpec experts;
   experts.router = read_router(reader, {"moe_num_experts", "num_experts"}, 64, 6, "moe_k");
   set_router(experts.router);
@@ -50,7 +41,7 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
   reader.ignore({"moe_capacity", "moe_use_aux_free", "moe_gate_act", "num_nextn_predict_layers"});   // of training the router; layers that are skipped
   reader.finish();
   set_experts(spec, experts, dense);
-  set_layers(spec, bias);
+  spec.ropes[0].neighbouring_pairs = true;
   return spec;
 }
 
@@ -60,7 +51,7 @@ DecoderSpec from_gguf(const GgufFile& file) {
   set_router(experts.router);
   experts.has_balancing_loss = true;
   set_experts(spec, experts, dense_layers_of(file));
-  set_layers(spec, has_tensor(file, "blk.0.attn_q.bias"));
+  spec.ropes[0].neighbouring_pairs = true;
   return spec;
 }
 
@@ -80,7 +71,7 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
   for (int64_t layer = 0; layer < static_cast<int64_t>(spec.layers.size()); ++layer) {
     if (std::find(dense.begin(), dense.end(), layer) == dense.end()) with_experts.push_back(layer);
   }
-  config["use_bias"] = spec.layers[0].attention().output_bias;
+  config["use_bias"] = false;
   config["moe_num_experts"] = experts.router.num_experts;
   config["moe_k"] = experts.router.experts_per_token;
   config["moe_intermediate_size"] = experts.width;
@@ -94,7 +85,6 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
 void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   nlohmann::ordered_json config;
   add_config(spec, config);
-  refuse_biases(spec, keys);
   write_experts(spec, keys);
   keys.u32("leading_dense_block_count", config["moe_layer_start_index"].get<int64_t>());
   keys.u32("interleave_moe_layer_step", config["moe_layer_interval"].get<int64_t>());

@@ -23,7 +23,18 @@ void set_attention(DecoderSpec& spec, bool biases) {
   }
 }
 
-DecoderSpec from_config(const nlohmann::ordered_json& config) {
+// What the class takes where a configuration names no scaling.
+nlohmann::ordered_json with_default_rope(nlohmann::ordered_json config) {
+  const auto absent = [&](const char* key) { return !config.contains(key) || config[key].is_null(); };
+  if (absent("rope_scaling") && absent("rope_parameters")) {
+    config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 32.0}, {"beta_fast", 32.0}, {"beta_slow", 1.0}, {"truncate", false},
+                              {"original_max_position_embeddings", 4096}};
+  }
+  return config;
+}
+
+DecoderSpec from_config(const nlohmann::ordered_json& given) {
+  const auto config = with_default_rope(given);
   ConfigReader reader(config, "gpt_oss");
   LlamaDefaults defaults;
   defaults.rope.theta = 150000;

@@ -61,6 +61,7 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
 void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   limit_context_to_window(spec, keys);
   refuse_dense_layers(spec, keys);
+  if (spec.tied_head) refuse(keys, "an output matrix beside the embedding");
   refuse_weights(spec, keys, /*normalised=*/true);
   write_experts(spec, keys);
 }
