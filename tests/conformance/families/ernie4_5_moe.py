@@ -17,6 +17,7 @@ WIDE = SMALL | {
 
 CASES = [
     Case("ernie4_5_moe_tied", SMALL, lora=lora("mlp", "mlp.shared_experts"), load_balancing=0.7),
-    Case("ernie4_5_moe_interval", WIDE, sharded=True, lora=lora("mlp", "mlp.shared_experts", use_rslora=True, r=3)),
+    Case("ernie4_5_moe_two_dense", WIDE | {"moe_layer_start_index": 2, "moe_layer_interval": 1}, lora=lora("mlp")),
+    Case("ernie4_5_moe_interval", WIDE, sharded=True, gguf=False, lora=lora("mlp", "mlp.shared_experts", use_rslora=True, r=3)),
     Case("ernie4_5_moe_unshared", WIDE | {"num_hidden_layers": 2, "moe_num_shared_experts": 0}, lora=lora("mlp")),
 ]

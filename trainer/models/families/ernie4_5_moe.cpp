@@ -83,11 +83,13 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
 }
 
 void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
-  nlohmann::ordered_json config;
-  add_config(spec, config);
+  const auto leading = static_cast<int64_t>(dense_layers(spec).size());
+  for (int64_t layer = 0; layer < leading; ++layer) {
+    if (spec.layers[static_cast<size_t>(layer)].experts()) refuse(keys, "experts in all layers behind the first dense ones");
+  }
   write_experts(spec, keys);
-  keys.u32("leading_dense_block_count", config["moe_layer_start_index"].get<int64_t>());
-  keys.u32("interleave_moe_layer_step", config["moe_layer_interval"].get<int64_t>());
+  keys.u32("leading_dense_block_count", leading);
+  keys.u32("interleave_moe_layer_step", 1);
 }
 
 }  // namespace
