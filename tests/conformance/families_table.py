@@ -29,14 +29,15 @@ TAIL = """
   each expert with factors of its own; gate and up share A, as in PEFT) and shared experts and dense layers as their linear layers. `adapter.dropout` is 0 on experts, as in PEFT.
 - Adapters are PEFT's `target_parameters`, both ways; also those that PEFT makes of transformers 4's names (`gate_proj`, `w1`, ...: it doubles the rank of `gate_up_proj`). PEFT's own
   `all-linear` adapts routers too: such an adapter is refused.
-- On the hub experts may lie one by one or stacked (`experts.gate_up_proj` [E, 2I, C]); exports write them one by one, GGUF stacks them. gpt_oss: the bfloat16 layout only, not MXFP4.
+- On the hub experts may lie one by one or stacked (`experts.gate_up_proj` [E, 2I, C]); exports write them one by one, GGUF stacks them. gpt_oss has a stacked layout of its own, with biases;
+  the bfloat16 files of it are read, not those in MXFP4.
 - Layers that predict further tokens (glm4_moe, ernie4_5_moe) are skipped by name, and `plan` lists them.
 - `objective.load_balancing` adds transformers' auxiliary loss (mixtral, qwen2_moe, qwen3_moe, ernie4_5_moe, gpt_oss) of each micro-batch, weighted by its share of the step's supervised
   tokens. With routers frozen it moves the layers before them.
 - `metrics.jsonl` has of each step `load_balancing_loss` (even routing: the number of experts a token goes through), `largest_expert_share` (of a layer's choices, the largest of all
   layers; even: 1 / experts) and `expert_entropy` (mean over layers; 1 even, 0 all on one expert). Tokens that are computed once for several rows count once.
-- What llama.cpp computes otherwise is refused in GGUF exports: qwen3_moe without `norm_topk_prob` or with dense layers, qwen2_moe with it, numbers of chosen experts that differ by
-  layer. It rounds the bounds of YaRN, which gpt_oss does not: a small difference of the served model, which a certificate by llama.cpp measures.
+- What llama.cpp computes otherwise is refused in GGUF exports: qwen3_moe without `norm_topk_prob` or with dense layers, qwen2_moe with it, with dense layers or a tied head, ernie4_5_moe
+  with dense layers between or behind others, numbers of chosen experts that differ by layer. It rounds the bounds of YaRN, which gpt_oss does not: a small difference of the served model, which a certificate by llama.cpp measures.
 """
 JUDGES = {"chatglm": "GlmForCausalLM, weights renamed and fused", "pangu_embedded": "LlamaForCausalLM with biases"}
 
