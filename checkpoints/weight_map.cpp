@@ -79,6 +79,7 @@ std::vector<int64_t> WeightRule::stored_shape(NameColumn column) const { return 
 
 std::string WeightRule::module_name() const {
   constexpr std::string_view kEnding = ".weight";
+  if (!module.empty()) return module;
   return !hub_stacked.empty() ? hub_stacked : hub.ends_with(kEnding) ? hub.substr(0, hub.size() - kEnding.size()) : hub;
 }
 
@@ -125,7 +126,7 @@ std::vector<BoundWeight> bind_weights(const WeightMap& map, NameColumn column, c
   for (const auto& rule : map.rules) {
     const auto [tensor, form] = find_stored(map, column, rule, source);
     if (tensor) known.insert(tensor->name);
-    BoundWeight weight{&rule, tensor, nullptr};
+    BoundWeight weight{&rule, tensor, form, nullptr};
     if (!tensor) {
       add_once(missing, rule.name(column));
     } else if (const auto expected = shape_in(rule, *form); tensor->shape != expected) {

@@ -38,6 +38,7 @@ struct WeightRule {
   std::string hub, gguf;        // "model.layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight"
   std::vector<int64_t> shape;   // as ours
   StoredForm hub_form, gguf_form;
+  std::string module{};                 // what carries an adapter, where module_name() would say otherwise
   // Another hub layout of the same weight, where there are two (experts one by one, or stacked). PEFT's parameter of that name is what an adapter sits on.
   std::string hub_stacked{};
   StoredForm hub_stacked_form{};
@@ -65,6 +66,7 @@ std::vector<int64_t> our_row_of_stored(const WeightRule& rule, NameColumn column
 struct BoundWeight {
   const WeightRule* rule = nullptr;
   const StoredTensor* tensor = nullptr;          // in the rule's own shape
+  const StoredForm* form = nullptr;              // how it lies there: of two hub layouts the one that was found
   std::shared_ptr<const StoredTensor> slice;     // holds `tensor` where it is a part of a larger one
 };
 

@@ -29,8 +29,8 @@ TAIL = """
   each expert with factors of its own; gate and up share A, as in PEFT) and shared experts and dense layers as their linear layers. `adapter.dropout` is 0 on experts, as in PEFT.
 - Adapters are PEFT's `target_parameters`, both ways; also those that PEFT makes of transformers 4's names (`gate_proj`, `w1`, ...: it doubles the rank of `gate_up_proj`). PEFT's own
   `all-linear` adapts routers too: such an adapter is refused.
-- On the hub experts may lie one by one or stacked (`experts.gate_up_proj` [E, 2I, C]); exports write them one by one, GGUF stacks them. gpt_oss has a stacked layout of its own, with biases;
-  the bfloat16 files of it are read, not those in MXFP4.
+- On the hub experts may lie one by one or stacked (`experts.gate_up_proj` [E, 2I, C]); exports write them one by one, GGUF stacks them. gpt_oss has a stacked layout of its own, with biases,
+  in bfloat16 or as it is published, in MXFP4 (from hub files joined in memory to the blocks that GGUF has); merged exports are in the forms that are asked for, none of them MXFP4.
 - Layers that predict further tokens (glm4_moe, ernie4_5_moe) are skipped by name, and `plan` lists them.
 - `objective.load_balancing` adds transformers' auxiliary loss (mixtral, qwen2_moe, qwen3_moe, ernie4_5_moe, gpt_oss) of each micro-batch, weighted by its share of the step's supervised
   tokens. With routers frozen it moves the layers before them.

@@ -67,6 +67,7 @@ class Case:
     reference: dict | None = None               # configuration of the class that judges it, where transformers has none of this family
     layout: Layout | None = None                # of the files, where not as transformers writes them
     stacked: bool = False                       # experts as transformers holds them: one tensor of all, where hub files have one of each
+    mxfp4: bool = False                         # experts as gpt-oss is published: blocks of four-bit floats and their scales
     load_balancing: float = 0                   # weight of the auxiliary loss in a third golden
     length: int = 23                            # odd: no kernel may rely on round sizes
     document_lengths: tuple = (7, 1, 12, 2, 19)
@@ -92,17 +93,42 @@ def randomise(model: torch.nn.Module, random: torch.Generator) -> None:
                 buffer.copy_(0.2 * torch.randn(buffer.shape, generator=random))
 
 
-def load_model(folder: pathlib.Path) -> torch.nn.Module:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+def eager_experts(model: torch.nn.Module) -> torch.nn.Module:
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")   # the grouped product knows no double
-    return model.eval()
+    return model
+
+
+def load_model(folder: pathlib.Path) -> torch.nn.Module:
+    return eager_experts(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")).eval()
+
+
+def write_mxfp4(model: torch.nn.Module, path: pathlib.Path) -> None:
+    """Replaces the experts' matrices in the file by bytes, and in the model by what these decode to. ggml's blocks hold elements j and j + 16 in one byte,
+    these files neighbours."""
+    import gguf
+    kind = gguf.GGMLQuantizationType.MXFP4
+    tensors = load_file(path)
+    for name, weight in model.named_parameters():
+        if weight.dim() != 3:
+            continue
+        rows = weight.detach().transpose(1, 2).contiguous().numpy()     # [E, out, in]
+        blocks = gguf.quants.quantize(rows.reshape(-1, rows.shape[-1]), kind)
+        decoded = torch.from_numpy(gguf.quants.dequantize(blocks, kind)).reshape(rows.shape)
+        with torch.no_grad():
+            weight.copy_(decoded.transpose(1, 2))
+        blocks = torch.from_numpy(blocks).reshape(*rows.shape[:2], -1, 17)
+        elements = torch.cat([blocks[..., 1:] & 15, blocks[..., 1:] >> 4], dim=-1)
+        del tensors[name]
+        tensors[name + "_blocks"] = elements[..., 0::2] | elements[..., 1::2] << 4
+        tensors[name + "_scales"] = blocks[..., 0]
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def write_model(case: Case, folder: pathlib.Path) -> torch.nn.Module:
     """A hub-style directory: safetensors, single or sharded, and the case's config.json. Returns what it loads as."""
     config = AutoConfig.for_model(**copy.deepcopy(case.reference or case.config))   # it writes into nested dicts
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    model = eager_experts(AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")).eval()
     randomise(model, generator_of(case.name))
     model.tie_weights()
     model.save_pretrained(folder, max_shard_size="40KB" if case.sharded else "1GB")
@@ -116,6 +142,8 @@ def write_model(case: Case, folder: pathlib.Path) -> torch.nn.Module:
                   metadata={"format": "pt"})
     if case.layout:
         case.layout.apply_to_file(folder / "model.safetensors")
+    if case.mxfp4:
+        write_mxfp4(model, folder / "model.safetensors")
     if case.reference:
         return model
     reloaded = load_model(folder)

@@ -58,8 +58,8 @@ void merge_rows(const MergedPart& tensor, const Rows& rows, int64_t first, int64
 }
 
 // Whether `source` and `target` hold a tensor otherwise than by the order of its rows.
-bool is_reshaped(const WeightRule& rule, NameColumn source, NameColumn target) {
-  const auto &from = rule.form(source), &to = rule.form(target);
+bool is_reshaped(const MergedPart& tensor, NameColumn target) {
+  const auto &from = *tensor.form, &to = tensor.rule->form(target);
   return from.transposed || to.transposed || from.offset != to.offset || from.interleaved != to.interleaved;
 }
 
@@ -81,9 +81,9 @@ std::vector<float> deinterleaved(const std::vector<float>& values, int64_t row_s
 }
 
 // A tensor that is transposed or offset in one of the two columns, merged as a whole: in our rows and columns, with the target's offset.
-std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn source, NameColumn target) {
+std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn target) {
   const auto& rule = *tensor.rule;
-  const auto &from = rule.form(source), &to = rule.form(target);
+  const auto &from = *tensor.form, &to = rule.form(target);
   std::vector<float> values(static_cast<size_t>(tensor.stored->num_elements()));
   dequantize(tensor.stored->type, tensor.stored->bytes.data(), tensor.stored->num_elements(), values.data());
   for (auto& value : values) value += to.offset - from.offset;
@@ -105,7 +105,7 @@ MergedWeights::MergedWeights(const ExportSource& source, NameColumn target) : so
     const auto update = source.updates.find(weight.rule);
     const auto [place, is_new] = by_name.try_emplace(weight.rule->name(target), tensors_.size());
     if (is_new) tensors_.emplace_back();
-    tensors_[place->second].parts.push_back({weight.rule, weight.tensor, update == source.updates.end() ? nullptr : &update->second});
+    tensors_[place->second].parts.push_back({weight.rule, weight.tensor, weight.form, update == source.updates.end() ? nullptr : &update->second});
   }
   for (auto& tensor : tensors_) {
     std::stable_sort(tensor.parts.begin(), tensor.parts.end(), [&](const MergedPart& a, const MergedPart& b) { return a.rule->form(target).first < b.rule->form(target).first; });
@@ -139,7 +139,7 @@ std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPa
   std::vector<float> all(static_cast<size_t>(rows * columns * count));
   for (const auto& part : parts) {
     const auto& form = part.rule->form(target_);
-    const auto values = merge_reshaped(part, source_column_, target_);
+    const auto values = merge_reshaped(part, target_);
     for (int64_t row = 0; row < rows; ++row) std::copy_n(values.data() + row * columns, columns, all.data() + (row * count + form.phase) * columns);
   }
   if (parts.front().rule->form(target_).transposed) all = transposed(all, rows * count, columns);
@@ -152,10 +152,11 @@ std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPa
 std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor, TensorType type) {
   const auto rows = rows_of(tensor, source_column_, target_);
   // Names may differ and layouts still be one: a GGUF base goes back to the very rows it came from.
-  const bool in_place = source_column_ == target_ || !(rows.move() || is_reshaped(*tensor.rule, source_column_, target_));
+  const bool same_form = tensor.form == &tensor.rule->form(target_);
+  const bool in_place = same_form || !(rows.move() || is_reshaped(tensor, target_));
   if (!tensor.update && tensor.stored->type == type && in_place) return tensor.stored->bytes;
-  if (is_reshaped(*tensor.rule, source_column_, target_)) {
-    auto values = merge_reshaped(tensor, source_column_, target_);
+  if (is_reshaped(tensor, target_)) {
+    auto values = merge_reshaped(tensor, target_);
     auto shape = tensor.rule->shape;
     if (tensor.rule->form(target_).transposed) {
       values = transposed(values, shape[0], shape[1]);

@@ -14,6 +14,7 @@ namespace graft {
 struct MergedPart {
   const WeightRule* rule = nullptr;
   const StoredTensor* stored = nullptr;
+  const StoredForm* form = nullptr;        // of `stored`
   const LowRankUpdate* update = nullptr;   // null: not adapted
 };
 

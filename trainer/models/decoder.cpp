@@ -42,10 +42,10 @@ class WeightLoader {
     const auto& weight = find(ours);
     const auto& tensor = *weight.tensor;
     const auto order = stored_row_of_ours(*weight.rule, column_);
-    if (weight.rule->form(column_).transposed) {
+    if (weight.form->transposed) {
       const auto& layout = info(tensor.type);
       if (layout.block_elements != 1) fail("models", "expected plain numbers in {}, which is stored transposed, got {}", tensor.name, layout.name);
-      const auto& form = weight.rule->form(column_);
+      const auto& form = *weight.form;
       auto copy = transposed(tensor.bytes.data(), tensor.shape[0], tensor.shape[1], layout.block_bytes);
       const int64_t row_bytes = tensor.shape[0] * layout.block_bytes, rows = tensor.shape[1] / form.interleaved;
       for (int64_t row = 0; form.interleaved > 1 && row < rows; ++row) {   // moves down only, so in place
@@ -70,8 +70,8 @@ class WeightLoader {
     const auto size = weight.tensor->shape[0];
     auto stored = at::empty({size}, at::kFloat), result = at::empty({size}, at::kFloat);
     dequantize(weight.tensor->type, weight.tensor->bytes.data(), size, stored.data_ptr<float>());
-    if (const auto& form = weight.rule->form(column_); form.interleaved > 1) return stored.slice(0, form.phase, size, form.interleaved).contiguous();
-    const float offset = weight.rule->form(column_).offset;
+    if (const auto& form = *weight.form; form.interleaved > 1) return stored.slice(0, form.phase, size, form.interleaved).contiguous();
+    const float offset = weight.form->offset;
     for (int64_t i = 0; offset != 0 && i < size; ++i) stored.data_ptr<float>()[i] -= offset;
     const auto order = stored_row_of_ours(*weight.rule, column_);
     if (order.empty()) return stored;

@@ -1,5 +1,6 @@
 """GptOssForCausalLM: experts as one transposed tensor with gate and up in turn and with biases, clamped SwiGLU; sinks; windows; YaRN without truncation."""
 from expert_cases import lora
+from gguf_golden import GgufCase
 from golden import Case
 
 SMALL = {
@@ -17,9 +18,18 @@ WIDE = SMALL | {
 YARN = {"rope_parameters": None, "rope_theta": 150000.0, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
                                                                           "original_max_position_embeddings": 32}}
 
+BLOCKS = SMALL | {"hidden_size": 64, "intermediate_size": 96}        # whole blocks of 32
+
 CASES = [
     Case("gpt_oss_plain_rope", SMALL, lora=lora(), load_balancing=0.7),
     Case("gpt_oss_sharded", WIDE, sharded=True, lora=lora(use_rslora=True, r=3)),
     Case("gpt_oss_default_rope", SMALL | {"rope_parameters": None}, gguf=False, lora={"target_modules": ["k_proj"], "target_parameters": ["experts.down_proj"]}),
+    Case("gpt_oss_mxfp4", BLOCKS | {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]}},
+         reference=BLOCKS, mxfp4=True, lora=lora()),
     Case("gpt_oss_yarn", WIDE | YARN | {"swiglu_limit": 0.6}, gguf=False, lora=lora()),     # llama.cpp rounds YaRN's bounds, and has limit 7 in its graph
+]
+
+GGUF_CASES = [
+    GgufCase("gpt_oss_gguf_f32", SMALL, types=("F32",), lora=lora()),
+    GgufCase("gpt_oss_gguf_mxfp4", BLOCKS, types=("MXFP4",), head_type="Q8_0", lora=lora()),
 ]

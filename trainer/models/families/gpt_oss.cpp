@@ -1,5 +1,6 @@
 // gpt_oss: experts with biases and a clamped SwiGLU, chosen by logits and weighted by the softmax over the chosen; attention with sinks, every second
 // layer with a window; YaRN.
+#include "checkpoints/mxfp4_tensors.h"
 #include "trainer/models/families/expert_layers.h"
 #include "trainer/models/families/llama_like.h"
 
@@ -82,7 +83,9 @@ void set_hub_layout(WeightMap& map, int64_t num_experts) {
     form.whole = is_bias ? std::vector<int64_t>{num_experts, out} : std::vector<int64_t>{num_experts, in, out};
     form.first = number * in * out;
     rule.hub = rule.hub_stacked + (is_bias ? "_bias" : "");
-    rule.hub_stacked.clear();
+    rule.module = rule.hub_stacked;
+    if (is_bias) rule.hub_stacked.clear();
+    else rule.hub_stacked += kMxfp4Ending;   // [E, out, in], gate before up
   }
 }
 
