@@ -54,7 +54,7 @@ GRAFT_INLINE_IN_CLONES void decode(const BlockQ8_0& block, float* __restrict out
 
 // Twice the values of a float with two exponent bits and one of mantissa, and half the scale: 2^(exponent - 128), the two smallest of them denormal.
 GRAFT_INLINE_IN_CLONES void decode(const BlockMXFP4& block, float* __restrict out) {
-  constexpr float kTwice[16] = {0, 1, 2, 3, 4, 6, 8, 12, -0.0f, -1, -2, -3, -4, -6, -8, -12};
+  constexpr float kTwice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   const uint32_t exponent = block.exponent;
   const float scale = std::bit_cast<float>(exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23);
   for (int j = 0; j < 16; ++j) {
