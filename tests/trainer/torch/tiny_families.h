@@ -31,7 +31,8 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
       {"glm4_moe", {{"n_routed_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"routed_scaling_factor", 1.5}}},
       {"hunyuan_v1_moe", {{"num_experts", 4}, {"moe_topk", 2}}},
       {"ernie4_5_moe", {{"moe_num_experts", 4}, {"moe_k", 2}, {"moe_intermediate_size", 24}}},
-      {"gpt_oss", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 9}, {"layer_types", {"sliding_attention", "full_attention"}}}},
+      {"gpt_oss", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 9}, {"layer_types", {"sliding_attention", "full_attention"}},
+                   {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000.0}}}}},   // its default, YaRN with unrounded bounds, GGUF cannot say
       {"gemma2", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"attn_logit_softcapping", 4.0}, {"final_logit_softcapping", 6.0}, {"tie_word_embeddings", true}}},
       {"gemma3_text", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"sliding_window_pattern", 2}, {"tie_word_embeddings", true}}},
   };
