@@ -36,7 +36,7 @@ nlohmann::ordered_json config_of(const PeftAdapter& adapter) {
   for (const auto& [key, value] : adapter.rank_pattern) rank_pattern[key] = value;
   nlohmann::ordered_json targets = adapter.target_modules;
   if (adapter.target_is_expression) targets = adapter.target_modules.at(0);
-  return {{"alpha_pattern", alpha_pattern},
+  nlohmann::ordered_json config = {{"alpha_pattern", alpha_pattern},
           {"auto_mapping", nullptr},
           {"base_model_name_or_path", adapter.base_model_name_or_path},
           {"bias", "none"},
@@ -56,6 +56,8 @@ nlohmann::ordered_json config_of(const PeftAdapter& adapter) {
           {"task_type", adapter.task_type},
           {"use_dora", false},
           {"use_rslora", adapter.use_rslora}};
+  if (!adapter.target_parameters.empty()) config["target_parameters"] = adapter.target_parameters;
+  return config;
 }
 
 void check_factors(const std::string& module, const LoraFactors& factors, int64_t expected_rank,
@@ -63,7 +65,7 @@ void check_factors(const std::string& module, const LoraFactors& factors, int64_
   const bool sizes_fit = factors.rank > 0 && factors.in > 0 && factors.out > 0 &&
                          static_cast<int64_t>(factors.a.size()) == factors.rank * factors.in &&
                          static_cast<int64_t>(factors.b.size()) == factors.out * factors.rank;
-  if (!sizes_fit || factors.rank != expected_rank)
+  if (!sizes_fit || (!factors.of_experts && factors.rank != expected_rank))
     fail("checkpoints",
          "expected factors of rank {}, got rank {} with {} and {} values (module {}, {}) — set rank and rank_pattern to the "
          "factors' own",

@@ -36,6 +36,7 @@ constexpr std::array kHarmlessKeys = {"alpha_pattern",
                                       "rank_pattern",
                                       "revision",
                                       "target_modules",
+                                      "target_parameters",
                                       "task_type",
                                       "use_rslora",
                                       "init_lora_weights",
@@ -100,17 +101,21 @@ class ConfigReader {
     return value.get<double>();
   }
 
-  // PEFT takes regular expressions here; graft reads plain names, which is what PEFT and graft write.
+  // PEFT takes regular expressions here; graft reads what PEFT and graft write: plain names, and ".*\.name" for what ends in ".name".
   Json patterns(const std::string& key) const {
     auto found = config_.value(key, Json::object());
     if (found.is_null()) return Json::object();
     if (!found.is_object()) bad(key, "an object");
-    for (const auto& [name, value] : found.items()) {
+    Json named = Json::object();
+    for (const auto& [pattern, value] : found.items()) {
+      constexpr std::string_view kAnyBefore = ".*\\.";
+      const auto name = pattern.starts_with(kAnyBefore) ? pattern.substr(kAnyBefore.size()) : pattern;
+      named[name] = value;
       const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '.' || c == '-'; };
       const std::string_view rest = std::string_view(name).substr(name.starts_with('^') ? 1 : 0);
       if (rest.empty() || !std::ranges::all_of(rest, plain)) bad(key, "module names without regular expressions");
     }
-    return found;
+    return named;
   }
 
   std::string text_or_empty(const std::string& key) const {
@@ -121,6 +126,11 @@ class ConfigReader {
   }
 
   void read_targets(PeftAdapter& adapter) const {
+    if (const auto parameters = config_.value("target_parameters", Json()); !parameters.is_null()) {
+      const bool names = parameters.is_array() && std::ranges::all_of(parameters, [](const Json& item) { return item.is_string(); });
+      if (!names) bad("target_parameters", "a list of names");
+      adapter.target_parameters = parameters.get<std::vector<std::string>>();
+    }
     const auto targets = config_.value("target_modules", Json());
     if (targets.is_null()) return;
     adapter.target_is_expression = targets.is_string();
@@ -153,6 +163,11 @@ std::string module_of(std::string_view name, std::string_view ending) {
   return std::string(name.substr(kPrefix.size(), name.size() - kPrefix.size() - ending.size()));
 }
 
+// Factors on a module's own parameters, where no linear layer has that name: the module is one of experts.
+bool is_of_experts(const PeftAdapter& adapter, std::string_view module) {
+  return !adapter.target_parameters.empty() && (module.ends_with(".experts") || module.ends_with(".experts.base_layer"));
+}
+
 void read_factors(const TensorSource& source, PeftAdapter& adapter, const std::filesystem::path& folder) {
   std::map<std::string, const StoredTensor*> a, b;
   std::vector<std::string> problems;
@@ -172,7 +187,8 @@ void read_factors(const TensorSource& source, PeftAdapter& adapter, const std::f
   for (const auto& [module, tensor] : a) {
     if (!b.contains(module)) continue;
     const auto &shape_a = tensor->shape, &shape_b = b[module]->shape;
-    const int64_t rank = adapter.rank_of(module);
+    const bool of_experts = is_of_experts(adapter, module) && shape_a.size() == 2;   // how many experts is the model's to say
+    const int64_t rank = of_experts ? shape_a[0] : adapter.rank_of(module);
     if (shape_a.size() != 2 || shape_b.size() != 2 || shape_a[0] != rank || shape_b[1] != rank)
       problems.push_back(fmt::format("{} has A [{}] and B [{}] where the config says rank {}", quote(module),
                                      fmt::join(shape_a, ", "), fmt::join(shape_b, ", "), rank));
@@ -186,8 +202,8 @@ void read_factors(const TensorSource& source, PeftAdapter& adapter, const std::f
          problems.size() > shown ? "; and more" : "", folder.string());
   }
   for (const auto& [module, tensor] : a)
-    adapter.modules[module] = {tensor->shape[0], tensor->shape[1], b[module]->shape[0], values_of(*tensor),
-                               values_of(*b[module])};
+    adapter.modules[module] = {tensor->shape[0],      tensor->shape[1], b[module]->shape[0], values_of(*tensor),
+                               values_of(*b[module]), is_of_experts(adapter, module)};
 }
 
 }  // namespace

@@ -18,15 +18,46 @@ bool matches_any(const std::vector<std::string>& patterns, const std::string& na
   });
 }
 
-const StoredTensor* find_stored(const WeightMap& map, NameColumn column, const WeightRule& rule, const TensorSource& source) {
-  const auto& name = rule.name(column);
+const StoredTensor* find_named(const WeightMap& map, NameColumn column, const std::string& name, const TensorSource& source) {
   if (const auto* tensor = source.find(name)) return tensor;
   if (column != NameColumn::kHub) return nullptr;
   for (const auto& [ours, theirs] : map.hub_aliases) {
-    if (!name.starts_with(ours)) continue;
-    if (const auto* tensor = source.find(theirs + name.substr(ours.size()))) return tensor;
+    const auto at = ours.starts_with('.') ? name.find(ours) : name.starts_with(ours) ? 0 : std::string::npos;
+    if (at == std::string::npos) continue;
+    if (const auto* tensor = source.find(std::string(name).replace(at, ours.size(), theirs))) return tensor;
   }
   return nullptr;
+}
+
+struct Found {
+  const StoredTensor* tensor = nullptr;
+  const StoredForm* form = nullptr;
+};
+
+Found find_stored(const WeightMap& map, NameColumn column, const WeightRule& rule, const TensorSource& source) {
+  if (const auto* tensor = find_named(map, column, rule.name(column), source)) return {tensor, &rule.form(column)};
+  if (column == NameColumn::kGguf || rule.hub_stacked.empty()) return {};
+  const auto* tensor = find_named(map, column, rule.hub_stacked, source);
+  return {tensor, tensor ? &rule.hub_stacked_form : nullptr};
+}
+
+std::vector<int64_t> shape_in(const WeightRule& rule, const StoredForm& form) {
+  if (!form.whole.empty()) return form.whole;
+  return form.transposed ? std::vector<int64_t>{rule.shape.at(1), rule.shape.at(0)} : rule.shape;
+}
+
+// The rule's own tensor out of the one that holds it.
+std::shared_ptr<const StoredTensor> slice_of(const StoredTensor& whole, const WeightRule& rule, const StoredForm& form) {
+  auto slice = std::make_shared<StoredTensor>(whole);
+  slice->shape = form.transposed ? std::vector<int64_t>{rule.shape.at(1), rule.shape.at(0)} : rule.shape;
+  slice->shape.back() *= form.interleaved;
+  const auto begin = bytes_of(whole.type, std::vector<int64_t>{form.first}).value();
+  slice->bytes = whole.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(bytes_of(whole.type, slice->shape).value()));
+  return slice;
+}
+
+void add_once(std::vector<std::string>& names, std::string name) {
+  if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
 }
 
 std::string listed(const std::vector<std::string>& names) {
@@ -44,8 +75,12 @@ const WeightRule* WeightMap::find(std::string_view ours) const {
   return nullptr;
 }
 
-std::vector<int64_t> WeightRule::stored_shape(NameColumn column) const {
-  return form(column).transposed ? std::vector<int64_t>{shape.at(1), shape.at(0)} : shape;
+std::vector<int64_t> WeightRule::stored_shape(NameColumn column) const { return shape_in(*this, form(column)); }
+
+std::string WeightRule::module_name() const {
+  constexpr std::string_view kEnding = ".weight";
+  if (!module.empty()) return module;
+  return !hub_stacked.empty() ? hub_stacked : hub.ends_with(kEnding) ? hub.substr(0, hub.size() - kEnding.size()) : hub;
 }
 
 std::vector<int64_t> stored_row_of_ours(const WeightRule& rule, NameColumn column) {
@@ -89,15 +124,18 @@ std::vector<BoundWeight> bind_weights(const WeightMap& map, NameColumn column, c
   std::vector<std::string> missing, misshaped, surplus;
   std::set<std::string> known;
   for (const auto& rule : map.rules) {
-    const auto* tensor = find_stored(map, column, rule, source);
-    if (!tensor) {
-      missing.push_back(rule.name(column));
-    } else if (const auto expected = rule.stored_shape(column); tensor->shape != expected) {
-      misshaped.push_back(
-          fmt::format("{} is [{}], expected [{}]", tensor->name, fmt::join(tensor->shape, ", "), fmt::join(expected, ", ")));
-    }
+    const auto [tensor, form] = find_stored(map, column, rule, source);
     if (tensor) known.insert(tensor->name);
-    bound.push_back({&rule, tensor});
+    BoundWeight weight{&rule, tensor, form, nullptr};
+    if (!tensor) {
+      add_once(missing, rule.name(column));
+    } else if (const auto expected = shape_in(rule, *form); tensor->shape != expected) {
+      add_once(misshaped, fmt::format("{} is [{}], expected [{}]", tensor->name, fmt::join(tensor->shape, ", "), fmt::join(expected, ", ")));
+    } else if (!form->whole.empty()) {
+      weight.slice = slice_of(*tensor, rule, *form);
+      weight.tensor = weight.slice.get();
+    }
+    bound.push_back(std::move(weight));
   }
   for (const auto& tensor : source.tensors()) {
     if (!known.contains(tensor.name) && !matches_any(map.ignored, tensor.name) && !matches_any(map.skipped, tensor.name)) surplus.push_back(tensor.name);

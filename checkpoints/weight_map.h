@@ -2,6 +2,7 @@
 // Hub (safetensors, PEFT) and GGUF names are two columns of it. No model types here.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,6 +25,12 @@ struct StoredForm {
   int64_t heads = 0;           // of kRotaryPairs and kQkvByHead
   bool transposed = false;     // [in, out]: plain numbers only (gpt2 on the hub)
   float offset = 0;            // of vectors: stored = ours + offset (gemma's norms on the hub: -1)
+  // The stored tensor's own shape, where it is another than the rule's: it holds several tensors of ours one after another (experts), and this one from
+  // element `first` on; or one, with another number of dimensions. Empty: the rule's shape.
+  std::vector<int64_t> whole;
+  int64_t first = 0;
+  // Of transposed matrices and of vectors: ours are every `interleaved`-th stored column from `phase` on (gate and up of gpt_oss on the hub).
+  int64_t interleaved = 1, phase = 0;
 };
 
 struct WeightRule {
@@ -31,9 +38,15 @@ struct WeightRule {
   std::string hub, gguf;        // "model.layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight"
   std::vector<int64_t> shape;   // as ours
   StoredForm hub_form, gguf_form;
+  std::string module{};                 // what carries an adapter, where module_name() would say otherwise
+  // Another hub layout of the same weight, where there are two (experts one by one, or stacked). PEFT's parameter of that name is what an adapter sits on.
+  std::string hub_stacked{};
+  StoredForm hub_stacked_form{};
   const std::string& name(NameColumn column) const { return column == NameColumn::kHub ? hub : gguf; }
   const StoredForm& form(NameColumn column) const { return column == NameColumn::kHub ? hub_form : gguf_form; }
   std::vector<int64_t> stored_shape(NameColumn column) const;
+  // The module that carries an adapter of this weight, as adapter.targets name it: the hub name without .weight, or the stacked parameter.
+  std::string module_name() const;
 };
 
 struct WeightMap {
@@ -52,7 +65,9 @@ std::vector<int64_t> our_row_of_stored(const WeightRule& rule, NameColumn column
 
 struct BoundWeight {
   const WeightRule* rule = nullptr;
-  const StoredTensor* tensor = nullptr;
+  const StoredTensor* tensor = nullptr;          // in the rule's own shape
+  const StoredForm* form = nullptr;              // how it lies there: of two hub layouts the one that was found
+  std::shared_ptr<const StoredTensor> slice;     // holds `tensor` where it is a part of a larger one
 };
 
 // The source's tensors that the map skips, in the source's order.

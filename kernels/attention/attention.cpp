@@ -60,7 +60,9 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
       scores = scores + options.alibi_slopes_H.to(type).view({-1, 1, 1}) * distance;
     }
     scores = scores.masked_fill(hidden, -INFINITY);
-    outputs.push_back(at::matmul(at::softmax(scores, -1), v_HTD).transpose(0, 1).reshape({length, num_heads * size}));
+    if (options.sinks_H.defined()) scores = at::cat({scores, options.sinks_H.to(type).view({-1, 1, 1}).expand({num_heads, length, 1})}, -1);
+    const auto shares = at::softmax(scores, -1).narrow(-1, 0, before + length);
+    outputs.push_back(at::matmul(shares, v_HTD).transpose(0, 1).reshape({length, num_heads * size}));
   }
   return outputs.empty() ? qkv.narrow(1, 0, num_heads * size).clone() : at::cat(outputs, 0).to(qkv.scalar_type());
 }

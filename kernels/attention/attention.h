@@ -2,7 +2,7 @@
 //
 //   q, k <- rotate(head_norm(q, k)), or head_norm(rotate(q, k)); q <- query_scale(position) * q
 //   scores = scale * q k^T; scores <- softcap * tanh(scores / softcap); scores <- scores + slope(head) * key position
-//   out = softmax(scores, causal within a document, at most `window` keys back) v
+//   out = softmax(scores and the head's sink, causal within a document, at most `window` keys back) v
 //
 // Letters: N tokens, H query heads, K key-value heads (H a multiple of K: GQA), D head size. qkv [N, (H + 2K) * D] = [q | k | v], bfloat16
 // or float32; out [N, H * D] of the same type; scores and softmax in float32. Online softmax over key blocks, backward recomputes the scores
@@ -28,6 +28,7 @@ struct AttentionOptions {
   int64_t window = 0;                    // a query sees the last `window` keys, its own included; 0: all
   double softcap = 0;                    // 0: none (Gemma 2, arXiv 2408.00118)
   at::Tensor alibi_slopes_H;             // float32 (Press et al. 2022, arXiv 2108.12409); undefined: none
+  at::Tensor sinks_H;                    // float32: a further score of each head, of a key without a value (gpt-oss, arXiv 2508.10925); undefined: none
   int64_t shared_prefix = 0;             // the first document's first tokens, which every later document sees as if they stood before its own
 };
 

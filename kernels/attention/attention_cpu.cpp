@@ -80,6 +80,9 @@ void check(const Tensor& qkv, const AttentionOptions& options, std::span<const i
   if (options.alibi_slopes_H.defined() && options.alibi_slopes_H.numel() != options.num_heads) {
     fail("kernels", "attention: expected {} slopes, got {}", options.num_heads, options.alibi_slopes_H.numel());
   }
+  if (options.sinks_H.defined() && options.sinks_H.numel() != options.num_heads) {
+    fail("kernels", "attention: expected {} sinks, got {}", options.num_heads, options.sinks_H.numel());
+  }
   for (const auto& table : {options.cosine_PE, options.query_scale_P}) {
     if (!table.defined()) continue;
     if (table.dim() == 2 && table.size(1) * 2 > options.head_size) {
@@ -213,6 +216,10 @@ void forward_block(const Task<Operand>& task, const AttentionOptions& options, c
   std::vector<float> scores(task.num_queries * std::min(end_key, kKeyBlock)), maxima(task.num_queries, -INFINITY), sums(task.num_queries, 0);
   OperandRows<Operand> probabilities(scores.size());
   for (int64_t r = 0; r < task.num_queries; ++r) std::fill_n(out_rows + r * out_stride, size, 0.0f);
+  if (options.sinks_H.defined()) {   // a key before all others, whose value is zero
+    std::fill(maxima.begin(), maxima.end(), options.sinks_H.const_data_ptr<float>()[task.head]);
+    std::fill(sums.begin(), sums.end(), 1.0f);
+  }
   for (int64_t begin = first_key; begin < end_key; begin += kKeyBlock) {
     const int64_t keys = std::min(kKeyBlock, end_key - begin);
     product<Operand>(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);

@@ -75,12 +75,17 @@ struct BlockQ6_K {  // 16 sub-blocks of 16: w = scale * s * (q - 32)
   int8_t scales[16];
   uint16_t scale;
 };
+struct BlockMXFP4 {  // w = e2m1(q) * 2^(exponent - 127): OCP Microscaling Formats 1.0
+  static constexpr int kElements = 32;
+  uint8_t exponent;
+  uint8_t nibbles[16];
+};
 
 #pragma pack(pop)
 
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24);
 static_assert(sizeof(BlockQ8_0) == 34 && sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144);
-static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);
+static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210 && sizeof(BlockMXFP4) == 17);
 
 // The i-th (scale, minimum) pair of Q4_K and Q5_K: pairs 0-3 lie in the low 6 bits of bytes 0-7; pairs 4-7 have their low
 // nibbles in bytes 8-11 and their high pairs in the top bits of bytes 0-7.

@@ -99,6 +99,8 @@ void dispatch(TensorType type, const std::byte* source, int64_t num_elements, Ou
       return decode_q5_k(static_cast<const BlockQ5_K*>(blocks), num_blocks, out);
     case TensorType::kQ6_K:
       return decode_q6_k(static_cast<const BlockQ6_K*>(blocks), num_blocks, out);
+    case TensorType::kMXFP4:
+      return decode_mxfp4(static_cast<const BlockMXFP4*>(blocks), num_blocks, out);
     case TensorType::kI64:
     case TensorType::kI32:
     case TensorType::kI16:

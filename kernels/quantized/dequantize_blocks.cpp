@@ -1,6 +1,8 @@
 // The loops are written so that the compiler vectorises them: fixed trip counts of 16 or 32, no branches, one scale each.
 #include "kernels/quantized/dequantize_blocks.h"
 
+#include <bit>
+
 #include "kernels/quantized/simd_clones.h"
 #include "kernels/quantized/small_floats.h"
 
@@ -48,6 +50,17 @@ GRAFT_INLINE_IN_CLONES void decode(const BlockQ5_1& block, float* __restrict out
 GRAFT_INLINE_IN_CLONES void decode(const BlockQ8_0& block, float* __restrict out) {
   const float scale = half_to_float(block.scale);
   for (int j = 0; j < 32; ++j) out[j] = static_cast<float>(block.codes[j]) * scale;
+}
+
+// Twice the values of a float with two exponent bits and one of mantissa, and half the scale: 2^(exponent - 128), the two smallest of them denormal.
+GRAFT_INLINE_IN_CLONES void decode(const BlockMXFP4& block, float* __restrict out) {
+  constexpr float kTwice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+  const uint32_t exponent = block.exponent;
+  const float scale = std::bit_cast<float>(exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23);
+  for (int j = 0; j < 16; ++j) {
+    out[j] = kTwice[block.nibbles[j] & 15] * scale;
+    out[j + 16] = kTwice[block.nibbles[j] >> 4] * scale;
+  }
 }
 
 GRAFT_INLINE_IN_CLONES void decode(const BlockQ2_K& block, float* __restrict out) {
@@ -162,6 +175,7 @@ GRAFT_DECODER(decode_q3_k, BlockQ3_K)
 GRAFT_DECODER(decode_q4_k, BlockQ4_K)
 GRAFT_DECODER(decode_q5_k, BlockQ5_K)
 GRAFT_DECODER(decode_q6_k, BlockQ6_K)
+GRAFT_DECODER(decode_mxfp4, BlockMXFP4)
 #undef GRAFT_DECODER
 
 }  // namespace graft

@@ -17,6 +17,7 @@ void decode_q3_k(const BlockQ3_K* blocks, int64_t num_blocks, float* destination
 void decode_q4_k(const BlockQ4_K* blocks, int64_t num_blocks, float* destination);
 void decode_q5_k(const BlockQ5_K* blocks, int64_t num_blocks, float* destination);
 void decode_q6_k(const BlockQ6_K* blocks, int64_t num_blocks, float* destination);
+void decode_mxfp4(const BlockMXFP4* blocks, int64_t num_blocks, float* destination);
 
 void decode_q4_0(const BlockQ4_0* blocks, int64_t num_blocks, uint16_t* destination);
 void decode_q4_1(const BlockQ4_1* blocks, int64_t num_blocks, uint16_t* destination);
@@ -28,5 +29,6 @@ void decode_q3_k(const BlockQ3_K* blocks, int64_t num_blocks, uint16_t* destinat
 void decode_q4_k(const BlockQ4_K* blocks, int64_t num_blocks, uint16_t* destination);
 void decode_q5_k(const BlockQ5_K* blocks, int64_t num_blocks, uint16_t* destination);
 void decode_q6_k(const BlockQ6_K* blocks, int64_t num_blocks, uint16_t* destination);
+void decode_mxfp4(const BlockMXFP4* blocks, int64_t num_blocks, uint16_t* destination);
 
 }  // namespace graft

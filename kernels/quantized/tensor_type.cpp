@@ -46,12 +46,13 @@ constexpr std::array kRows = {
     block_row<BlockQ4_K>(TensorType::kQ4_K, "Q4_K", 12),
     block_row<BlockQ5_K>(TensorType::kQ5_K, "Q5_K", 13),
     block_row<BlockQ6_K>(TensorType::kQ6_K, "Q6_K", 14),
+    block_row<BlockMXFP4>(TensorType::kMXFP4, "MXFP4", 39),
 };
 
 constexpr bool rows_follow_the_enum() {
   for (size_t i = 0; i < kRows.size(); ++i)
     if (static_cast<size_t>(kRows[i].type) != i) return false;
-  return kRows.back().type == TensorType::kQ6_K;
+  return kRows.back().type == TensorType::kMXFP4;
 }
 static_assert(rows_follow_the_enum());
 

@@ -30,6 +30,7 @@ enum class TensorType : uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
+  kMXFP4,
 };
 
 struct TensorTypeInfo {

@@ -104,6 +104,37 @@ TEST(PeftAdapter, RoundTripKeepsEverything) {
   }
 }
 
+// Two parameters of one module, as PEFT wraps them: 3 experts, ranks 2 and (by a pattern) 4.
+TEST(PeftAdapter, ExpertsAreParameters) {
+  test::TemporaryFolder folder;
+  PeftAdapter before;
+  before.rank = 2;
+  before.alpha = 3;
+  before.rank_pattern = {{"gate_up_proj", 4}};
+  before.alpha_pattern = {{"gate_up_proj", 6}};
+  before.target_parameters = {"mlp.experts.gate_up_proj", "mlp.experts.down_proj"};
+  before.modules["model.layers.0.mlp.experts.base_layer"] = {12, 5, 8, std::vector<float>(60, 0.5f), std::vector<float>(96, 0.25f), true};
+  before.modules["model.layers.0.mlp.experts"] = {6, 4, 5, std::vector<float>(24, 0.5f), std::vector<float>(30, 0.25f), true};
+  write_peft_adapter(folder / "adapter", before);
+  const auto path = folder / "adapter/adapter_config.json";
+  auto config = nlohmann::json::parse(test::read_file(path));
+  config["rank_pattern"] = {{".*\\.gate_up_proj", 4}};   // as PEFT writes it
+  test::write_file(path, config.dump());
+  const auto after = read_peft_adapter(folder / "adapter");
+  EXPECT_EQ(after.target_parameters, before.target_parameters);
+  EXPECT_EQ(after.rank_of("model.layers.0.mlp.experts.gate_up_proj"), 4);
+  EXPECT_EQ(after.rank_of("model.layers.0.mlp.experts.down_proj"), 2);
+  ASSERT_EQ(after.modules.size(), 2u);
+  for (const auto& [module, own] : before.modules) {
+    EXPECT_TRUE(after.modules.at(module).of_experts);
+    EXPECT_EQ(after.modules.at(module).rank, own.rank);
+    EXPECT_EQ(after.modules.at(module).b, own.b);
+  }
+  config.erase("target_parameters");   // without it they are no parameters, and their rank is wrong
+  test::write_file(path, config.dump());
+  EXPECT_THAT(error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr("where the config says rank 2"));
+}
+
 TEST(PeftAdapter, AnotherMethodIsAnError) {
   test::TemporaryFolder folder;
   const struct {
@@ -113,7 +144,7 @@ TEST(PeftAdapter, AnotherMethodIsAnError) {
       {"bias", "\"all\"", "expected bias as \"none\""},
       {"modules_to_save", "[\"lm_head\"]", "expected modules_to_save as plain LoRA"},
       {"layer_replication", "[[0,4]]", "expected layer_replication as plain LoRA"},
-      {"target_parameters", "[\"mlp.experts.down_proj\"]", "expected target_parameters as plain LoRA"},
+      {"target_parameters", "\"mlp.experts.down_proj\"", "expected target_parameters as a list of names"},
       {"some_new_method", "{\"x\":1}", "expected some_new_method as plain LoRA"},
       {"peft_type", "\"IA3\"", "expected peft_type as \"LORA\", got \"IA3\""},
       {"r", "0", "expected r as ranks from 1 on, got 0"},

@@ -1,6 +1,7 @@
 // Names and layouts of checkpoints to ours and back, without any model.
 #include "checkpoints/weight_map.h"
 
+#include <cstring>
 #include <numeric>
 
 #include <gmock/gmock.h>
@@ -16,8 +17,8 @@ using testing::HasSubstr;
 
 class NamedTensors : public TensorSource {
  public:
-  explicit NamedTensors(std::vector<std::pair<std::string, std::vector<int64_t>>> tensors) {
-    for (auto& [name, shape] : tensors) tensors_.push_back({name, TensorType::kF32, shape, {}, "model.safetensors"});
+  explicit NamedTensors(std::vector<std::pair<std::string, std::vector<int64_t>>> tensors, std::span<const float> values = {}) {
+    for (auto& [name, shape] : tensors) tensors_.push_back({name, TensorType::kF32, shape, std::as_bytes(values), "model.safetensors"});
     index_tensors();
   }
 };
@@ -64,6 +65,49 @@ TEST(WeightMap, OtherPrefixesAreFoundAndOtherPartsSkipped) {
   const NamedTensors source({{"vision_tower.a", {1}}, {"language_model.model.layers.0.part.weight", {6, 4}}, {"x.rotary_emb.inv_freq", {3}}, {"vision_tower.b", {2}}});
   EXPECT_EQ(bind_weights(map, NameColumn::kHub, source)[0].tensor->name, "language_model.model.layers.0.part.weight");
   EXPECT_THAT(skipped_tensors(map, source), ElementsAre("vision_tower.a", "vision_tower.b"));
+}
+
+// Two experts of [2, 3]: one by one on the hub or stacked there, stacked in GGUF.
+TEST(WeightMap, ExpertsAreSlicesOfStackedTensors) {
+  WeightMap map;
+  for (int64_t expert = 0; expert < 2; ++expert) {
+    WeightRule rule;
+    rule.ours = "e" + std::to_string(expert) + ".weight";
+    rule.hub = "model.experts." + std::to_string(expert) + ".up.weight";
+    rule.gguf = "up_exps.weight";
+    rule.shape = {2, 3};
+    rule.gguf_form.whole = {2, 2, 3};
+    rule.gguf_form.first = expert * 6;
+    rule.hub_stacked = "model.experts.gate_up";
+    rule.hub_stacked_form.whole = {2, 4, 3};
+    rule.hub_stacked_form.first = expert * 12 + 6;
+    map.rules.push_back(rule);
+  }
+  EXPECT_EQ(map.rules[1].module_name(), "model.experts.gate_up");
+  EXPECT_THAT(map.rules[1].stored_shape(NameColumn::kGguf), ElementsAre(2, 2, 3));
+  std::vector<float> values(24);
+  std::iota(values.begin(), values.end(), 0.0f);
+  const auto first_value = [&](NameColumn column, const NamedTensors& source, size_t index) {
+    const auto bound = bind_weights(map, column, source);
+    EXPECT_THAT(bound.at(index).tensor->shape, ElementsAre(2, 3));
+    EXPECT_EQ(bound.at(index).tensor->bytes.size(), 24u);
+    float value = 0;
+    std::memcpy(&value, bound.at(index).tensor->bytes.data(), sizeof(value));
+    return value;
+  };
+  const NamedTensors gguf({{"up_exps.weight", {2, 2, 3}}}, values), stacked({{"model.experts.gate_up", {2, 4, 3}}}, values);
+  EXPECT_EQ(first_value(NameColumn::kGguf, gguf, 0), 0);
+  EXPECT_EQ(first_value(NameColumn::kGguf, gguf, 1), 6);
+  EXPECT_EQ(first_value(NameColumn::kHub, stacked, 0), 6);
+  EXPECT_EQ(first_value(NameColumn::kHub, stacked, 1), 18);
+  const NamedTensors single({{"model.experts.0.up.weight", {2, 3}}, {"model.experts.1.up.weight", {2, 3}}}, values);
+  EXPECT_EQ(bind_weights(map, NameColumn::kHub, single)[1].tensor->name, "model.experts.1.up.weight");
+  try {
+    bind_weights(map, NameColumn::kGguf, NamedTensors({{"up_exps.weight", {3, 2, 3}}}));
+    FAIL();
+  } catch (const UserError& error) {   // once, not for each expert
+    EXPECT_THAT(error.what(), HasSubstr("misshaped: up_exps.weight is [3, 2, 3], expected [2, 2, 3]\n("));
+  }
 }
 
 TEST(WeightMap, OneErrorListsEverything) {

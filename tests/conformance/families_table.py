@@ -23,6 +23,22 @@ random weights only**: tiny models of transformers 5.23.0 and PEFT 0.21.2 in flo
 | family (model_type) | judged by | shapes | logits | gradients | llama.cpp | proven on |
 |---|---|---|---|---|---|---|
 """
+TAIL = """
+## Mixtures of experts
+- Routers, their biases and the gate of a shared expert stay frozen; `adapter.targets` reaches routed experts as `gate_up_proj` and `down_proj` of `mlp.experts` (all of a layer at a time,
+  each expert with factors of its own; gate and up share A, as in PEFT) and shared experts and dense layers as their linear layers. `adapter.dropout` is 0 on experts, as in PEFT.
+- Adapters are PEFT's `target_parameters`, both ways; also those that PEFT makes of transformers 4's names (`gate_proj`, `w1`, ...: it doubles the rank of `gate_up_proj`). PEFT's own
+  `all-linear` adapts routers too: such an adapter is refused.
+- On the hub experts may lie one by one or stacked (`experts.gate_up_proj` [E, 2I, C]); exports write them one by one, GGUF stacks them. gpt_oss has a stacked layout of its own, with biases,
+  in bfloat16 or as it is published, in MXFP4 (from hub files joined in memory to the blocks that GGUF has); merged exports are in the forms that are asked for, none of them MXFP4.
+- Layers that predict further tokens (glm4_moe, ernie4_5_moe) are skipped by name, and `plan` lists them.
+- `objective.load_balancing` adds transformers' auxiliary loss (mixtral, qwen2_moe, qwen3_moe, ernie4_5_moe, gpt_oss) of each micro-batch, weighted by its share of the step's supervised
+  tokens. With routers frozen it moves the layers before them.
+- `metrics.jsonl` has of each step `load_balancing_loss` (even routing: the number of experts a token goes through), `largest_expert_share` (of a layer's choices, the largest of all
+  layers; even: 1 / experts) and `expert_entropy` (mean over layers; 1 even, 0 all on one expert). Tokens that are computed once for several rows count once.
+- What llama.cpp computes otherwise is refused in GGUF exports: qwen3_moe without `norm_topk_prob` or with dense layers, qwen2_moe with it, with dense layers or a tied head, ernie4_5_moe
+  with dense layers between or behind others, numbers of chosen experts that differ by layer. It rounds the bounds of YaRN, which gpt_oss does not: a small difference of the served model, which a certificate by llama.cpp measures.
+"""
 JUDGES = {"chatglm": "GlmForCausalLM, weights renamed and fused", "pangu_embedded": "LlamaForCausalLM with biases"}
 
 
@@ -62,7 +78,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=HERE.parents[1] / "docs" / "families.md")
     arguments = parser.parse_args()
     rows = [row(path.stem, arguments.goldens) for path in sorted((HERE / "families").glob("*.py"))]
-    arguments.out.write_text(HEAD + "".join(line for line in rows if line))
+    arguments.out.write_text(HEAD + "".join(line for line in rows if line) + TAIL)
 
 
 if __name__ == "__main__":

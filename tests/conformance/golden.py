@@ -66,6 +66,9 @@ class Case:
     gguf_to_hub: bool = True                    # and its file says all that config.json wants
     reference: dict | None = None               # configuration of the class that judges it, where transformers has none of this family
     layout: Layout | None = None                # of the files, where not as transformers writes them
+    stacked: bool = False                       # experts as transformers holds them: one tensor of all, where hub files have one of each
+    mxfp4: bool = False                         # experts as gpt-oss is published: blocks of four-bit floats and their scales
+    load_balancing: float = 0                   # weight of the auxiliary loss in a third golden
     length: int = 23                            # odd: no kernel may rely on round sizes
     document_lengths: tuple = (7, 1, 12, 2, 19)
 
@@ -85,17 +88,47 @@ def randomise(model: torch.nn.Module, random: torch.Generator) -> None:
                 weight.copy_(centre + spread * torch.randn(weight.shape, generator=random))
             else:
                 weight.copy_(torch.randn(weight.shape, generator=random) * 0.6 / weight.shape[-1] ** 0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(0.2 * torch.randn(buffer.shape, generator=random))
+
+
+def eager_experts(model: torch.nn.Module) -> torch.nn.Module:
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")   # the grouped product knows no double
+    return model
 
 
 def load_model(folder: pathlib.Path) -> torch.nn.Module:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return model.eval()
+    return eager_experts(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")).eval()
+
+
+def write_mxfp4(model: torch.nn.Module, path: pathlib.Path) -> None:
+    """Replaces the experts' matrices in the file by bytes, and in the model by what these decode to. ggml's blocks hold elements j and j + 16 in one byte,
+    these files neighbours."""
+    import gguf
+    kind = gguf.GGMLQuantizationType.MXFP4
+    tensors = load_file(path)
+    for name, weight in model.named_parameters():
+        if weight.dim() != 3:
+            continue
+        rows = weight.detach().transpose(1, 2).contiguous().numpy()     # [E, out, in]
+        blocks = gguf.quants.quantize(rows.reshape(-1, rows.shape[-1]), kind)
+        decoded = torch.from_numpy(gguf.quants.dequantize(blocks, kind)).reshape(rows.shape)
+        with torch.no_grad():
+            weight.copy_(decoded.transpose(1, 2))
+        blocks = torch.from_numpy(blocks).reshape(*rows.shape[:2], -1, 17)
+        elements = torch.cat([blocks[..., 1:] & 15, blocks[..., 1:] >> 4], dim=-1)
+        del tensors[name]
+        tensors[name + "_blocks"] = elements[..., 0::2] | elements[..., 1::2] << 4
+        tensors[name + "_scales"] = blocks[..., 0]
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def write_model(case: Case, folder: pathlib.Path) -> torch.nn.Module:
     """A hub-style directory: safetensors, single or sharded, and the case's config.json. Returns what it loads as."""
     config = AutoConfig.for_model(**copy.deepcopy(case.reference or case.config))   # it writes into nested dicts
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    model = eager_experts(AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")).eval()
     randomise(model, generator_of(case.name))
     model.tie_weights()
     model.save_pretrained(folder, max_shard_size="40KB" if case.sharded else "1GB")
@@ -103,8 +136,14 @@ def write_model(case: Case, folder: pathlib.Path) -> torch.nn.Module:
     assert (shards > 1) == case.sharded, f"{case.name}: {shards} file(s)"
     (folder / "config.json").write_text(json.dumps(case.config, indent=2) + "\n")
     (folder / "generation_config.json").unlink(missing_ok=True)
+    if case.stacked:
+        tied = {"lm_head.weight"} if case.config["tie_word_embeddings"] else set()
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied}, folder / "model.safetensors",
+                  metadata={"format": "pt"})
     if case.layout:
         case.layout.apply_to_file(folder / "model.safetensors")
+    if case.mxfp4:
+        write_mxfp4(model, folder / "model.safetensors")
     if case.reference:
         return model
     reloaded = load_model(folder)
@@ -169,6 +208,20 @@ def make_golden(adapted: PeftModel, ids_BT: torch.Tensor, labels_BT: torch.Tenso
     return {name: tensor.contiguous() for name, tensor in golden.items()}
 
 
+def make_balancing_golden(adapted: PeftModel, case: Case) -> dict:
+    """A batch with transformers' auxiliary loss beside the mean loss: both are over all rows at once."""
+    ids, labels = random_tokens(case, adapted.config.vocab_size, (2, case.length))
+    adapted.zero_grad()
+    output = adapted(input_ids=ids, use_cache=False, output_router_logits=True)
+    sums, counts = zip(*(loss_sum(one, row) for one, row in zip(output.logits, labels)))
+    assert output.aux_loss.grad_fn is not None, f"{case.name}: the auxiliary loss has no gradient"
+    loss = torch.stack(sums).sum() / sum(counts) + case.load_balancing * output.aux_loss
+    loss.backward()
+    golden = {"input_ids": ids, "labels": labels, "logits": output.logits, "loss": loss, "load_balancing": torch.tensor([case.load_balancing])}
+    golden |= {"grad." + name.replace(".default.", "."): weight.grad for name, weight in adapted.named_parameters() if "lora_" in name}
+    return {name: tensor.detach().clone().contiguous() for name, tensor in golden.items()}
+
+
 def random_tokens(case: Case, vocabulary: int, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     random = generator_of(f"{case.name}/tokens/{shape}")
     ids = torch.randint(0, vocabulary, shape, generator=random)
@@ -187,6 +240,8 @@ def write_goldens(adapted: PeftModel, case: Case, folder: pathlib.Path) -> None:
         offsets.append(offsets[-1] + length)
     ids, labels = random_tokens(case, vocabulary, (1, offsets[-1]))
     save_file(in_files(make_golden(adapted, ids, labels, offsets)), folder / "documents.safetensors")
+    if case.load_balancing:
+        save_file(make_balancing_golden(adapted, case), folder / "balancing.safetensors")
     assert_well_conditioned(adapted, golden, case.name)     # last: it leaves the model in double
 
 

@@ -1,4 +1,4 @@
-"""A tiny random llama with a byte-level tokenizer and a chat template: whole runs in seconds."""
+"""A tiny random llama (or another model_type) with a byte-level tokenizer and a chat template: whole runs in seconds."""
 import json
 import os
 import pathlib
@@ -13,7 +13,7 @@ TEMPLATE = ("{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ 
 def make_tiny_chat_model(folder: pathlib.Path, **config) -> pathlib.Path:
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
@@ -24,9 +24,9 @@ def make_tiny_chat_model(folder: pathlib.Path, **config) -> pathlib.Path:
     (folder / "tokenizer_config.json").write_text(json.dumps({
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "model_max_length": 512, "chat_template": TEMPLATE}))
     torch.manual_seed(1)
-    settings = {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    settings = {"model_type": "llama", "vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
                 "max_position_embeddings": 512, "rms_norm_eps": 1e-3, "tie_word_embeddings": False, "eos_token_id": 257, "bos_token_id": None} | config
-    LlamaForCausalLM(LlamaConfig(**settings)).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings)).save_pretrained(folder)
     return folder
 
 

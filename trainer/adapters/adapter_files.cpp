@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include <fmt/ranges.h>
 
 #include "checkpoints/peft_adapter.h"
 #include "kernels/common/error.h"
+#include "trainer/adapters/peft_layout.h"
 
 namespace graft {
 
@@ -15,44 +17,49 @@ namespace fs = std::filesystem;
 namespace {
 
 AdapterOptions options_of(const PeftAdapter& adapter, const fs::path& folder) {
-  const auto& first = adapter.modules.begin()->first;
-  for (const auto& [module, factors] : adapter.modules) {
-    if (adapter.rank_of(module) == adapter.rank_of(first) && adapter.scaling_of(module) == adapter.scaling_of(first)) continue;
-    fail("adapters", "expected one rank and one scale for all modules, got rank {} and scale {:g} for {}, {} and {:g} for {} ({}) — rank_pattern and alpha_pattern are not supported",
-         adapter.rank_of(first), adapter.scaling_of(first), first, adapter.rank_of(module), adapter.scaling_of(module), module, folder.string());
-  }
+  const auto modules = modules_of(adapter);
+  // The rank of most; PEFT doubles that of experts' gate_up_proj where its old names gate_proj and up_proj were targeted.
+  const auto is_plain = [&](const std::string& module) { return adapter.rank_of(module) == adapter.rank; };
+  const auto plain = std::find_if(modules.begin(), modules.end(), is_plain);
+  const auto& first = plain == modules.end() ? modules.front() : *plain;
   AdapterOptions options;
   options.rank = adapter.rank_of(first);
+  for (const auto& module : modules) {
+    if (std::abs(adapter.scaling_of(module) - adapter.scaling_of(first)) > 1e-9 * adapter.scaling_of(first)) {
+      fail("adapters", "expected one scale for all modules, got {:g} for {} and {:g} for {} ({}) — alpha_pattern with other scales is not supported",
+           adapter.scaling_of(first), first, adapter.scaling_of(module), module, folder.string());
+    }
+    if (adapter.rank_of(module) != options.rank) options.ranks[module] = adapter.rank_of(module);
+  }
   options.scaling = adapter.use_rslora ? "rslora" : "standard";
   const auto rank = static_cast<double>(options.rank);
-  options.alpha = adapter.alpha_pattern.empty() ? adapter.alpha : adapter.scaling_of(first) * (adapter.use_rslora ? std::sqrt(rank) : rank);
+  options.alpha = options.rank == adapter.rank && adapter.alpha_pattern.empty() ? adapter.alpha : adapter.scaling_of(first) * (adapter.use_rslora ? std::sqrt(rank) : rank);
   options.dropout = adapter.dropout;
-  options.targets.clear();
-  for (const auto& [module, factors] : adapter.modules) options.targets.push_back(module);
+  options.targets = modules;
   return options;
 }
 
 void copy_values(AdapterSet& adapters, const PeftAdapter& adapter, const fs::path& folder) {
   auto* data = adapters.parameters.data_ptr<float>();
+  std::set<std::string> used;
   for (const auto& ours : adapters.adapters()) {
-    const auto found = adapter.modules.find(ours.module_name);
-    const auto sizes = found == adapter.modules.end() ? "none" : fmt::format("[{}, {}] and [{}, {}]", found->second.rank, found->second.in, found->second.out, found->second.rank);
-    const auto expected = fmt::format("[{}, {}] and [{}, {}]", ours.rank, ours.inputs, ours.outputs, ours.rank);
-    if (sizes != expected) {
-      fail("adapters", "expected A and B of sizes {} for {}, got {} ({}) — the adapter belongs to another model or recipe", expected, ours.module_name, sizes, folder.string());
+    std::string module;
+    const auto* factors = find_in_peft(adapter, ours, &module);
+    if (!factors) {
+      const auto named = adapter.modules.find(peft_module(adapters, ours));
+      const auto got = named == adapter.modules.end() ? "none" : fmt::format("[{}, {}] and [{}, {}]", named->second.rank, named->second.in, named->second.out, named->second.rank);
+      const int64_t rank = ours.num_experts * ours.rank;
+      fail("adapters", "expected A and B of sizes [{}, {}] and [{}, {}] for {}, got {} ({}) — the adapter belongs to another model or recipe", rank, ours.inputs, ours.outputs,
+           rank, ours.module_name, got, folder.string());
     }
-    std::copy(found->second.a.begin(), found->second.a.end(), data + ours.offset_a);
-    const auto order = stored_row_of_ours(*ours.rule, NameColumn::kHub);
-    for (int64_t row = 0; row < ours.outputs; ++row) {
-      std::copy_n(found->second.b.data() + (order.empty() ? row : order[row]) * ours.rank, ours.rank, data + ours.offset_b + row * ours.rank);
-    }
+    used.insert(module);
+    from_peft(ours, *factors, data + ours.offset_a, data + ours.offset_b);
   }
-  if (adapter.modules.size() == adapters.adapters().size()) return;
   std::vector<std::string> surplus;
   for (const auto& [module, factors] : adapter.modules) {
-    const bool known = std::any_of(adapters.adapters().begin(), adapters.adapters().end(), [&](const Adapter& ours) { return ours.module_name == module; });
-    if (!known && surplus.size() < 12) surplus.push_back(module);
+    if (!used.contains(module) && surplus.size() < 12) surplus.push_back(module);
   }
+  if (surplus.empty()) return;
   fail("adapters", "expected the adapters of {} modules, got {} modules: {} too ({}) — nothing of an adapter is left out; set adapter.targets to its modules",
        adapters.adapters().size(), adapter.modules.size(), fmt::join(surplus, ", "), folder.string());
 }

@@ -1,22 +1,38 @@
 // save_adapter: an AdapterSet to a PEFT folder.
 #include <algorithm>
+#include <cmath>
 
 #include "checkpoints/peft_adapter.h"
 #include "trainer/adapters/adapter_files.h"
+#include "trainer/adapters/peft_layout.h"
 
 namespace graft {
 namespace {
 
-// Last names where every target is one of them ("q_proj" means it in every layer, here as in PEFT), else each module's full name.
-std::vector<std::string> target_modules(const AdapterSet& adapters, const AdapterOptions& options) {
+// Last names where every target is one of them ("q_proj" means it in every layer, here as in PEFT), else each module's full name. Experts are parameters. In a
+// model that has some PEFT reads gate_proj, up_proj and down_proj among the modules as experts, so that other layers of these names are parameters too.
+void set_targets(const AdapterSet& adapters, const AdapterOptions& options, PeftAdapter& peft) {
   const bool by_last_name = std::all_of(options.targets.begin(), options.targets.end(),
                                         [](const std::string& target) { return target.find_first_of(".*?[") == std::string::npos; });
-  std::vector<std::string> names;
-  for (const auto& adapter : adapters.adapters()) {
-    auto name = by_last_name ? adapter.module_name.substr(adapter.module_name.rfind('.') + 1) : adapter.module_name;
+  const bool has_experts = adapters.decoder().spec().experts() != nullptr;
+  const auto add_once = [](std::vector<std::string>& names, std::string name) {
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+  };
+  for (const auto& adapter : adapters.adapters()) {
+    const auto last = adapter.module_name.substr(adapter.module_name.rfind('.') + 1);
+    if (adapter.is_bank) add_once(peft.target_parameters, adapter.module_name);
+    else if (has_experts && (last == "gate_proj" || last == "up_proj" || last == "down_proj")) add_once(peft.target_parameters, adapter.module_name + ".weight");
+    else add_once(peft.target_modules, by_last_name ? last : adapter.module_name);
   }
-  return names;
+}
+
+// Modules with a rank of their own have the same scale: alpha grows with the rank.
+void set_ranks(const AdapterOptions& options, PeftAdapter& peft) {
+  for (const auto& [module, rank] : options.ranks) {
+    const double factor = static_cast<double>(rank) / static_cast<double>(options.rank);
+    peft.rank_pattern[module] = rank;
+    peft.alpha_pattern[module] = options.alpha * (peft.use_rslora ? std::sqrt(factor) : factor);
+  }
 }
 
 }  // namespace
@@ -27,16 +43,13 @@ void save_adapter(const AdapterSet& adapters, const AdapterOptions& options, con
   adapter.alpha = options.alpha;
   adapter.use_rslora = options.scaling == "rslora";
   adapter.dropout = options.dropout;
-  adapter.target_modules = target_modules(adapters, options);
+  set_targets(adapters, options, adapter);
+  set_ranks(options, adapter);
   adapter.base_model_name_or_path = base_name;
   const auto values = adapters.parameters.detach().cpu();
   const float* data = values.const_data_ptr<float>();
   for (const auto& ours : adapters.adapters()) {
-    const float *a = data + ours.offset_a, *b = data + ours.offset_b;
-    auto& module = adapter.modules[ours.module_name];
-    module = {ours.rank, ours.inputs, ours.outputs, {a, a + ours.rank * ours.inputs}, {b, b + ours.outputs * ours.rank}};
-    const auto order = our_row_of_stored(*ours.rule, NameColumn::kHub);
-    for (size_t row = 0; row < order.size(); ++row) std::copy_n(b + order[row] * ours.rank, ours.rank, module.b.data() + static_cast<int64_t>(row) * ours.rank);
+    adapter.modules[peft_module(adapters, ours)] = to_peft(ours, data + ours.offset_a, data + ours.offset_b);
   }
   write_peft_adapter(folder, adapter);
 }

@@ -73,14 +73,22 @@ AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t
       if (std::find(chosen.begin(), chosen.end(), linear->module_name) == chosen.end()) continue;
       Adapter adapter;
       adapter.module_name = linear->module_name;
-      adapter.rule = linear->rule;
+      adapter.rules = linear->rules;
       adapter.layer = layer;
-      adapter.rank = options.rank;
-      adapter.inputs = linear->weight.columns();
-      adapter.outputs = linear->weight.rows();
+      adapter.num_experts = linear->num_experts;
+      adapter.parts = linear->parts();
+      adapter.is_bank = linear->is_bank();
+      if (adapter.is_bank && options.dropout > 0) {
+        fail("adapters", "expected adapter.dropout 0 with adapters on experts, got {:g} ({}) — PEFT cannot express it either; set it to 0 or leave experts out of adapter.targets",
+             options.dropout, adapter.module_name);
+      }
+      const auto own_rank = options.ranks.find(adapter.module_name);
+      adapter.rank = own_rank == options.ranks.end() ? options.rank : own_rank->second;
+      adapter.inputs = linear->inputs();
+      adapter.outputs = linear->outputs();
       adapter.offset_a = offset;
-      adapter.offset_b = offset + adapter.rank * adapter.inputs;
-      offset = adapter.offset_b + adapter.rank * adapter.outputs;
+      adapter.offset_b = offset + adapter.size_a();
+      offset = adapter.offset_b + adapter.size_b();
       adapters_.push_back(adapter);
       by_layer_[layer].push_back(&adapters_.back());
       linears_.push_back(linear);
@@ -96,7 +104,7 @@ AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t
     const double bound = 1 / std::sqrt(static_cast<double>(adapter.inputs));
     const auto key = name_key(adapter.module_name + ".lora_A", seed);
     float* a = parameters.data_ptr<float>() + adapter.offset_a;
-    for (int64_t e = 0; e < adapter.rank * adapter.inputs; ++e) a[e] = static_cast<float>((2 * uniform(key, e) - 1) * bound);
+    for (int64_t e = 0; e < adapter.size_a(); ++e) a[e] = static_cast<float>((2 * uniform(key, e) - 1) * bound);
     linears_[i]->adapter = &adapter.slot;
   }
   make_slots();
@@ -107,8 +115,8 @@ void AdapterSet::make_slots() {
     return parameters.narrow(0, first, rows * columns).view({rows, columns}).detach().requires_grad_(true);
   };
   for (auto& adapter : adapters_) {
-    adapter.slot.lora_a_RC = view(adapter.offset_a, adapter.rank, adapter.inputs);
-    adapter.slot.lora_b_OR = view(adapter.offset_b, adapter.outputs, adapter.rank);
+    adapter.slot.lora_a_RC = view(adapter.offset_a, adapter.num_experts * adapter.rank, adapter.inputs);
+    adapter.slot.lora_b_OR = view(adapter.offset_b, adapter.num_experts * adapter.outputs, adapter.rank);
   }
 }
 

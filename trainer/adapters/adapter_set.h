@@ -13,10 +13,15 @@ namespace graft {
 
 struct Adapter {
   std::string module_name;         // "model.layers.0.self_attn.q_proj"
-  const WeightRule* rule = nullptr;   // of the weight: B's rows lie in files as the weight's do
+  std::vector<const WeightRule*> rules;   // of the weights: B's rows lie in files as the weights' do
   int64_t layer = 0;
-  int64_t offset_a = 0, offset_b = 0, rank = 0, inputs = 0, outputs = 0;
+  int64_t num_experts = 1, parts = 1;     // of a bank: A [E * R, C], B [E * O, R]; rules are [expert * parts + part]
+  bool is_bank = false;
+  int64_t offset_a = 0, offset_b = 0, rank = 0, inputs = 0, outputs = 0;   // rank, inputs and outputs of one expert
   AdapterSlot slot;
+
+  int64_t size_a() const { return num_experts * rank * inputs; }
+  int64_t size_b() const { return num_experts * outputs * rank; }
 };
 
 class AdapterSet {
@@ -35,6 +40,7 @@ class AdapterSet {
   const std::vector<Adapter*>& adapters_of_layer(int64_t layer) const { return by_layer_.at(layer); }
   int64_t lowest_layer() const { return lowest_layer_; }   // num_layers when there is none
   double scale() const { return scale_; }
+  const Decoder& decoder() const { return decoder_; }
   int64_t num_parameters() const { return parameters.numel(); }
 
   // Moves parameters and gradients; whoever holds the old tensors holds stale ones.

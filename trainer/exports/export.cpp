@@ -68,11 +68,15 @@ void add_updates(Prepared& prepared, const ExportRequest& request) {
   prepared.parameters = request.adapters->parameters.detach().cpu().contiguous();
   const float* values = prepared.parameters.const_data_ptr<float>();
   for (const auto& adapter : request.adapters->adapters()) {
-    const auto& rules = request.decoder->weight_map().rules;
-    const auto rule = std::find_if(rules.begin(), rules.end(), [&](const WeightRule& r) { return r.hub == adapter.module_name + ".weight"; });
-    TORCH_INTERNAL_ASSERT(rule != rules.end(), "the weight map lacks ", adapter.module_name);
-    prepared.source.updates[&*rule] = {&*rule,        values + adapter.offset_a, values + adapter.offset_b, adapter.rank, adapter.inputs,
-                                       adapter.outputs, adapter.slot.scale};
+    // Of experts each matrix has its own: A of its expert, and of that expert's B the rows that are this matrix's.
+    const float *a = values + adapter.offset_a, *b = values + adapter.offset_b;
+    for (size_t i = 0; i < adapter.rules.size(); ++i) {
+      const auto* rule = adapter.rules[i];
+      const int64_t outputs = rule->shape.at(0);
+      prepared.source.updates[rule] = {rule, a, b, adapter.rank, adapter.inputs, outputs, adapter.slot.scale};
+      b += outputs * adapter.rank;
+      if (static_cast<int64_t>(i + 1) % adapter.parts == 0) a += adapter.rank * adapter.inputs;
+    }
   }
 }
 

@@ -61,6 +61,7 @@ GgufModelFacts facts_of(const ExportSource& source) {
   GgufModelFacts facts;
   facts.num_layers = static_cast<int>(source.spec->layers.size());
   facts.tied_embeddings = source.spec->tied_head;
+  if (const auto* experts = source.spec->experts()) facts.num_experts = static_cast<int>(experts->router.num_experts);
   return facts;
 }
 
@@ -75,9 +76,9 @@ std::string fallback_of(GgufFormat format, const ExportedTensor& tensor, const G
 }
 
 ExportedTensor describe(const MergedWeights& weights, const MergedTensor& merged, GgufFormat format, const GgufModelFacts& facts) {
-  ExportedTensor tensor{weights.name(merged), weights.shape(merged), merged.stored->type};
+  ExportedTensor tensor{weights.name(merged), weights.shape(merged), merged.stored_type()};
   tensor.type = gguf_type_for(format, tensor.name, tensor.shape, facts);
-  tensor.adapted = merged.update != nullptr;
+  tensor.adapted = merged.adapted();
   tensor.copied = MergedWeights::keeps_bytes(merged, tensor.type);
   tensor.fallback = fallback_of(format, tensor, facts);
   return tensor;

@@ -1,6 +1,7 @@
 #include "trainer/exports/gguf_lora_export.h"
 
 #include <algorithm>
+#include <map>
 
 #include "checkpoints/atomic_file.h"
 #include "checkpoints/gguf_writer.h"
@@ -12,39 +13,53 @@
 namespace graft {
 namespace {
 
-// The adapters in the model's order.
-std::vector<const LowRankUpdate*> updates_of(const ExportSource& source) {
+// The adapters of one tensor of the file: one, or those of all experts, whose factors are stacked.
+struct TensorUpdates {
   std::vector<const LowRankUpdate*> updates;
+  const LowRankUpdate& first() const { return *updates.front(); }
+  const std::string& name() const { return first().rule->gguf; }
+  std::vector<int64_t> shape(int64_t rows, int64_t columns) const {
+    if (first().rule->gguf_form.whole.size() < 3) return {rows, columns};
+    return {static_cast<int64_t>(updates.size()), rows, columns};
+  }
+};
+
+// In the model's order.
+std::vector<TensorUpdates> updates_of(const ExportSource& source) {
+  std::vector<TensorUpdates> tensors;
+  std::map<std::string, size_t> by_name;
   for (const auto& weight : *source.weights) {
     const auto found = source.updates.find(weight.rule);
-    if (found != source.updates.end()) updates.push_back(&found->second);
+    if (found == source.updates.end()) continue;
+    const auto [place, is_new] = by_name.try_emplace(weight.rule->gguf, tensors.size());
+    if (is_new) tensors.emplace_back();
+    tensors[place->second].updates.push_back(&found->second);   // experts stand in the map in their order
   }
-  return updates;
+  return tensors;
 }
 
 // One alpha serves the file: where another matrix needs another, its B is multiplied.
 double alpha_of(const LowRankUpdate& update) { return update.scale * static_cast<double>(update.rank); }
 
-std::vector<float> stored_b(const LowRankUpdate& update, double alpha) {
+void append_b(const LowRankUpdate& update, double alpha, std::vector<float>& all) {
   const auto order = our_row_of_stored(*update.rule, NameColumn::kGguf);
   const double factor = alpha_of(update) == alpha ? 1 : alpha_of(update) / alpha;
-  std::vector<float> b_OR(update.outputs * update.rank);
   for (int64_t row = 0; row < update.outputs; ++row) {
     const float* ours = update.b_OR + (order.empty() ? row : order[row]) * update.rank;
-    for (int64_t r = 0; r < update.rank; ++r) b_OR[row * update.rank + r] = static_cast<float>(ours[r] * factor);
+    for (int64_t r = 0; r < update.rank; ++r) all.push_back(static_cast<float>(ours[r] * factor));
   }
-  return b_OR;
 }
 
 }  // namespace
 
 std::vector<ExportedTensor> gguf_lora_tensors(const ExportSource& source) {
   std::vector<ExportedTensor> tensors;
-  for (const auto* update : updates_of(source)) {
+  for (const auto& updates : updates_of(source)) {
+    const auto& first = updates.first();
     for (const bool is_a : {true, false}) {
       ExportedTensor tensor;
-      tensor.name = update->rule->gguf + (is_a ? ".lora_a" : ".lora_b");
-      tensor.shape = is_a ? std::vector<int64_t>{update->rank, update->inputs} : std::vector<int64_t>{update->outputs, update->rank};
+      tensor.name = updates.name() + (is_a ? ".lora_a" : ".lora_b");
+      tensor.shape = is_a ? updates.shape(first.rank, first.inputs) : updates.shape(first.outputs, first.rank);
       tensor.adapted = true;
       tensors.push_back(std::move(tensor));
     }
@@ -56,7 +71,7 @@ void write_gguf_lora(const ExportSource& source, const ExportFormat& format, con
   const auto updates = updates_of(source);
   if (updates.empty()) fail("exports", "expected an adapter to write as gguf-lora, got none — give --adapter, or export gguf:F16");
   // 0 would read as "no alpha", scale 1; an adapter of scale 0 is no adapter.
-  const double alpha = alpha_of(*updates.front());
+  const double alpha = alpha_of(updates.front().first());
   if (alpha == 0) fail("exports", "expected an adapter with a scale other than 0, got 0 — set adapter.alpha");
   result.tensors = gguf_lora_tensors(source);
   std::vector<GgufEntry> metadata = {
@@ -68,10 +83,14 @@ void write_gguf_lora(const ExportSource& source, const ExportFormat& format, con
   for (const auto& tensor : result.tensors) declarations.push_back({tensor.name, tensor.type, tensor.shape});
   GgufWriter writer(path, metadata, declarations);
   int64_t done = 0;
-  for (const auto* update : updates) {
-    const std::span a_RC(update->a_RC, update->rank * update->inputs);
-    writer.write(update->rule->gguf + ".lora_a", std::as_bytes(a_RC));
-    writer.write(update->rule->gguf + ".lora_b", std::as_bytes(std::span<const float>(stored_b(*update, alpha))));
+  for (const auto& tensor : updates) {
+    std::vector<float> a, b;
+    for (const auto* update : tensor.updates) {
+      a.insert(a.end(), update->a_RC, update->a_RC + update->rank * update->inputs);
+      append_b(*update, alpha, b);
+    }
+    writer.write(tensor.name() + ".lora_a", std::as_bytes(std::span<const float>(a)));
+    writer.write(tensor.name() + ".lora_b", std::as_bytes(std::span<const float>(b)));
     source.report(done += 2, static_cast<int64_t>(result.tensors.size()));
   }
   writer.finish();

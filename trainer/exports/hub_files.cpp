@@ -41,7 +41,7 @@ const char* torch_name(TensorType type) {
 
 // Where the file was made, and code that graft neither runs nor copies.
 void drop_foreign_keys(ordered_json& json) {
-  for (const char* key : {"_name_or_path", "_model_name_or_path", "name_or_path", "auto_map"}) json.erase(key);
+  for (const char* key : {"_name_or_path", "_model_name_or_path", "name_or_path", "auto_map", "quantization_config"}) json.erase(key);
 }
 
 void set_if_absent(ordered_json& json, const ordered_json& source, const char* key) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_map>
 
 #include <ATen/Parallel.h>
 
@@ -24,7 +25,7 @@ struct Rows {
   int64_t stored(int64_t target) const { return stored_of_ours.empty() ? ours(target) : stored_of_ours[ours(target)]; }
 };
 
-Rows rows_of(const MergedTensor& tensor, NameColumn source, NameColumn target) {
+Rows rows_of(const MergedPart& tensor, NameColumn source, NameColumn target) {
   Rows rows;
   rows.ours_of_target = our_row_of_stored(*tensor.rule, target);
   rows.stored_of_ours = stored_row_of_ours(*tensor.rule, source);
@@ -40,7 +41,7 @@ Rows rows_of(const MergedTensor& tensor, NameColumn source, NameColumn target) {
 }
 
 // Rows first .. first + count of the target, float32.
-void merge_rows(const MergedTensor& tensor, const Rows& rows, int64_t first, int64_t count, float* merged_NC) {
+void merge_rows(const MergedPart& tensor, const Rows& rows, int64_t first, int64_t count, float* merged_NC) {
   const auto& stored = *tensor.stored;
   const int64_t row_bytes = bytes_of(stored.type, std::vector<int64_t>{rows.columns}).value();
   for (int64_t r = 0; r < count; ++r) {
@@ -57,9 +58,9 @@ void merge_rows(const MergedTensor& tensor, const Rows& rows, int64_t first, int
 }
 
 // Whether `source` and `target` hold a tensor otherwise than by the order of its rows.
-bool is_reshaped(const WeightRule& rule, NameColumn source, NameColumn target) {
-  const auto &from = rule.form(source), &to = rule.form(target);
-  return from.transposed || to.transposed || from.offset != to.offset;
+bool is_reshaped(const MergedPart& tensor, NameColumn target) {
+  const auto &from = *tensor.form, &to = tensor.rule->form(target);
+  return from.transposed || to.transposed || from.offset != to.offset || from.interleaved != to.interleaved;
 }
 
 std::vector<float> transposed(const std::vector<float>& values, int64_t rows, int64_t columns) {
@@ -70,40 +71,97 @@ std::vector<float> transposed(const std::vector<float>& values, int64_t rows, in
   return result;
 }
 
-// A tensor that is transposed or offset in one of the two columns, as a whole: small ones only (gpt2's matrices, gemma's norms).
-std::vector<float> merge_reshaped(const MergedTensor& tensor, NameColumn source, NameColumn target) {
+// Our rows of a tensor in which they stand in turn with others'.
+std::vector<float> deinterleaved(const std::vector<float>& values, int64_t row_size, const StoredForm& form) {
+  std::vector<float> result;
+  for (size_t row = static_cast<size_t>(form.phase); row * row_size < values.size(); row += static_cast<size_t>(form.interleaved)) {
+    result.insert(result.end(), values.begin() + static_cast<int64_t>(row) * row_size, values.begin() + static_cast<int64_t>(row + 1) * row_size);
+  }
+  return result;
+}
+
+// A tensor that is transposed or offset in one of the two columns, merged as a whole: in our rows and columns, with the target's offset.
+std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn target) {
   const auto& rule = *tensor.rule;
-  const auto &from = rule.form(source), &to = rule.form(target);
+  const auto &from = *tensor.form, &to = rule.form(target);
   std::vector<float> values(static_cast<size_t>(tensor.stored->num_elements()));
   dequantize(tensor.stored->type, tensor.stored->bytes.data(), tensor.stored->num_elements(), values.data());
   for (auto& value : values) value += to.offset - from.offset;
-  if (rule.shape.size() != 2) return values;
-  const int64_t rows = rule.shape[0], columns = rule.shape[1];
-  if (from.transposed) values = transposed(values, columns, rows);
+  const int64_t rows = rule.shape[0], columns = rule.shape.size() == 2 ? rule.shape[1] : 1;
+  if (from.transposed) values = transposed(values, columns, rows * from.interleaved);
+  if (from.interleaved > 1) values = deinterleaved(values, columns, from);
   if (tensor.update) {
     const auto& update = *tensor.update;
     matrix_product(rows, columns, update.rank, {update.b_OR, update.rank}, {update.a_RC, columns}, values.data(), columns, static_cast<float>(update.scale), 1);
   }
-  return to.transposed ? transposed(values, rows, columns) : values;
+  return values;
 }
 
 }  // namespace
 
 MergedWeights::MergedWeights(const ExportSource& source, NameColumn target) : source_column_(source.column), target_(target) {
+  std::unordered_map<std::string, size_t> by_name;
   for (const auto& weight : *source.weights) {
     const auto update = source.updates.find(weight.rule);
-    tensors_.push_back({weight.rule, weight.tensor, update == source.updates.end() ? nullptr : &update->second});
+    const auto [place, is_new] = by_name.try_emplace(weight.rule->name(target), tensors_.size());
+    if (is_new) tensors_.emplace_back();
+    tensors_[place->second].parts.push_back({weight.rule, weight.tensor, weight.form, update == source.updates.end() ? nullptr : &update->second});
+  }
+  for (auto& tensor : tensors_) {
+    std::stable_sort(tensor.parts.begin(), tensor.parts.end(), [&](const MergedPart& a, const MergedPart& b) { return a.rule->form(target).first < b.rule->form(target).first; });
   }
 }
 
+bool MergedTensor::adapted() const {
+  return std::any_of(parts.begin(), parts.end(), [](const MergedPart& part) { return part.update != nullptr; });
+}
+
+bool MergedWeights::keeps_bytes(const MergedTensor& tensor, TensorType type) {
+  return std::all_of(tensor.parts.begin(), tensor.parts.end(), [&](const MergedPart& part) { return !part.update && part.stored->type == type; });
+}
+
 std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, TensorType type) {
+  if (tensor.parts.size() == 1) return bytes_of_part(tensor.parts.front(), type);
+  whole_.clear();
+  whole_.reserve(static_cast<size_t>(bytes_of(type, shape(tensor)).value()));
+  const auto in_turn = static_cast<size_t>(tensor.parts.front().rule->form(target_).interleaved);
+  for (size_t part = 0; part < tensor.parts.size(); part += in_turn) {
+    const auto bytes = in_turn == 1 ? bytes_of_part(tensor.parts[part], type) : bytes_in_turn(std::span(tensor.parts).subspan(part, in_turn), type);
+    whole_.insert(whole_.end(), bytes.begin(), bytes.end());
+  }
+  return whole_;
+}
+
+// Tensors whose rows stand in turn in the target, each at its phase; transposed, as the target's form says.
+std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPart> parts, TensorType type) {
+  const auto& shape = parts.front().rule->shape;
+  const int64_t rows = shape[0], columns = shape.size() == 2 ? shape[1] : 1, count = static_cast<int64_t>(parts.size());
+  std::vector<float> all(static_cast<size_t>(rows * columns * count));
+  for (const auto& part : parts) {
+    const auto& form = part.rule->form(target_);
+    const auto values = merge_reshaped(part, target_);
+    for (int64_t row = 0; row < rows; ++row) std::copy_n(values.data() + row * columns, columns, all.data() + (row * count + form.phase) * columns);
+  }
+  if (parts.front().rule->form(target_).transposed) all = transposed(all, rows * count, columns);
+  const int64_t width = rows * count;
+  buffer_.resize(static_cast<size_t>(bytes_of(type, std::vector<int64_t>{static_cast<int64_t>(all.size()) / width, width}).value()));
+  quantize(type, all.data(), static_cast<int64_t>(all.size()) / width, width, buffer_.data());
+  return buffer_;
+}
+
+std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor, TensorType type) {
   const auto rows = rows_of(tensor, source_column_, target_);
   // Names may differ and layouts still be one: a GGUF base goes back to the very rows it came from.
-  const bool in_place = source_column_ == target_ || !(rows.move() || is_reshaped(*tensor.rule, source_column_, target_));
-  if (keeps_bytes(tensor, type) && in_place) return tensor.stored->bytes;
-  if (is_reshaped(*tensor.rule, source_column_, target_)) {
-    const auto values = merge_reshaped(tensor, source_column_, target_);
-    const auto shape = this->shape(tensor);
+  const bool same_form = tensor.form == &tensor.rule->form(target_);
+  const bool in_place = same_form || !(rows.move() || is_reshaped(tensor, target_));
+  if (!tensor.update && tensor.stored->type == type && in_place) return tensor.stored->bytes;
+  if (is_reshaped(tensor, target_)) {
+    auto values = merge_reshaped(tensor, target_);
+    auto shape = tensor.rule->shape;
+    if (tensor.rule->form(target_).transposed) {
+      values = transposed(values, shape[0], shape[1]);
+      std::swap(shape[0], shape[1]);
+    }
     buffer_.resize(static_cast<size_t>(bytes_of(type, shape).value()));
     quantize(type, values.data(), static_cast<int64_t>(values.size()) / shape.back(), shape.back(), buffer_.data());
     return buffer_;
@@ -122,7 +180,7 @@ std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, Tens
       }
     });
   } catch (const UserError& error) {
-    fail("exports", "{} (tensor {}, {})", error.what(), name(tensor), tensor.stored->file.filename().string());
+    fail("exports", "{} (tensor {}, {})", error.what(), tensor.rule->name(target_), tensor.stored->file.filename().string());
   }
   return buffer_;
 }

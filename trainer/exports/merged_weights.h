@@ -11,10 +11,18 @@
 
 namespace graft {
 
-struct MergedTensor {
+struct MergedPart {
   const WeightRule* rule = nullptr;
   const StoredTensor* stored = nullptr;
+  const StoredForm* form = nullptr;        // of `stored`
   const LowRankUpdate* update = nullptr;   // null: not adapted
+};
+
+// A tensor of the target: one of ours, or several one after another (experts).
+struct MergedTensor {
+  std::vector<MergedPart> parts;
+  TensorType stored_type() const { return parts.front().stored->type; }
+  bool adapted() const;
 };
 
 class MergedWeights {
@@ -22,19 +30,22 @@ class MergedWeights {
   // The tensors as `target` names and lays them out. `source` must outlive this.
   MergedWeights(const ExportSource& source, NameColumn target);
   const std::vector<MergedTensor>& tensors() const { return tensors_; }
-  const std::string& name(const MergedTensor& tensor) const { return tensor.rule->name(target_); }
-  std::vector<int64_t> shape(const MergedTensor& tensor) const { return tensor.rule->stored_shape(target_); }
+  const std::string& name(const MergedTensor& tensor) const { return tensor.parts.front().rule->name(target_); }
+  std::vector<int64_t> shape(const MergedTensor& tensor) const { return tensor.parts.front().rule->stored_shape(target_); }
 
   // Whether the stored bytes are taken as they are, rows moved at most: nothing is added and the type is the same.
-  static bool keeps_bytes(const MergedTensor& tensor, TensorType type) { return !tensor.update && tensor.stored->type == type; }
+  static bool keeps_bytes(const MergedTensor& tensor, TensorType type);
 
   // The tensor's bytes as `type`; valid until the next call. UserError when the weights do not fit the type (names the tensor).
   std::span<const std::byte> bytes(const MergedTensor& tensor, TensorType type);
 
  private:
+  std::span<const std::byte> bytes_of_part(const MergedPart& part, TensorType type);
+  std::span<const std::byte> bytes_in_turn(std::span<const MergedPart> parts, TensorType type);
+
   NameColumn source_column_, target_;
   std::vector<MergedTensor> tensors_;
-  std::vector<std::byte> buffer_;
+  std::vector<std::byte> buffer_, whole_;
 };
 
 }  // namespace graft

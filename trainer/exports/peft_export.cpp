@@ -7,6 +7,7 @@
 #include "checkpoints/atomic_file.h"
 #include "kernels/common/error.h"
 #include "trainer/adapters/adapter_files.h"
+#include "trainer/adapters/peft_layout.h"
 #include "trainer/exports/hub_files.h"
 #include "trainer/exports/model_card.h"
 #include "trainer/exports/output_place.h"
@@ -18,17 +19,18 @@ std::string last_name(const std::string& module) { return module.substr(module.r
 
 // "q_proj" for every layer, where each name that is adapted is adapted in all layers; else the modules' full names.
 std::vector<std::string> target_names(const ExportSource& source) {
-  const std::string ending = ".weight";
   std::vector<std::string> modules, names;
   for (const auto& weight : *source.weights) {
     if (!source.updates.contains(weight.rule)) continue;
-    modules.push_back(weight.rule->hub.substr(0, weight.rule->hub.size() - ending.size()));
+    const auto module = weight.rule->module_name();
+    if (!modules.empty() && modules.back() == module) continue;   // of experts
+    modules.push_back(module);
     if (std::find(names.begin(), names.end(), last_name(modules.back())) == names.end()) names.push_back(last_name(modules.back()));
   }
   for (const auto& weight : *source.weights) {
     const auto& hub = weight.rule->hub;
-    if (source.updates.contains(weight.rule) || !hub.ends_with(ending)) continue;
-    const auto name = last_name(hub.substr(0, hub.size() - ending.size()));
+    if (source.updates.contains(weight.rule) || !hub.ends_with(".weight")) continue;
+    const auto name = last_name(weight.rule->module_name());
     if (std::find(names.begin(), names.end(), name) != names.end()) return modules;   // PEFT would adapt this one too
   }
   return names;
@@ -41,8 +43,9 @@ std::vector<ExportedTensor> peft_tensors(const AdapterSet& adapters) {
   for (const auto& adapter : adapters.adapters()) {
     for (const bool is_a : {true, false}) {
       ExportedTensor tensor;
-      tensor.name = "base_model.model." + adapter.module_name + (is_a ? ".lora_A.weight" : ".lora_B.weight");
-      tensor.shape = is_a ? std::vector<int64_t>{adapter.rank, adapter.inputs} : std::vector<int64_t>{adapter.outputs, adapter.rank};
+      const int64_t rank = adapter.num_experts * adapter.rank;
+      tensor.name = "base_model.model." + peft_module(adapters, adapter) + (is_a ? ".lora_A.weight" : ".lora_B.weight");
+      tensor.shape = is_a ? std::vector<int64_t>{rank, adapter.inputs} : std::vector<int64_t>{adapter.outputs, rank};
       tensor.adapted = true;
       tensors.push_back(std::move(tensor));
     }

@@ -17,7 +17,7 @@ std::vector<ExportedTensor> safetensors_tensors(const ExportSource& source, Tens
   const MergedWeights weights(source, NameColumn::kHub);
   std::vector<ExportedTensor> tensors;
   for (const auto& merged : weights.tensors()) {
-    ExportedTensor tensor{weights.name(merged), weights.shape(merged), merged.stored->type, type, merged.update != nullptr};
+    ExportedTensor tensor{weights.name(merged), weights.shape(merged), merged.stored_type(), type, merged.adapted()};
     tensor.copied = MergedWeights::keeps_bytes(merged, type);
     tensors.push_back(std::move(tensor));
   }

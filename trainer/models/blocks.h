@@ -10,11 +10,18 @@
 
 namespace graft {
 
+// What a router did in one layer, for metrics and the load-balancing loss.
+struct Routing {
+  at::Tensor chosen_NK;          // int64; undefined in a layer without experts
+  at::Tensor probabilities_NE;   // softmax of the logits, float32, with its graph
+};
+
 // What a block may look at beside its input.
 struct LayerContext {
   const Batch& batch;
   std::span<const RopeTable> ropes;
   std::span<KeyValueCache* const> caches;   // one per document, or empty: no earlier tokens
+  Routing* routing = nullptr;               // where the caller wants it
 };
 
 class Block {

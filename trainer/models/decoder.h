@@ -30,7 +30,7 @@ class Decoder {
 
   // Its pieces, for the step's own layer loop.
   at::Tensor embed(const Batch& batch) const;
-  at::Tensor run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state = nullptr) const;
+  at::Tensor run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state = nullptr, Routing* routing = nullptr) const;
   at::Tensor final_norm(const at::Tensor& x_NC) const;
 
   const FrozenWeight& embedding() const { return embedding_; }

@@ -25,6 +25,7 @@ struct RopeSpec {
   double low_frequency_factor = 1, high_frequency_factor = 4;   // llama3
   double original_max_positions = 8192;           // llama3, yarn, longrope
   double beta_fast = 32, beta_slow = 1;           // yarn
+  bool truncate = true;                           // yarn: the bounds of its ramp are whole numbers
   double attention_factor = 1;                    // yarn, longrope: cosines and sines are multiplied by it
   std::vector<double> short_factors, long_factors; // longrope, one a pair: rows of up to original_max_positions, longer rows
   std::vector<float> frequency_divisors;          // one a pair, as GGUF's rope_freqs.weight holds llama3 scaling; empty: none
@@ -44,6 +45,7 @@ struct AttentionSpec {
   int64_t window = 0;                  // a token sees the last `window` tokens, itself included; 0: all
   double softcap = 0;                  // of the scores; 0: none
   bool alibi = false;                  // score += slope of the head * key position
+  bool sinks = false;                  // each head has a further score, which takes part in the softmax and adds nothing
 };
 
 struct MlpSpec {   // down(activation(gate(x)) * up(x)), or down(activation(up(x)))
@@ -55,8 +57,33 @@ struct MlpSpec {   // down(activation(gate(x)) * up(x)), or down(activation(up(x
   bool bias = false;
 };
 
-using MixerSpec = std::variant<AttentionSpec>;   // what mixes tokens
-using ChannelSpec = std::variant<MlpSpec>;       // what acts on each token alone
+struct RouterSpec {   // which experts a token goes through, and their weights
+  enum class Score { kSoftmax, kSigmoid, kSoftmaxOfChosen };   // kSoftmaxOfChosen: chosen by their logits, weighted by the softmax over the chosen
+  int64_t num_experts = 0, experts_per_token = 0;
+  Score score = Score::kSoftmax;
+  bool bias = false;                   // of the logits
+  bool selection_bias = false;         // added to the scores to choose, not to weigh
+  int64_t num_groups = 1, groups_per_token = 1;   // only experts of the best groups are chosen; a group counts as the sum of its two best scores
+  bool renormalise = false;            // weights divided by their sum over the chosen: max(sum, smallest_sum)
+  double smallest_sum = 0;
+  double scale = 1;                    // of the weights
+};
+
+struct ExpertsSpec {   // sum over the chosen experts of weight * expert(x), and a shared expert that all tokens go through
+  enum class Activation { kSwiGlu, kClampedSwiGlu };
+  RouterSpec router;
+  int64_t width = 0;
+  Activation activation = Activation::kSwiGlu;
+  double clamp_alpha = 1.702, clamp_limit = 7;   // of kClampedSwiGlu
+  bool bias = false;                   // of the experts
+  int64_t shared_width = 0;            // 0: no shared expert
+  bool shared_gate = false;            // the shared expert's result is multiplied by sigmoid(a row of weights times x)
+  bool shared_bias = false;
+  bool has_balancing_loss = false;     // the family defines an auxiliary load-balancing loss
+};
+
+using MixerSpec = std::variant<AttentionSpec>;               // what mixes tokens
+using ChannelSpec = std::variant<MlpSpec, ExpertsSpec>;      // what acts on each token alone
 
 // x + mixer_post_norm(mixer(mixer_norm(x))), then the same with the channel. A norm that is absent changes nothing.
 struct LayerSpec {
@@ -68,6 +95,7 @@ struct LayerSpec {
   const AttentionSpec& attention() const { return std::get<AttentionSpec>(mixer); }
   MlpSpec& mlp() { return std::get<MlpSpec>(channel); }
   const MlpSpec& mlp() const { return std::get<MlpSpec>(channel); }
+  const ExpertsSpec* experts() const { return std::get_if<ExpertsSpec>(&channel); }   // null in a dense layer
 };
 
 struct EmbeddingSpec {
@@ -85,6 +113,20 @@ struct DecoderSpec {
   NormSpec final_norm;
   bool tied_head = false;         // the head is the embedding matrix
   double logit_softcap = 0;       // logits -> softcap * tanh(logits / softcap); 0: none
+
+  const ExpertsSpec* experts() const {   // of the first layer that has some; null in a dense model
+    for (const auto& layer : layers) {
+      if (layer.experts()) return layer.experts();
+    }
+    return nullptr;
+  }
+  // Width of the first dense MLP, or where all layers have experts that of an expert.
+  int64_t dense_width() const {
+    for (const auto& layer : layers) {
+      if (const auto* mlp = std::get_if<MlpSpec>(&layer.channel)) return mlp->width;
+    }
+    return experts() ? experts()->width : 0;
+  }
 };
 
 }  // namespace graft

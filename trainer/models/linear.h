@@ -1,17 +1,19 @@
-// A frozen Weight and an optional adapter slot. LoRA never appears in a family or a block beyond this slot.
+// A frozen weight, or one of every expert, and an optional adapter slot. LoRA never appears in a family or a block beyond this slot.
 #pragma once
 #include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "checkpoints/weight_map.h"
+#include "kernels/experts/experts.h"
 #include "kernels/frozen_weight/frozen_weight.h"
 #include "kernels/lora_linear/lora_linear.h"
 
 namespace graft {
 
 struct AdapterSlot {
-  at::Tensor lora_a_RC, lora_b_OR;   // float32 leaves, views of the adapter set's flat buffer
+  at::Tensor lora_a_RC, lora_b_OR;   // float32 leaves, views of the adapter set's flat buffer; of a bank [E * R, C] and [E * O, R]
   double scale = 0;
   double dropout = 0;
 };
@@ -24,15 +26,36 @@ inline void move_to(at::Tensor& tensor, c10::Device device) {
 struct Linear {
   std::string ours;          // "layers.0.attention.query"
   std::string module_name;   // as PEFT names it: "model.layers.0.self_attn.q_proj"
-  const WeightRule* rule = nullptr;   // of the weight: how files lay out its rows, and LoRA's B with them
+  std::vector<const WeightRule*> rules;   // of the weights: how files lay out their rows, and LoRA's B with them
   FrozenWeight weight;
-  at::Tensor bias_O;         // float32 or undefined
+  at::Tensor bias_O;         // float32 or undefined; of experts [E, O]
+  // A bank in place of `weight`: one matrix of every expert, [expert * parts + part], each with its own factors in one adapter (kernels/experts).
+  std::vector<FrozenWeight> experts;
+  int64_t num_experts = 1;
   const AdapterSlot* adapter = nullptr;
 
-  // A GPU gets a copy of the weight (in the stored type or `compute`); back on the CPU that copy goes.
+  bool is_bank() const { return !experts.empty(); }
+  int64_t parts() const { return is_bank() ? static_cast<int64_t>(experts.size()) / num_experts : 1; }
+  int64_t inputs() const { return is_bank() ? experts.front().columns() : weight.columns(); }
+  int64_t outputs() const {   // of one expert
+    if (!is_bank()) return weight.rows();
+    int64_t rows = 0;
+    for (int64_t part = 0; part < parts(); ++part) rows += experts[static_cast<size_t>(part)].rows();
+    return rows;
+  }
+  std::vector<FrozenWeight*> weights() {
+    if (!is_bank()) return {&weight};
+    std::vector<FrozenWeight*> all;
+    for (auto& one : experts) all.push_back(&one);
+    return all;
+  }
+
+  // A GPU gets a copy of the weights (in the stored type or `compute`); back on the CPU that copy goes.
   void set_device(c10::Device device, at::ScalarType compute) {
-    if (device.is_cpu()) weight.drop_device_copy();
-    else weight.to_device(device, compute);
+    for (auto* one : weights()) {
+      if (device.is_cpu()) one->drop_device_copy();
+      else one->to_device(device, compute);
+    }
     move_to(bias_O, device);
   }
 
@@ -46,6 +69,20 @@ struct Linear {
       part.scale = adapter->scale;
     }
     return part;
+  }
+
+  ExpertBank bank() const {
+    ExpertBank bank;
+    bank.num_experts = num_experts;
+    bank.parts = parts();
+    for (const auto& one : experts) bank.weights.push_back(&one);
+    bank.bias_EO = bias_O;
+    if (adapter) {
+      bank.lora_a_EC = adapter->lora_a_RC;
+      bank.lora_b_ER = adapter->lora_b_OR;
+      bank.scale = adapter->scale;
+    }
+    return bank;
   }
 };
 

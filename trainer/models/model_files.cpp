@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/gguf_file.h"
+#include "checkpoints/mxfp4_tensors.h"
 #include "kernels/common/error.h"
 #include "trainer/models/families/family.h"
 #include "trainer/models/families/wrapped_text.h"
@@ -52,7 +53,10 @@ std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute)
   if (!config.contains("model_type") || !config["model_type"].is_string()) {
     fail("models", "expected model_type in {}, got none — an architecture is never guessed", path.string());
   }
-  if (config.contains("quantization_config") && !config["quantization_config"].is_null()) {
+  const auto quantization = config.value("quantization_config", nlohmann::ordered_json());
+  const bool mxfp4 = quantization.is_object() && quantization.value("quant_method", nlohmann::ordered_json()) == "mxfp4";
+  if (mxfp4) config.erase("quantization_config");
+  else if (!quantization.is_null()) {
     fail("models", "expected plain weights, got quantization_config in {} — take the unquantised model or a GGUF file", path.string());
   }
   const bool wrapped = wraps_text(config);
@@ -62,7 +66,9 @@ std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute)
   check_spec(spec);
   auto map = family.weight_map(spec);
   if (wrapped) add_wrapper_names(map);
-  return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kHub, std::shared_ptr<TensorSource>(open_tensors(base)), compute);
+  std::shared_ptr<const TensorSource> source = open_tensors(base);
+  if (mxfp4) source = join_mxfp4(std::move(source));
+  return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kHub, std::move(source), compute);
 }
 
 std::vector<std::string> declared_licences(const fs::path& base) {

@@ -31,4 +31,10 @@ BlockInput normed_input(const std::optional<Norm>& norm, const at::Tensor& x_NC)
   return input;
 }
 
+at::Tensor materialised(const BlockInput& input) {
+  if (input.prologue.kind == LinearPrologue::Kind::kNone) return input.x_NC;
+  TORCH_INTERNAL_ASSERT(input.prologue.kind == LinearPrologue::Kind::kRmsNorm, "a block's input is normed at most");
+  return rms_norm(input.x_NC, input.prologue.norm_weight_C, input.prologue.epsilon);
+}
+
 }  // namespace graft

@@ -24,5 +24,7 @@ struct BlockInput {
 };
 
 BlockInput normed_input(const std::optional<Norm>& norm, const at::Tensor& x_NC);
+// prologue(x) itself, for a block that reads it otherwise than by linear layers alone.
+at::Tensor materialised(const BlockInput& input);
 
 }  // namespace graft

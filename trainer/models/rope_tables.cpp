@@ -25,8 +25,9 @@ float llama3_frequency(const RopeSpec& spec, float frequency) {
 std::vector<float> yarn_ramp(const RopeSpec& spec) {
   const auto size = static_cast<double>(spec.rotary_size);
   const auto pair_of = [&](double turns) { return size * std::log(spec.original_max_positions / (turns * 2 * M_PI)) / (2 * std::log(spec.theta)); };
-  const double low = std::max(std::floor(pair_of(spec.beta_fast)), 0.0);
-  double high = std::min(std::ceil(pair_of(spec.beta_slow)), size - 1);
+  const double first = pair_of(spec.beta_fast), last = pair_of(spec.beta_slow);
+  const double low = std::max(spec.truncate ? std::floor(first) : first, 0.0);
+  double high = std::min(spec.truncate ? std::ceil(last) : last, size - 1);
   if (low == high) high += 0.001;   // as the reference: no division by zero
   std::vector<float> ramp(spec.rotary_size / 2);
   for (size_t i = 0; i < ramp.size(); ++i) {

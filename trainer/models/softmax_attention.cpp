@@ -78,6 +78,7 @@ at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext
   options.window = spec_.window;
   options.softcap = spec_.softcap;
   options.alibi_slopes_H = slopes_H_;
+  options.sinks_H = sinks_H;
   options.shared_prefix = batch.shared_prefix;
   if (spec_.head_norm && spec_.head_norm_place == AttentionSpec::HeadNorm::kWholeWidth) {
     qkv = normed_widths(qkv);
@@ -103,7 +104,7 @@ at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext
 
 void SoftmaxAttention::set_device(c10::Device device, at::ScalarType compute) {
   Block::set_device(device, compute);
-  for (auto* vector : {&query_norm, &key_norm, &slopes_H_}) move_to(*vector, device);
+  for (auto* vector : {&query_norm, &key_norm, &slopes_H_, &sinks_H}) move_to(*vector, device);
 }
 
 }  // namespace graft

@@ -15,6 +15,7 @@ class SoftmaxAttention final : public Block {
   std::vector<Linear> inputs;           // query, key, value; or one whose rows are all three
   Linear output;
   at::Tensor query_norm, key_norm;      // float32: of one head, or of all (AttentionSpec::HeadNorm)
+  at::Tensor sinks_H;                   // float32 or undefined
 
  private:
   at::Tensor normed_widths(const at::Tensor& qkv) const;

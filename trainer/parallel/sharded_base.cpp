@@ -61,8 +61,10 @@ ShardedBase::ShardedBase(Decoder& decoder, ProcessGroup& group, c10::Device devi
     Unit unit;
     int64_t bytes = 0;
     for (auto* linear : decoder.linears_of_layer(layer)) {
-      unit.members.push_back({&linear->weight, linear->weight, 0, 0, at::kByte});
-      bytes += linear->weight.num_bytes();
+      for (auto* weight : linear->weights()) {
+        unit.members.push_back({weight, *weight, 0, 0, at::kByte});
+        bytes += weight->num_bytes();
+      }
     }
     units_.push_back(std::move(unit));
     largest_layer = std::max(largest_layer, bytes);

@@ -26,6 +26,7 @@ struct AdapterOptions {
   std::string scaling = "standard";      // standard: alpha/rank | rslora: alpha/sqrt(rank)
   double dropout = 0;
   std::vector<std::string> targets = {"all-linear"};   // or module globs: "q_proj", "*.mlp.*"
+  std::map<std::string, int64_t> ranks;  // not of a recipe: modules of a loaded adapter with another rank than `rank`, and the same scale
 };
 
 struct DataSource {
@@ -50,7 +51,10 @@ struct DataOptions {
   int64_t pack_tokens = 2048;            // of one micro-batch
 };
 
-struct ObjectiveOptions { std::string kind = "sft"; };
+struct ObjectiveOptions {
+  std::string kind = "sft";
+  double load_balancing = 0;             // weight of the auxiliary loss of a mixture of experts
+};
 
 struct OptimizerOptions {
   std::string kind = "adamw";

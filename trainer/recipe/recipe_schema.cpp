@@ -238,7 +238,11 @@ const Table<Recipe>& recipe_table() {
       section("adapter", &T::adapter, adapter_table(), "What is trained."),
       required(section("data", &T::data, data_table(), "Rows and how they become tokens.")),
       section("objective", &T::objective,
-              {choice("kind", &ObjectiveOptions::kind, {"sft"}, "sft: cross-entropy on the supervised tokens.")}, "What is minimised."),
+              {choice("kind", &ObjectiveOptions::kind, {"sft"}, "sft: cross-entropy on the supervised tokens."),
+               number("load_balancing", &ObjectiveOptions::load_balancing, at_least(0),
+                      "Weight of the auxiliary load-balancing loss of a mixture of experts (Switch Transformer, as transformers' router_aux_loss_coef; 0.001 to 0.02 "
+                      "there). Routers stay frozen: it moves the layers before them. 0: off.")},
+              "What is minimised."),
       section("optimizer", &T::optimizer, optimizer_table(), "How it is minimised."),
       section("schedule", &T::schedule, schedule_table(), "How long, and the learning rate over time."),
       required(section("run", &T::run, run_table(), "Where and how the run goes.")),

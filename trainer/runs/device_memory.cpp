@@ -12,7 +12,7 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
   const auto compute = scalar_type(run.decoder->compute());
   const int64_t element = static_cast<int64_t>(c10::elementSize(compute)), layers = static_cast<int64_t>(spec.layers.size());
   const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
-  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp().width, rank = run.recipe.adapter.rank;
+  const int64_t hidden = spec.hidden_size, width = widest_channel(spec), rank = run.recipe.adapter.rank;
   const int64_t tokens = largest_micro_batch(run), document = std::min(tokens, run.dataset.train.statistics.longest);
   DeviceMemoryEstimate estimate;
   int64_t largest_weight = 0;

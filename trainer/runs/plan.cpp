@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 
 #include <sys/statvfs.h>
 
@@ -53,14 +54,30 @@ ordered_json builtin_example(const TemplateContext& context) {
 
 ordered_json tensor_table(const PreparedRun& run) {
   ordered_json tensors = ordered_json::array();
-  for (const auto& weight : run.decoder->weights()) {
-    int64_t trainable = 0;
-    const auto module = weight.rule->hub.substr(0, weight.rule->hub.rfind('.'));
-    for (const auto& adapter : run.adapters->adapters()) {
-      if (adapter.module_name == module && weight.rule->hub.ends_with(".weight")) trainable = adapter.rank * (adapter.inputs + adapter.outputs);
+  std::map<std::string, size_t> line_of_experts;
+  std::map<const WeightRule*, int64_t> trainable;   // an expert's A counts with its first matrix
+  for (const auto& adapter : run.adapters->adapters()) {
+    for (size_t i = 0; i < adapter.rules.size(); ++i) {
+      const bool has_a = static_cast<int64_t>(i) % adapter.parts == 0;
+      trainable[adapter.rules[i]] = adapter.rank * (adapter.rules[i]->shape.at(0) + (has_a ? adapter.inputs : 0));
     }
-    tensors.push_back({{"name", weight.rule->hub}, {"form", std::string(info(weight.tensor->type).name)}, {"bytes", weight.tensor->bytes.size()},
-                       {"shape", weight.tensor->shape}, {"adapter_parameters", trainable}});
+  }
+  for (const auto& weight : run.decoder->weights()) {
+    const auto found = trainable.find(weight.rule);
+    const int64_t parameters = found == trainable.end() ? 0 : found->second;
+    const bool of_experts = weight.rule->ours.find(".experts.") != std::string::npos;
+    if (of_experts) {   // one line for all experts: their GGUF tensor is one
+      const auto [line, is_new] = line_of_experts.try_emplace(weight.rule->gguf, tensors.size());
+      if (!is_new) {
+        auto& sums = tensors[line->second];
+        sums["bytes"] = sums["bytes"].get<size_t>() + weight.tensor->bytes.size();
+        sums["adapter_parameters"] = sums["adapter_parameters"].get<int64_t>() + parameters;
+        continue;
+      }
+    }
+    const auto name = of_experts ? fmt::format("{} ({} experts)", weight.rule->hub, weight.rule->gguf_form.whole[0]) : weight.rule->hub;
+    tensors.push_back({{"name", name}, {"form", std::string(info(weight.tensor->type).name)}, {"bytes", weight.tensor->bytes.size()},
+                       {"shape", weight.tensor->shape}, {"adapter_parameters", parameters}});
   }
   return tensors;
 }

@@ -125,6 +125,10 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
     for (const auto& file : python_files(run.files.base)) run.notes.push_back("not executed: " + file.filename().string() + " (Python code in the model directory)");
   }
   run.decoder = load_decoder(run.files.base, compute_type(recipe.model.compute));
+  if (const auto* experts = run.decoder->spec().experts(); recipe.objective.load_balancing > 0 && (!experts || !experts->has_balancing_loss)) {
+    fail("recipe", "expected objective.load_balancing 0 with a {} model, {}, got {:g} — take it out", run.decoder->spec().family,
+         experts ? "whose family defines no such loss" : "which has no experts", recipe.objective.load_balancing);
+  }
   run.adapters = std::make_unique<AdapterSet>(*run.decoder, recipe.adapter, static_cast<uint64_t>(recipe.run.seed));
   if (recipe.adapter.from) copy_adapter(*run.adapters, *recipe.adapter.from);
 
@@ -208,12 +212,21 @@ int64_t largest_micro_batch(const PreparedRun& run) {
   return tokens;
 }
 
+int64_t widest_channel(const DecoderSpec& spec) {
+  int64_t widest = 0;
+  for (const auto& layer : spec.layers) {
+    const auto* experts = layer.experts();
+    widest = std::max(widest, experts ? experts->router.experts_per_token * experts->width + experts->shared_width : layer.mlp().width);
+  }
+  return widest;
+}
+
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
   const auto& attention = spec.layers[0].attention();
   const int64_t element = run.recipe.model.compute == "float32" ? 4 : 2;
   const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
-  const int64_t hidden = spec.hidden_size, width = spec.layers[0].mlp().width, rank = run.recipe.adapter.rank;
+  const int64_t hidden = spec.hidden_size, width = widest_channel(spec), rank = run.recipe.adapter.rank;
   const int64_t tokens = largest_micro_batch(run);
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
@@ -225,7 +238,10 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   // Scratch of one operator at a time: backward of gate and up (dy and p and dp), of attention (heads, gradients), or a block of logits;
   // beside it the gradients that leave gate and up.
   const int64_t extended = hidden + 2 * rank, logits = default_loss_buffer_bytes(true);
-  const int64_t operators = tokens * 4 * std::max(2 * width + 2 * extended, 6 * query + 4 * key);
+  int64_t operators = tokens * 4 * std::max(2 * width + 2 * extended, 6 * query + 4 * key);
+  if (const auto* experts = spec.experts()) {   // results of all choices beside each other, and at most all tokens on one expert
+    operators = std::max(operators, tokens * 4 * (experts->router.experts_per_token * hidden + 4 * extended + 6 * experts->width + 4 * experts->router.num_experts));
+  }
   estimate.scratch = std::max(operators, logits) + tokens * element * (2 * width + 2 * hidden);
   estimate.program = int64_t{150} << 20;
   if (run.device.gpu) {   // the steps' activations are there; its libraries are here

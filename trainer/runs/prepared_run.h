@@ -66,6 +66,8 @@ Manifest manifest_of(const PreparedRun& run);
 
 // Tokens of the largest micro-batch of the first epoch.
 int64_t largest_micro_batch(const PreparedRun& run);
+// Elements between the halves of the widest channel, for one token: the MLP's width; of experts all that a token goes through.
+int64_t widest_channel(const DecoderSpec& spec);
 
 // Bytes of memory that training is expected to need at its peak, and of what: lines for the plan.
 struct MemoryEstimate {

@@ -16,6 +16,7 @@
 #include "trainer/report/metrics_log.h"
 #include "trainer/report/progress.h"
 #include "trainer/report/tensorboard_writer.h"
+#include "trainer/steps/routing_summary.h"
 
 namespace graft {
 namespace {
@@ -36,6 +37,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 struct StepResult {
   double loss = 0, gradient_norm = 0;
   int64_t tokens = 0, supervised = 0;
+  std::optional<RoutingStatistics> routing;   // of a mixture of experts
   std::vector<std::string> row_ids;
   int signal = 0;   // that some process got
 };
@@ -114,21 +116,30 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
   options.gradient_scale = 1.0 / static_cast<double>(std::max<int64_t>(1, result.supervised));
   options.recompute = run.recompute;
   options.weights = run.sharded.get();
+  options.load_balancing = run.recipe.objective.load_balancing;
+  options.want_routing = true;
   const uint64_t dropout_seed = run.recipe.adapter.dropout > 0 ? static_cast<uint64_t>(run.recipe.run.seed) * 1000003u + static_cast<uint64_t>(step) + 1 : 0;
   const auto micro_batches = run.micro_batches(sequences);
+  RoutingSummary routing(run.decoder->spec());
+  const int64_t num_figures = 1 + routing.num_figures();
   const SharedWork work(run, run.dataset.train, micro_batches, options);
-  const auto losses = work.figures(1, /*signals=*/true, "loss", [&](const auto& micro_batch, double* loss) {
+  const auto figures = work.figures(num_figures, /*signals=*/true, "loss", [&](const auto& micro_batch, double* values) {
     const auto batch = run.batch_of(run.dataset.train, micro_batch, dropout_seed);
-    *loss = run_micro_batch(*run.decoder, run.adapters.get(), batch, options).weighted_loss;
+    const auto part = run_micro_batch(*run.decoder, run.adapters.get(), batch, options);
+    values[0] = part.weighted_loss;
+    routing.write(part, options.gradient_scale, values + 1);
   });
   for (size_t i = 0; i < micro_batches.size(); ++i) {
-    if (!std::isfinite(losses[i])) {
+    const double* values = figures.data() + static_cast<int64_t>(i) * num_figures;
+    if (!std::isfinite(values[0])) {
       fail("train", "expected a finite loss, got {} at step {} in the rows {} — look at these rows, lower optimizer.learning_rate, or set model.compute: float32; the last checkpoint is kept",
-           losses[i], step + 1, places_of(run, micro_batches[i]));
+           values[0], step + 1, places_of(run, micro_batches[i]));
     }
-    result.loss += losses[i] * options.gradient_scale;
+    result.loss += values[0] * options.gradient_scale;
+    routing.add(values + 1);
   }
-  for (size_t i = micro_batches.size(); i < losses.size(); ++i) result.signal = std::max(result.signal, static_cast<int>(losses[i]));
+  result.routing = routing.statistics();
+  for (size_t i = micro_batches.size() * static_cast<size_t>(num_figures); i < figures.size(); ++i) result.signal = std::max(result.signal, static_cast<int>(figures[i]));
   run.group->sum(run.adapters->gradients, "sum of the gradients");
   result.gradient_norm = optimizer.step(run.adapters->parameters, run.adapters->gradients, learning_rate);
   if (!std::isfinite(result.gradient_norm)) {
@@ -244,6 +255,11 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState
     nlohmann::ordered_json line = {{"step", state.step}, {"loss", step.loss}, {"learning_rate", learning_rate},
                                    {"gradient_norm", step.gradient_norm}, {"tokens", step.tokens}, {"supervised_tokens", step.supervised},
                                    {"tokens_per_s", static_cast<double>(step.tokens) / seconds}, {"seconds", seconds}};
+    if (step.routing) {
+      line["load_balancing_loss"] = step.routing->load_balancing_loss;
+      line["largest_expert_share"] = step.routing->largest_share;
+      line["expert_entropy"] = step.routing->entropy;
+    }
     const bool last = state.step == run.total_steps;
     const bool evaluates = validates && (last || state.step % options.evaluate_every == 0);
     const bool patience_ended = evaluates && evaluate_in_loop(run, state, line);
@@ -251,6 +267,11 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState
     std::vector<std::pair<std::string, double>> scalars = {{"train/loss", step.loss}, {"train/learning_rate", learning_rate},
                                                            {"train/gradient_norm", step.gradient_norm},
                                                            {"train/tokens_per_s", static_cast<double>(step.tokens) / seconds}};
+    if (step.routing) {
+      scalars.emplace_back("train/load_balancing_loss", step.routing->load_balancing_loss);
+      scalars.emplace_back("train/largest_expert_share", step.routing->largest_share);
+      scalars.emplace_back("train/expert_entropy", step.routing->entropy);
+    }
     if (evaluates) {
       scalars.emplace_back("validation/loss", line["validation_loss"].get<double>());
       log().info(fmt::format("step {}/{}: loss {:.4f}, validation loss {:.4f}{}", state.step, run.total_steps, step.loss,

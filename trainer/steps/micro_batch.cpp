@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "trainer/steps/load_balancing.h"
 
 namespace graft {
 namespace {
@@ -30,17 +31,16 @@ SupervisedRows supervised_rows(const Batch& batch, c10::Device device) {
   return rows;
 }
 
-// One layer's input (a leaf) and, when its graph is kept, its output.
+// One layer's input (a leaf) and, when its graph is kept, its output and what its router gave.
 struct LayerRecord {
   at::Tensor input_NC, output_NC;
+  Routing routing;
 };
 
 void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& batch, int64_t layer, LayerRecord record,
-                    at::Tensor& gradient_NC) {
-  if (!record.output_NC.defined()) {
-    const c10::AutoGradMode with_gradient(true);
-    record.output_NC = decoder.run_layer(layer, record.input_NC, batch);
-  }
+                    const LoadBalancing* balancing, at::Tensor& gradient_NC) {
+  const c10::AutoGradMode with_gradient(true);
+  if (!record.output_NC.defined()) record.output_NC = decoder.run_layer(layer, record.input_NC, batch, nullptr, balancing ? &record.routing : nullptr);
   std::vector<at::Tensor> inputs;
   const bool below = record.input_NC.requires_grad();
   if (below) inputs.push_back(record.input_NC);
@@ -48,11 +48,17 @@ void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& b
     inputs.push_back(adapter->slot.lora_a_RC);
     inputs.push_back(adapter->slot.lora_b_OR);
   }
-  auto gradients = torch::autograd::grad({record.output_NC}, inputs, {gradient_NC}, /*retain_graph=*/false, /*create_graph=*/false);
+  std::vector<at::Tensor> outputs = {record.output_NC}, output_gradients = {gradient_NC};
+  // A router may stand before everything that is trained here: then nothing comes of its loss.
+  if (balancing && record.routing.probabilities_NE.defined() && record.routing.probabilities_NE.requires_grad()) {
+    outputs.push_back(record.routing.probabilities_NE);
+    output_gradients.push_back(balancing->gradient_E().expand_as(record.routing.probabilities_NE));
+  }
+  auto gradients = torch::autograd::grad(outputs, inputs, output_gradients, /*retain_graph=*/false, /*create_graph=*/false);
   size_t slot = below ? 1 : 0;
   for (const auto* adapter : adapters.adapters_of_layer(layer)) {
-    adapters.gradients.narrow(0, adapter->offset_a, adapter->rank * adapter->inputs).add_(gradients[slot].reshape(-1));
-    adapters.gradients.narrow(0, adapter->offset_b, adapter->rank * adapter->outputs).add_(gradients[slot + 1].reshape(-1));
+    adapters.gradients.narrow(0, adapter->offset_a, adapter->size_a()).add_(gradients[slot].reshape(-1));
+    adapters.gradients.narrow(0, adapter->offset_b, adapter->size_b()).add_(gradients[slot + 1].reshape(-1));
     slot += 2;
   }
   gradient_NC = below ? gradients[0] : at::Tensor();
@@ -61,28 +67,39 @@ void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& b
 }  // namespace
 
 MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, const Batch& rows_batch, const MicroBatchOptions& options) {
-  const Batch batch = options.share_prefix && decoder.may_share_prefix(rows_batch) ? share_prefix(rows_batch) : rows_batch;
+  // The load-balancing loss counts every token of every row.
+  const Batch batch = options.share_prefix && options.load_balancing == 0 && decoder.may_share_prefix(rows_batch) ? share_prefix(rows_batch) : rows_batch;
   const c10::AutoGradMode no_gradient(false);
   const int64_t num_layers = decoder.num_layers();
   const int64_t lowest = options.want_gradient ? adapters->lowest_layer() : num_layers;
   std::vector<LayerRecord> records(num_layers);
+  const bool routes = options.load_balancing > 0 || options.want_routing;
+  std::optional<LoadBalancing> balancing;
+  if (routes && decoder.spec().experts()) balancing.emplace(decoder.spec().experts()->router);
   auto x_NC = decoder.embed(batch);
   for (int64_t layer = 0; layer < num_layers; ++layer) {
     if (options.weights) options.weights->use_layer(layer);
+    Routing routing;
     if (layer < lowest) {
-      x_NC = decoder.run_layer(layer, x_NC, batch);
-      continue;
+      x_NC = decoder.run_layer(layer, x_NC, batch, nullptr, balancing ? &routing : nullptr);
+    } else {
+      auto& record = records[layer];
+      record.input_NC = x_NC.detach().requires_grad_(layer > lowest);
+      const c10::AutoGradMode keep_graph(options.recompute == Recompute::kNone);
+      const auto output_NC = decoder.run_layer(layer, record.input_NC, batch, nullptr, balancing ? &routing : nullptr);
+      if (options.recompute == Recompute::kNone) record.output_NC = output_NC, record.routing = routing;
+      x_NC = output_NC.detach();
     }
-    auto& record = records[layer];
-    record.input_NC = x_NC.detach().requires_grad_(layer > lowest);
-    const c10::AutoGradMode keep_graph(options.recompute == Recompute::kNone);
-    const auto output_NC = decoder.run_layer(layer, record.input_NC, batch);
-    if (options.recompute == Recompute::kNone) record.output_NC = output_NC;
-    x_NC = output_NC.detach();
+    if (balancing && routing.chosen_NK.defined()) balancing->add(routing);
   }
   const auto rows = supervised_rows(batch, x_NC.device());
   MicroBatchResult result;
   result.num_supervised = static_cast<int64_t>(rows.labels_M.size());
+  if (balancing) {
+    result.expert_tokens = balancing->expert_tokens();
+    result.load_balancing_loss = balancing->loss();
+    balancing->set_weight(options.load_balancing * options.gradient_scale * static_cast<double>(result.num_supervised));
+  }
   if (result.num_supervised == 0) return result;
 
   const bool backward = options.want_gradient && lowest < num_layers;
@@ -108,7 +125,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   gradient_NC.index_copy_(0, rows.index_M, gradient_MC);
   for (int64_t layer = num_layers - 1; layer >= lowest; --layer) {
     if (options.weights) options.weights->use_layer(layer);
-    backward_layer(decoder, *adapters, batch, layer, std::move(records[layer]), gradient_NC);
+    backward_layer(decoder, *adapters, batch, layer, std::move(records[layer]), options.load_balancing > 0 && balancing ? &*balancing : nullptr, gradient_NC);
   }
   return result;
 }

@@ -17,6 +17,9 @@ struct MicroBatchOptions {
   Recompute recompute = Recompute::kNone;
   WeightGate* weights = nullptr;          // of a base that does not lie whole in this process
   bool share_prefix = true;               // computes the rows' common beginning once (trainer/models/batch.h)
+  // Weight of the load-balancing loss beside this micro-batch's share of the mean loss: its supervised tokens times gradient_scale.
+  double load_balancing = 0;
+  bool want_routing = false;              // fills MicroBatchResult::expert_tokens
   std::optional<int64_t> loss_buffer_bytes;   // unset: default_loss_buffer_bytes
 };
 
@@ -25,6 +28,8 @@ struct MicroBatchResult {
   int64_t num_supervised = 0;
   int64_t num_correct = 0;                // top-1
   std::vector<float> losses_M;            // per supervised token, in order
+  double load_balancing_loss = 0;         // as transformers' load_balancing_loss_func over all layers with experts; 0 without
+  std::vector<double> expert_tokens;      // [layers with experts, experts]: how many of the tokens computed here chose an expert
 };
 
 // adapters may be null when no gradient is wanted.

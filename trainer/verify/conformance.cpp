@@ -8,6 +8,7 @@
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/quantized/dequantize.h"
 #include "trainer/adapters/adapter_files.h"
+#include "trainer/adapters/peft_layout.h"
 #include "trainer/models/model_files.h"
 #include "trainer/steps/micro_batch.h"
 
@@ -104,8 +105,9 @@ std::vector<ConformanceRow> run_conformance(const fs::path& model, const fs::pat
   int64_t supervised = 0;
   for (const auto label : batch.labels_N) supervised += label != kUnsupervised;
   options.gradient_scale = 1.0 / static_cast<double>(std::max<int64_t>(supervised, 1));
+  if (golden.find("load_balancing")) options.load_balancing = golden.floats("load_balancing").at(0);
   const auto result = run_micro_batch(*decoder, adapters.get(), batch, options);
-  const double loss = result.weighted_loss * options.gradient_scale, expected_loss = golden.floats("loss").at(0);
+  const double loss = result.weighted_loss * options.gradient_scale + options.load_balancing * result.load_balancing_loss, expected_loss = golden.floats("loss").at(0);
   rows.push_back({"loss", std::abs(loss - expected_loss) / std::abs(expected_loss), kLossTolerance});
   if (!adapters) return rows;
 
@@ -113,20 +115,17 @@ std::vector<ConformanceRow> run_conformance(const fs::path& model, const fs::pat
   const float* gradients = all_gradients.const_data_ptr<float>();
   size_t found = 0;
   for (const auto& adapter : adapters->adapters()) {
-    const auto check = [&](const char* half, const float* ours, int64_t size) {
-      const auto name = "grad.base_model.model." + adapter.module_name + ".lora_" + half + ".weight";
+    const auto check = [&](const char* half, const std::vector<float>& ours) {
+      const auto size = static_cast<int64_t>(ours.size());
+      const auto name = "grad.base_model.model." + peft_module(*adapters, adapter) + ".lora_" + half + ".weight";
       const auto values = golden.floats(name);
       if (static_cast<int64_t>(values.size()) != size) fail("conform", "expected {} with {} values, got {}", name, size, values.size());
-      rows.push_back({name, scale_free_error(ours, values.data(), size), kGradientTolerance});
+      rows.push_back({name, scale_free_error(ours.data(), values.data(), size), kGradientTolerance});
       ++found;
     };
-    check("A", gradients + adapter.offset_a, adapter.rank * adapter.inputs);
-    std::vector<float> b_OR(gradients + adapter.offset_b, gradients + adapter.offset_b + adapter.rank * adapter.outputs);
-    const auto order = our_row_of_stored(*adapter.rule, NameColumn::kHub);
-    for (size_t row = 0; row < order.size(); ++row) {
-      std::copy_n(gradients + adapter.offset_b + order[row] * adapter.rank, adapter.rank, b_OR.data() + static_cast<int64_t>(row) * adapter.rank);
-    }
-    check("B", b_OR.data(), adapter.rank * adapter.outputs);
+    const auto factors = to_peft(adapter, gradients + adapter.offset_a, gradients + adapter.offset_b);
+    check("A", factors.a);
+    check("B", factors.b);
   }
   size_t in_golden = 0;
   for (const auto& tensor : golden.source().tensors()) in_golden += tensor.name.starts_with("grad.");

@@ -15,7 +15,7 @@ random = np.random.default_rng(7)
 # Offsets of the half-precision scales inside a block: they must be finite and of all magnitudes, subnormals included.
 HALF_OFFSETS = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
-    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "MXFP4": [],     # its scale is a byte, any value
 }
 for name, offsets in HALF_OFFSETS.items():
     kind = gguf.GGMLQuantizationType[name]

@@ -20,6 +20,7 @@ struct Setup {
   int64_t window = 0;
   double softcap = 0;
   bool slopes = false;
+  bool sinks = false;
 };
 
 struct Inputs {
@@ -51,6 +52,7 @@ Inputs make_inputs(const Setup& setup) {
   options.window = setup.window;
   options.softcap = setup.softcap;
   if (setup.slopes) options.alibi_slopes_H = at::pow(0.5, at::arange(setup.num_heads, at::kFloat) + 1);
+  if (setup.sinks) options.sinks_H = random_tensor({setup.num_heads}, 6);
   if (setup.head_norm) {
     options.query_norm_D = random_tensor({setup.head_size}, 3) + 1;
     options.key_norm_D = random_tensor({setup.head_size}, 4) + 1;
@@ -140,7 +142,9 @@ INSTANTIATE_TEST_SUITE_P(Options, PackedAttention,
                                            Setup{.num_heads = 2, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {590, 3}, .window = 1},
                                            Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {30, 7}, .softcap = 1.5},
                                            Setup{.num_heads = 5, .num_kv_heads = 5, .head_size = 8, .head_norm = false, .lengths = {30, 7, 300}, .turning = 0, .slopes = true},
-                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {530, 20}, .turning = 4, .neighbouring_pairs = true, .query_scale = true, .window = 37, .softcap = 2, .slopes = true}));
+                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {530, 20}, .turning = 4, .neighbouring_pairs = true, .query_scale = true, .window = 37, .softcap = 2, .slopes = true},
+                                           Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 16, .head_norm = false, .lengths = {300, 1, 40}, .window = 33, .sinks = true},
+                                           Setup{.num_heads = 3, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {9, 280}, .sinks = true}));
 
 TEST(PackedAttentionErrors, NamesWhatIsWrong) {
   auto inputs = make_inputs({2, 1, 4, false, {3, 2}});

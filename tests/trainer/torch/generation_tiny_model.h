@@ -1,5 +1,6 @@
 // A tiny random model as a Hugging Face directory, and its decoder in float32, for tests of generation and evaluation.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -23,12 +24,17 @@ inline void write_tiny_model(const std::filesystem::path& folder, const std::str
   const auto& family = family_of_model_type(model_type);
   const auto map = family.weight_map(family.spec_from_config(config));
   std::vector<TensorDeclaration> declarations;
-  for (const auto& rule : map.rules) declarations.push_back({rule.hub, TensorType::kF32, rule.stored_shape(NameColumn::kHub)});
+  std::vector<const WeightRule*> rules;   // of the stored tensors: several of ours may be one
+  for (const auto& rule : map.rules) {
+    if (!rules.empty() && std::any_of(rules.begin(), rules.end(), [&](const WeightRule* other) { return other->hub == rule.hub; })) continue;
+    declarations.push_back({rule.hub, TensorType::kF32, rule.stored_shape(NameColumn::kHub)});
+    rules.push_back(&rule);
+  }
   SafetensorsDirectoryWriter writer(folder, declarations);
-  for (size_t index = 0; index < map.rules.size(); ++index) {
-    const auto& rule = map.rules[index];
+  for (size_t index = 0; index < rules.size(); ++index) {
+    const auto& rule = *rules[index];
     int64_t elements = 1;
-    for (const auto size : rule.shape) elements *= size;
+    for (const auto size : declarations[index].shape) elements *= size;
     std::vector<float> values(static_cast<size_t>(elements));
     for (size_t e = 0; e < values.size(); ++e) {
       const double uniform = 2 * counter_uniform(7, index, e) - 1;

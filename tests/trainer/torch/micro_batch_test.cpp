@@ -6,8 +6,10 @@
 
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
+#include "trainer/adapters/gguf_adapter.h"
 #include "trainer/exports/export.h"
 #include "trainer/optimizers/adamw.h"
+#include "trainer/steps/routing_summary.h"
 
 namespace graft {
 namespace {
@@ -100,6 +102,38 @@ TEST_P(MicroBatch, RecomputationChangesNothing) {
   expect_equal(run({packed}, {.recompute = Recompute::kLayer}), run({packed}, {}), 0);
 }
 
+TEST_P(MicroBatch, LoadBalancingIsTheSameRecomputedAndReachesTheLayersBelow) {
+  if (!model.decoder->spec().experts()) return;
+  const Batch packed = batch_of(some_rows());
+  MicroBatchOptions kept{.load_balancing = 0.5}, recomputed{.recompute = Recompute::kLayer, .load_balancing = 0.5};
+  expect_equal(run({packed}, recomputed), run({packed}, kept), 0);
+  const auto with = run({packed}, kept).gradients, without = run({packed}, {.share_prefix = false}).gradients;
+  // The routers' inputs are those of the layer below and of this layer's mixer; experts of the last layer come behind all routers.
+  const auto& last = adapters.adapters().back();
+  const auto changed = [&](const Adapter& adapter) { return !at::equal(with.narrow(0, adapter.offset_a, adapter.size_a()), without.narrow(0, adapter.offset_a, adapter.size_a())); };
+  EXPECT_TRUE(changed(adapters.adapters().front()));
+  EXPECT_FALSE(changed(last)) << last.module_name;
+}
+
+// Even routing: as many choices a token as there are; all shares alike.
+TEST(RoutingSummary, TellsEvenFromUneven) {
+  test::TinyModel model("mixtral");   // 2 layers, 4 experts, 2 a token
+  RoutingSummary summary(model.decoder->spec());
+  ASSERT_EQ(summary.num_figures(), 1 + 2 * 4);
+  MicroBatchResult result;
+  result.num_supervised = 3;
+  result.load_balancing_loss = 2;
+  result.expert_tokens = {5, 5, 5, 5, 20, 0, 0, 0};
+  std::vector<double> figures(9);
+  summary.write(result, 1.0 / 3, figures.data());
+  summary.add(figures.data());
+  const auto statistics = summary.statistics().value();
+  EXPECT_DOUBLE_EQ(statistics.load_balancing_loss, 2);
+  EXPECT_DOUBLE_EQ(statistics.largest_share, 1);
+  EXPECT_DOUBLE_EQ(statistics.entropy, 0.5);
+  EXPECT_FALSE(RoutingSummary(test::TinyModel("llama").decoder->spec()).statistics());
+}
+
 TEST_P(MicroBatch, TenStepsMakeTheLossFall) {
   const Batch packed = batch_of(some_rows());
   OptimizerOptions optimizer;
@@ -130,6 +164,16 @@ TEST_P(MicroBatch, ExportsComputeTheSameLogits) {
     const auto served = load_decoder(result.path, ComputeType::kFloat32);
     EXPECT_LE(at::sub(logits(*served), expected).norm().item<double>(), 2e-6 * expected.norm().item<double>()) << form;
   }
+  // The base as GGUF with the adapter as a GGUF LoRA beside it.
+  for (const auto& [form, name] : {std::pair{"gguf:F32", "base.gguf"}, std::pair{"gguf-lora", "lora.gguf"}}) {
+    request.adapters = form == std::string("gguf-lora") ? &adapters : nullptr;
+    request.format = form;
+    request.out = folder / name;
+    export_model(request);
+  }
+  const auto base = load_decoder(folder / "base.gguf", ComputeType::kFloat32);
+  const auto beside = load_gguf_adapter(*base, folder / "lora.gguf");
+  EXPECT_LE(at::sub(logits(*base), expected).norm().item<double>(), 2e-6 * expected.norm().item<double>());
   // The GGUF file written back in the hub's layout: configuration and tensors.
   const auto gguf = load_decoder(folder / "merged.gguf", ComputeType::kFloat32);
   request = {};

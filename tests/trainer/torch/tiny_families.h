@@ -25,6 +25,14 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
       {"phi3", {{"head_dim", nullptr}, {"original_max_position_embeddings", 256},
                 {"rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0, 1.1, 1.2, 1.3}}, {"long_factor", {1.0, 2.0, 3.0, 4.0}}}}}},
       {"PanguEmbedded", {{"bias", true}}},
+      {"mixtral", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}}},
+      {"qwen2_moe", {{"head_dim", nullptr}, {"num_experts", 5}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"shared_expert_intermediate_size", 40}}},
+      {"qwen3_moe", {{"num_experts", 5}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"norm_topk_prob", true}}},
+      {"glm4_moe", {{"n_routed_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"routed_scaling_factor", 1.5}}},
+      {"hunyuan_v1_moe", {{"num_experts", 4}, {"moe_topk", 2}}},
+      {"ernie4_5_moe", {{"moe_num_experts", 4}, {"moe_k", 2}, {"moe_intermediate_size", 24}}},
+      {"gpt_oss", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 9}, {"layer_types", {"sliding_attention", "full_attention"}},
+                   {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000.0}}}}},   // its default, YaRN with unrounded bounds, GGUF cannot say
       {"gemma2", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"attn_logit_softcapping", 4.0}, {"final_logit_softcapping", 6.0}, {"tie_word_embeddings", true}}},
       {"gemma3_text", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"sliding_window_pattern", 2}, {"tie_word_embeddings", true}}},
   };

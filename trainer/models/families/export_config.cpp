@@ -15,7 +15,7 @@ ordered_json config_from_spec(const DecoderSpec& spec) {
   config["model_type"] = spec.family;
   config["vocab_size"] = spec.vocab_size;
   config["hidden_size"] = spec.hidden_size;
-  config["intermediate_size"] = spec.layers.at(0).mlp().width;
+  config["intermediate_size"] = spec.dense_width();
   config["num_hidden_layers"] = spec.layers.size();
   config["num_attention_heads"] = attention.num_heads;
   config["num_key_value_heads"] = attention.num_kv_heads;
@@ -37,7 +37,7 @@ std::vector<GgufEntry> gguf_hyperparameters(const DecoderSpec& spec) {
   keys.u32("block_count", static_cast<int64_t>(spec.layers.size()));
   keys.u32("context_length", spec.max_positions);
   keys.u32("embedding_length", spec.hidden_size);
-  keys.u32("feed_forward_length", spec.layers.at(0).mlp().width);
+  keys.u32("feed_forward_length", spec.dense_width());
   keys.u32("attention.head_count", attention.num_heads);
   keys.u32("attention.head_count_kv", attention.num_kv_heads);
   keys.f32(spec.final_norm.kind == NormSpec::Kind::kLayer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", spec.final_norm.epsilon);

@@ -46,6 +46,13 @@ Family gemma2_family();
 Family gemma3_text_family();
 Family bloom_family();
 Family gpt2_family();
+Family mixtral_family();
+Family qwen2_moe_family();
+Family qwen3_moe_family();
+Family glm4_moe_family();
+Family hunyuan_v1_moe_family();
+Family ernie4_5_moe_family();
+Family gpt_oss_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.

@@ -18,6 +18,7 @@ void GgufKeys::set(GgufEntry entry) {
 void GgufKeys::u32(const std::string& key, int64_t value) { set({key, GgufType::kU32, GgufType::kString, static_cast<uint64_t>(value)}); }
 void GgufKeys::f32(const std::string& key, double value) { set({key, GgufType::kF32, GgufType::kString, value}); }
 void GgufKeys::text(const std::string& key, const std::string& value) { set({key, GgufType::kString, GgufType::kString, value}); }
+void GgufKeys::boolean(const std::string& key, bool value) { set({key, GgufType::kBool, GgufType::kString, value}); }
 void GgufKeys::erase(const std::string& key) {
   std::erase_if(entries_, [&](const GgufEntry& entry) { return entry.key == architecture_ + "." + key; });
 }
@@ -38,5 +39,6 @@ double GgufReader::float_or(const std::string& key, double otherwise) const { re
 std::string GgufReader::text_or(const std::string& key, const std::string& otherwise) const {
   return file_.get_string(prefix_ + key).value_or(otherwise);
 }
+bool GgufReader::bool_or(const std::string& key, bool otherwise) const { return file_.get_bool(prefix_ + key).value_or(otherwise); }
 
 }  // namespace graft

@@ -13,6 +13,7 @@ class GgufKeys {
   void u32(const std::string& key, int64_t value);      // a key that is there already is replaced
   void f32(const std::string& key, double value);
   void text(const std::string& key, const std::string& value);
+  void boolean(const std::string& key, bool value);
   void erase(const std::string& key);
   const std::string& architecture() const { return architecture_; }
   const std::vector<GgufEntry>& entries() const { return entries_; }
@@ -33,6 +34,7 @@ class GgufReader {
   double need_float(const std::string& key) const;
   double float_or(const std::string& key, double otherwise) const;
   std::string text_or(const std::string& key, const std::string& otherwise) const;
+  bool bool_or(const std::string& key, bool otherwise) const;
   const GgufFile& file() const { return file_; }
   std::string name() const;                                          // for messages
 

@@ -19,7 +19,7 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
 
 DecoderSpec from_gguf(const GgufFile& file) {
   if (file.get_int("llama.expert_count").value_or(0) > 0) {
-    fail("models", "expected a dense llama, got llama.expert_count above 0: Mixtral layouts are not supported ({})", file.path().filename().string());
+    fail("models", "expected a dense llama, got llama.expert_count above 0: and no blk.0.ffn_gate_inp.weight: experts that are stored one by one are not supported, convert the model again ({})", file.path().filename().string());
   }
   auto spec = llama_like_spec(file, "llama");
   for (auto& layer : spec.layers) {

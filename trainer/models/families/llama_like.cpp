@@ -111,7 +111,7 @@ void limit_context_to_window(const DecoderSpec& spec, GgufKeys& keys) {
 }
 
 void refuse_biases(const DecoderSpec& spec, const GgufKeys& keys) {
-  const auto has_biases = [](const LayerSpec& layer) { return layer.attention().input_bias || layer.attention().output_bias || layer.mlp().bias; };
+  const auto has_biases = [](const LayerSpec& layer) { return layer.attention().input_bias || layer.attention().output_bias || (layer.experts() ? layer.experts()->bias || layer.experts()->shared_bias : layer.mlp().bias); };
   if (std::none_of(spec.layers.begin(), spec.layers.end(), has_biases)) return;
   fail("models", "expected no biases, as llama.cpp computes {}, got a model with some — export safetensors or peft", keys.architecture());
 }

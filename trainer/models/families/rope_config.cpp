@@ -88,7 +88,7 @@ RopeSpec read_rope_values(ConfigReader& reader, const char* key, const ordered_j
     const double mscale = number("mscale", 0), all = number("mscale_all_dim", 0);
     rope.attention_factor =
         number("attention_factor", mscale != 0 && all != 0 ? yarn_mscale(rope.factor, mscale) / yarn_mscale(rope.factor, all) : yarn_mscale(rope.factor, 1));
-    if (values.contains("truncate") && values["truncate"] == false) reader.wrong(key, "truncate true");
+    rope.truncate = !values.contains("truncate") || values["truncate"] != false;
   } else if (is_one_of(type, {"longrope", "su"})) {
     rope.scaling = RopeSpec::Scaling::kLongRope;
     rope.factor = number("factor", static_cast<double>(max_positions) / rope.original_max_positions);
@@ -188,6 +188,7 @@ ordered_json rope_parameters(const RopeSpec& rope, int64_t head_size) {
       values["rope_type"] = "yarn";
       values["factor"] = rope.factor;
       values["beta_fast"] = rope.beta_fast;
+      if (!rope.truncate) values["truncate"] = false;
       values["beta_slow"] = rope.beta_slow;
       values["attention_factor"] = rope.attention_factor;
       values["original_max_position_embeddings"] = original;

@@ -18,14 +18,61 @@ class MapBuilder {
     add(fmt::format("layers.{}.{}", index, part), fmt::format("{}{}.{}", names_.hub_layers, index, name.hub),
         fmt::format("{}{}.{}", names_.gguf_layers, index, name.gguf), std::move(shape), bias);
   }
+  // A weight of one expert: '*' of the hub name is its number. `stacked` is the hub's other layout, with `rows` rows of each expert from `first_row` on.
+  void expert(size_t index, const std::string& part, int64_t number, int64_t num_experts, const std::vector<int64_t>& shape, const std::string& stacked, int64_t rows,
+              int64_t first_row, bool bias) {
+    const auto& name = names_.layer.at("experts." + part);
+    const auto star = name.hub.find('*');
+    const auto hub = fmt::format("{}{}.{}{}{}", names_.hub_layers, index, name.hub.substr(0, star), number, name.hub.substr(star + 1));
+    const auto size = shape.at(0) * shape.at(1);
+    WeightRule rule;
+    rule.ours = fmt::format("layers.{}.experts.{}.{}.weight", index, number, part);
+    rule.hub = hub + ".weight";
+    rule.gguf = fmt::format("{}{}.{}.weight", names_.gguf_layers, index, name.gguf);
+    rule.shape = shape;
+    rule.gguf_form.whole = {num_experts, shape[0], shape[1]};
+    rule.gguf_form.first = number * size;
+    rule.hub_stacked = fmt::format("{}{}.{}", names_.hub_layers, index, names_.layer.at(stacked).hub);
+    rule.hub_stacked_form.whole = {num_experts, rows, shape[1]};
+    rule.hub_stacked_form.first = (number * rows + first_row) * shape[1];
+    if (!bias) {
+      map.rules.push_back(std::move(rule));
+      return;
+    }
+    auto bias_rule = rule;
+    for (auto* text : {&bias_rule.ours, &bias_rule.hub, &bias_rule.gguf}) text->replace(text->rfind(".weight"), 7, ".bias");
+    bias_rule.shape = {shape[0]};
+    bias_rule.gguf_form.whole = {num_experts, shape[0]};
+    bias_rule.gguf_form.first = number * shape[0];
+    map.rules.push_back(std::move(rule));
+    map.rules.push_back(std::move(bias_rule));
+  }
+  // A vector with a name of its own, without .weight or .bias behind it.
+  void vector(size_t index, const std::string& part, int64_t size) {
+    const auto& name = names_.layer.at(part);
+    WeightRule rule;
+    rule.ours = fmt::format("layers.{}.{}", index, part);
+    rule.hub = fmt::format("{}{}.{}", names_.hub_layers, index, name.hub);
+    rule.gguf = fmt::format("{}{}.{}", names_.gguf_layers, index, name.gguf);
+    rule.shape = {size};
+    map.rules.push_back(std::move(rule));
+  }
   WeightMap map;
 
  private:
   // A bias has one value a row.
   void add(const std::string& ours, const std::string& hub, const std::string& gguf, std::vector<int64_t> shape, bool bias) {
     const auto rows = shape.at(0);
-    map.rules.push_back({ours + ".weight", hub + ".weight", gguf + ".weight", std::move(shape), {}, {}});
-    if (bias) map.rules.push_back({ours + ".bias", hub + ".bias", gguf + ".bias", {rows}, {}, {}});
+    const auto push = [&](const std::string& kind, std::vector<int64_t> sizes) {
+      WeightRule rule;
+      rule.ours = ours + kind;
+      rule.hub = hub + kind;
+      rule.gguf = gguf + kind;
+      rule.shape = std::move(sizes);
+      map.rules.push_back(std::move(rule));
+    };
+    push(".weight", std::move(shape));
+    if (bias) push(".bias", {rows});
   }
   const WeightNames& names_;
 };
@@ -40,6 +87,7 @@ void add_block(MapBuilder& builder, size_t index, int64_t hidden, const Attentio
     builder.layer(index, "attention.value", {key_size, hidden}, attention.input_bias);
   }
   builder.layer(index, "attention.output", {hidden, query_size}, attention.output_bias);
+  if (attention.sinks) builder.vector(index, "attention.sinks", attention.num_heads);
   if (!attention.head_norm) return;
   const bool whole = attention.head_norm_place == AttentionSpec::HeadNorm::kWholeWidth;
   builder.layer(index, "attention.query_norm", {whole ? query_size : attention.head_size});
@@ -54,6 +102,22 @@ void add_block(MapBuilder& builder, size_t index, int64_t hidden, const MlpSpec&
     builder.layer(index, "mlp.up", {mlp.width, hidden}, mlp.bias);
   }
   builder.layer(index, "mlp.down", {hidden, mlp.width}, mlp.bias);
+}
+
+void add_block(MapBuilder& builder, size_t index, int64_t hidden, const ExpertsSpec& experts) {
+  const int64_t count = experts.router.num_experts, width = experts.width;
+  builder.layer(index, "router", {count, hidden}, experts.router.bias);
+  if (experts.router.selection_bias) builder.vector(index, "router.selection_bias", count);
+  for (int64_t expert = 0; expert < count; ++expert) {
+    builder.expert(index, "gate", expert, count, {width, hidden}, "experts.gate_up", 2 * width, 0, experts.bias);
+    builder.expert(index, "up", expert, count, {width, hidden}, "experts.gate_up", 2 * width, width, experts.bias);
+    builder.expert(index, "down", expert, count, {hidden, width}, "experts.all_down", hidden, 0, experts.bias);
+  }
+  if (experts.shared_width == 0) return;
+  builder.layer(index, "shared.gate", {experts.shared_width, hidden}, experts.shared_bias);
+  builder.layer(index, "shared.up", {experts.shared_width, hidden}, experts.shared_bias);
+  builder.layer(index, "shared.down", {hidden, experts.shared_width}, experts.shared_bias);
+  if (experts.shared_gate) builder.layer(index, "shared_gate", {1, hidden});
 }
 
 }  // namespace
@@ -72,7 +136,18 @@ WeightNames llama_names() {
                  {"mlp.gate", {"mlp.gate_proj", "ffn_gate"}},
                  {"mlp.up", {"mlp.up_proj", "ffn_up"}},
                  {"mlp.gate_up", {"mlp.gate_up_proj", "ffn_up"}},
-                 {"mlp.down", {"mlp.down_proj", "ffn_down"}}};
+                 {"mlp.down", {"mlp.down_proj", "ffn_down"}},
+                 {"router", {"mlp.gate", "ffn_gate_inp"}},
+                 {"router.selection_bias", {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias"}},
+                 {"experts.gate", {"mlp.experts.*.gate_proj", "ffn_gate_exps"}},
+                 {"experts.up", {"mlp.experts.*.up_proj", "ffn_up_exps"}},
+                 {"experts.down", {"mlp.experts.*.down_proj", "ffn_down_exps"}},
+                 {"experts.gate_up", {"mlp.experts.gate_up_proj", ""}},
+                 {"experts.all_down", {"mlp.experts.down_proj", ""}},
+                 {"shared.gate", {"mlp.shared_experts.gate_proj", "ffn_gate_shexp"}},
+                 {"shared.up", {"mlp.shared_experts.up_proj", "ffn_up_shexp"}},
+                 {"shared.down", {"mlp.shared_experts.down_proj", "ffn_down_shexp"}},
+                 {"shared_gate", {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"}}};
   return names;
 }
 

@@ -16,7 +16,9 @@ struct WeightNames {
   std::string hub_layers = "model.layers.";    // then the layer's number and a dot
   std::string gguf_layers = "blk.";
   std::map<std::string, PartName> model;       // "embedding", "embedding_norm", "position_embedding", "final_norm", "head"
-  std::map<std::string, PartName> layer;       // "mixer_norm", "attention.query", ..., below the layer's prefix; without .weight and .bias
+  // "mixer_norm", "attention.query", ..., below the layer's prefix; without .weight and .bias. "experts.gate", "up" and "down" have a '*' for the expert's
+  // number; "experts.gate_up" and "experts.all_down" are the hub's stacked layout (and what PEFT calls the parameters that experts' adapters sit on).
+  std::map<std::string, PartName> layer;
 };
 
 // The names of Llama, which most families share.

@@ -1,0 +1,60 @@
+#include "kernels/experts/experts.h"
+
+#include <ATen/ATen.h>
+
+#include "kernels/elementwise/typed_rows.h"
+
+namespace graft {
+
+int64_t ExpertBank::outputs() const {
+  int64_t rows = 0;
+  for (int64_t part = 0; part < parts; ++part) rows += weights[static_cast<size_t>(part)]->rows();
+  return rows;
+}
+
+namespace {
+
+// x W_e^T + bias + scale * (x A_e^T) B_e^T, in the wide type.
+at::Tensor product(const at::Tensor& x_MC, const ExpertBank& bank, int64_t expert) {
+  const auto type = x_MC.scalar_type(), wide = wide_type(type);
+  std::vector<at::Tensor> outputs;
+  for (int64_t part = 0; part < bank.parts; ++part) {
+    const auto* weight = bank.weights[static_cast<size_t>(expert * bank.parts + part)];
+    outputs.push_back(at::matmul(x_MC, weight->matrix(type, x_MC.device()).t()).to(wide));
+  }
+  auto y_MO = outputs.size() == 1 ? outputs[0] : at::cat(outputs, -1);
+  if (bank.bias_EO.defined()) y_MO = y_MO + bank.bias_EO[expert].to(wide);
+  if (const int64_t rank = bank.rank(); rank > 0) {
+    const auto a_RC = bank.lora_a_EC.narrow(0, expert * rank, rank).to(type);
+    const auto b_OR = bank.lora_b_ER.narrow(0, expert * bank.outputs(), bank.outputs()).to(type);
+    y_MO = y_MO + bank.scale * at::matmul(at::matmul(x_MC, a_RC.t()), b_OR.t()).to(wide);
+  }
+  return y_MO;
+}
+
+at::Tensor activated(const at::Tensor& h_MO, const ExpertActivation& activation) {
+  const auto halves = h_MO.chunk(2, -1);
+  if (activation.kind == ExpertActivation::Kind::kSwiGlu) return at::silu(halves[0]) * halves[1];
+  const auto gate = halves[0].clamp_max(activation.limit), up = halves[1].clamp(-activation.limit, activation.limit);
+  return gate * at::sigmoid(gate * activation.alpha) * (up + 1);
+}
+
+}  // namespace
+
+at::Tensor experts_reference(const at::Tensor& x_NC, const at::Tensor& chosen_NK, const at::Tensor& weights_NK, const ExpertBank& gate_up,
+                             const ExpertBank& down, const ExpertActivation& activation) {
+  const auto type = x_NC.scalar_type(), wide = wide_type(type);
+  auto y_NC = at::zeros({x_NC.size(0), down.outputs()}, x_NC.options().dtype(wide).requires_grad(false));
+  for (int64_t expert = 0; expert < gate_up.num_experts; ++expert) {
+    const auto place = (chosen_NK == expert).nonzero();
+    if (place.size(0) == 0) continue;
+    const auto token_M = place.select(1, 0), slot_M = place.select(1, 1);
+    const auto h_MO = product(x_NC.index_select(0, token_M), gate_up, expert).to(type);
+    const auto q_MI = activated(h_MO.to(wide), activation).to(type);
+    const auto weight_M1 = weights_NK.index({token_M, slot_M}).unsqueeze(1).to(wide);
+    y_NC = y_NC.index_add(0, token_M, product(q_MI, down, expert) * weight_M1);
+  }
+  return y_NC.to(type);
+}
+
+}  // namespace graft

@@ -1,0 +1,69 @@
+// qwen3_moe: qwen3 whose layers have experts, weighted by a softmax over all of them; without a shared one.
+#include "trainer/models/families/expert_layers.h"
+#include "trainer/models/families/llama_like.h"
+
+namespace graft {
+namespace {
+
+void set_head_norms(DecoderSpec& spec) {
+  for (auto& layer : spec.layers) layer.attention().head_norm = layer.mixer_norm;
+}
+
+DecoderSpec from_config(const nlohmann::ordered_json& config) {
+  ConfigReader reader(config, "qwen3_moe");
+  auto spec = llama_like_spec(reader, "qwen3_moe");
+  const bool sliding = reader.bool_or("use_sliding_window", false), biases = reader.bool_or("attention_bias", false);
+  const int64_t window = reader.int_or("sliding_window", 4096);
+  for (auto& layer : spec.layers) {
+    layer.attention().input_bias = layer.attention().output_bias = biases;
+    layer.attention().window = sliding ? window : 0;
+  }
+  ExpertsSpec experts;
+  experts.router = read_router(reader, {"num_experts", "num_local_experts"});
+  experts.router.renormalise = reader.bool_or("norm_topk_prob", false);
+  experts.width = reader.need_int("moe_intermediate_size", 1, kLargestCount);
+  experts.has_balancing_loss = true;
+  const auto is_dense = read_dense_layers(reader);
+  reader.ignore({"max_window_layers"});
+  reader.finish();
+  set_experts(spec, experts, is_dense);
+  set_head_norms(spec);
+  return spec;
+}
+
+DecoderSpec from_gguf(const GgufFile& file) {
+  auto spec = llama_like_spec(file, "qwen3_moe");
+  auto experts = experts_from_gguf(file);
+  experts.router.renormalise = true;
+  experts.has_balancing_loss = true;
+  set_experts(spec, experts, dense_layers_of(file));
+  set_head_norms(spec);
+  return spec;
+}
+
+WeightMap weights(const DecoderSpec& spec) { return weight_map_of(spec, llama_names()); }
+
+void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
+  const auto& experts = *spec.experts();
+  config["attention_bias"] = spec.layers[0].attention().output_bias;
+  config["num_experts"] = experts.router.num_experts;
+  config["num_experts_per_tok"] = experts.router.experts_per_token;
+  config["moe_intermediate_size"] = experts.width;
+  config["norm_topk_prob"] = experts.router.renormalise;
+  config["decoder_sparse_step"] = 1;
+  config["mlp_only_layers"] = dense_layers(spec);
+}
+
+void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
+  refuse_biases(spec, keys);
+  limit_context_to_window(spec, keys);
+  refuse_dense_layers(spec, keys);
+  refuse_weights(spec, keys, /*normalised=*/false);
+  write_experts(spec, keys);
+}
+
+}  // namespace
+
+Family qwen3_moe_family() { return {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", from_config, from_gguf, weights, add_config, add_gguf}; }
+
+}  // namespace graft
