@@ -42,6 +42,7 @@ struct WeightRule {
   // Another hub layout of the same weight, where there are two (experts one by one, or stacked). PEFT's parameter of that name is what an adapter sits on.
   std::string hub_stacked{};
   StoredForm hub_stacked_form{};
+  bool gguf_lora = true;                // llama.cpp adds adapters to this product; some it multiplies without
   const std::string& name(NameColumn column) const { return column == NameColumn::kHub ? hub : gguf; }
   const StoredForm& form(NameColumn column) const { return column == NameColumn::kHub ? hub_form : gguf_form; }
   std::vector<int64_t> stored_shape(NameColumn column) const;

@@ -42,6 +42,12 @@ def graft(program: str, *arguments) -> None:
         raise Failed(f"graft {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stderr[-2000:]}")
 
 
+def refused(program: str, expected: str, *arguments) -> None:
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    if done.returncode != 2 or expected not in done.stderr:
+        raise Failed(f"graft {' '.join(map(str, arguments))}: exit {done.returncode}, expected 2 and \"{expected}\"\n{done.stderr[-2000:]}")
+
+
 def llama_cpp_kl(golden: dict, model: pathlib.Path, adapter: pathlib.Path | None = None) -> float:
     engine = LlamaCpp(str(model), str(adapter) if adapter else None, threads=1, context=64, cache="F32")
     largest = max(mean_kl(expected.numpy(), engine.logits(ids.tolist())) for ids, expected in zip(golden["input_ids"], golden["logits"]))
@@ -104,9 +110,14 @@ def check_case(program: str, case, folder: pathlib.Path, kl_bound: float) -> dic
     if not case.gguf:
         return report
     graft(program, "export", model, "--to", "gguf:F32", "--out", out / "base.gguf")
-    graft(program, "export", model, "--to", "gguf-lora", "--adapter", adapter, "--out", out / "lora.gguf")
+    to_lora = ("export", model, "--to", "gguf-lora", "--adapter", adapter, "--out", out / "lora.gguf")
+    if case.gguf_lora:
+        graft(program, *to_lora)
+    else:
+        refused(program, "which it multiplies without adapters", *to_lora)
     graft(program, "export", model, "--to", "gguf:F32", "--adapter", adapter, "--out", out / "merged.gguf")
-    at_most("GGUF and GGUF LoRA in llama.cpp", llama_cpp_kl(golden, out / "base.gguf", out / "lora.gguf"), kl_bound, report)
+    if case.gguf_lora:
+        at_most("GGUF and GGUF LoRA in llama.cpp", llama_cpp_kl(golden, out / "base.gguf", out / "lora.gguf"), kl_bound, report)
     at_most("merged GGUF in llama.cpp", llama_cpp_kl(golden, out / "merged.gguf"), kl_bound, report)
     if llama_cpp_kl(golden, out / "base.gguf") < 100 * kl_bound:
         raise Failed("the adapter changes nothing: this test would pass without it")

@@ -15,7 +15,7 @@ HEAD = """# Families
 Written by `tests/conformance/families_table.py` from a test run: `tools/test -R conformance/`, then `python tests/conformance/families_table.py --goldens build/cpu/goldens`. Every family is **proven on
 random weights only**: tiny models of transformers 5.23.0 and PEFT 0.21.2 in float32, norm epsilons of 1e-3.
 
-- **shapes**: hidden size / heads / key-value heads / head size / layers of each case.
+- **shapes**: hidden size / heads / key-value heads / head size / layers of each case; with latent attention the head size is plain + rotary elements of a query : elements of a value.
 - **logits**, **gradients**: largest error |x-y|^2 / (|x|^2 + |y|^2) of all cases against the reference, rows and packed documents; at most 1e-10 and 1e-9.
 - **llama.cpp**: largest mean KL of GGUF files written here (base with GGUF LoRA, merged) to the reference, in xllamacpp 2026.10.11549, float32;
   `-`: llama.cpp does not know the family. Families with GELU: llama.cpp takes it from a table of 16-bit floats.
@@ -31,15 +31,26 @@ TAIL = """
   `all-linear` adapts routers too: such an adapter is refused.
 - On the hub experts may lie one by one or stacked (`experts.gate_up_proj` [E, 2I, C]); exports write them one by one, GGUF stacks them. gpt_oss has a stacked layout of its own, with biases,
   in bfloat16 or as it is published, in MXFP4 (from hub files joined in memory to the blocks that GGUF has); merged exports are in the forms that are asked for, none of them MXFP4.
-- Layers that predict further tokens (glm4_moe, ernie4_5_moe) are skipped by name, and `plan` lists them.
+- Layers that predict further tokens (glm4_moe, ernie4_5_moe, deepseek_v3, kimi_k2, glm4_moe_lite) are skipped by name, and `plan` lists them.
 - `objective.load_balancing` adds transformers' auxiliary loss (mixtral, qwen2_moe, qwen3_moe, ernie4_5_moe, gpt_oss) of each micro-batch, weighted by its share of the step's supervised
   tokens. With routers frozen it moves the layers before them.
 - `metrics.jsonl` has of each step `load_balancing_loss` (even routing: the number of experts a token goes through), `largest_expert_share` (of a layer's choices, the largest of all
   layers; even: 1 / experts) and `expert_entropy` (mean over layers; 1 even, 0 all on one expert). Tokens that are computed once for several rows count once.
 - What llama.cpp computes otherwise is refused in GGUF exports: qwen3_moe without `norm_topk_prob` or with dense layers, qwen2_moe with it, with dense layers or a tied head, ernie4_5_moe
   with dense layers between or behind others, numbers of chosen experts that differ by layer. It rounds the bounds of YaRN, which gpt_oss does not: a small difference of the served model, which a certificate by llama.cpp measures.
+
+## Latent attention
+- `adapter.targets` reaches `q_a_proj`, `q_b_proj` (or `q_proj`), `kv_a_proj_with_mqa`, `kv_b_proj` and `o_proj`, with PEFT's names both ways. The latents' norms have an epsilon of 1e-6 of their own,
+  as in transformers; routers, their selection biases and norms stay frozen.
+- GGUF holds all of these families as `deepseek2`: `kv_b_proj` is split by heads into `attn_k_b` (transposed) and `attn_v_b`. A file whose router has sigmoid scores is read as deepseek_v3 (which
+  computes kimi_k2 and glm4_moe_lite too), one with softmax as deepseek_v2. Files from before that split (`attn_kv_b`) are refused.
+- llama.cpp adds a GGUF LoRA to the output's product, to dense MLPs and to experts, but not to the products that make queries, keys and values: `gguf-lora` with adapters on those is refused; merged
+  GGUF exports hold them.
+- It has one epsilon for all norms: a GGUF file is computed with it here too, and `rms_norm_eps` above 1e-5 (published: at most 1e-5) is refused in GGUF exports. So are biases in attention,
+  `rope_interleave` false, YaRN whose `mscale` is not `mscale_all_dim`, deepseek_v2's groups of experts by their best one, dense layers behind others.
+- The key-value cache holds keys and values of all heads, not the latent. Blocks of a quantised `attn_k_b` or `attn_v_b` are decoded to float32 when a GGUF base is loaded.
 """
-JUDGES = {"chatglm": "GlmForCausalLM, weights renamed and fused", "pangu_embedded": "LlamaForCausalLM with biases"}
+JUDGES = {"kimi_k2": "DeepseekV3ForCausalLM, configuration renamed", "chatglm": "GlmForCausalLM, weights renamed and fused", "pangu_embedded": "LlamaForCausalLM with biases"}
 
 
 def first(config: dict, *keys: str):
@@ -51,6 +62,8 @@ def shape(config: dict) -> str:
     heads = first(config, "num_attention_heads", "n_head")
     kv = first(config, "num_key_value_heads", "multi_query_group_num") or heads
     size = first(config, "head_dim", "kv_channels") or hidden // heads
+    if "kv_lora_rank" in config:
+        size = f"{config['qk_nope_head_dim']}+{config['qk_rope_head_dim']}:{config['v_head_dim']}"
     return f"{hidden}/{heads}/{kv}/{size}/{first(config, 'num_hidden_layers', 'n_layer', 'num_layers')}"
 
 

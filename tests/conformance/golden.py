@@ -63,6 +63,7 @@ class Case:
     lora: dict = field(default_factory=dict)    # overrides of LoraConfig
     sharded: bool = False
     gguf: bool = True                           # llama.cpp computes this variant
+    gguf_lora: bool = True                      # and adds its adapter to every product that has one
     gguf_to_hub: bool = True                    # and its file says all that config.json wants
     reference: dict | None = None               # configuration of the class that judges it, where transformers has none of this family
     layout: Layout | None = None                # of the files, where not as transformers writes them

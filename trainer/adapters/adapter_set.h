@@ -15,7 +15,7 @@ struct Adapter {
   std::string module_name;         // "model.layers.0.self_attn.q_proj"
   std::vector<const WeightRule*> rules;   // of the weights: B's rows lie in files as the weights' do
   int64_t layer = 0;
-  int64_t num_experts = 1, parts = 1;     // of a bank: A [E * R, C], B [E * O, R]; rules are [expert * parts + part]
+  int64_t num_experts = 1, parts = 1;     // of a bank: A [E * R, C], B [E * O, R]; rules are [expert * parts + part], their rows one after another in B
   bool is_bank = false;
   int64_t offset_a = 0, offset_b = 0, rank = 0, inputs = 0, outputs = 0;   // rank, inputs and outputs of one expert
   AdapterSlot slot;

@@ -104,6 +104,7 @@ std::unique_ptr<AdapterSet> load_gguf_adapter(Decoder& decoder, const std::files
   }
   std::map<std::string, const Linear*> linear_of_tensor;
   for (const auto* linear : decoder.linears()) {
+    if (!linear->rules.front()->gguf_lora) continue;   // llama.cpp reads the file and leaves them out
     for (const auto& part : LoraFile::parts_of(linear->rules, linear->parts())) linear_of_tensor[part] = linear;
   }
   AdapterOptions options;

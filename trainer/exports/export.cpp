@@ -16,6 +16,7 @@
 #include "trainer/exports/output_place.h"
 #include "trainer/exports/peft_export.h"
 #include "trainer/exports/safetensors_export.h"
+#include "trainer/models/families/family.h"
 #include "trainer/models/model_files.h"
 #include "trainer/models/rope_tables.h"
 
@@ -149,9 +150,11 @@ ExportResult plan_export(const ExportRequest& request) {
       if (request.adapters) result.tensors = peft_tensors(*request.adapters);
       break;
     case Kind::kSafetensors:
+      if (source.is_gguf()) config_from_spec(prepared->spec);   // refuses what config.json cannot say
       result.tensors = safetensors_tensors(source, format.safetensors);
       break;
     case Kind::kGguf:
+      if (!source.is_gguf()) gguf_hyperparameters(prepared->spec);   // refuses what llama.cpp computes otherwise
       result.tensors = gguf_tensors(source, format.gguf);
       result.warning = own_grid_warning(result.tensors);
       break;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+
+#include <fmt/ranges.h>
 
 #include "checkpoints/atomic_file.h"
 #include "checkpoints/gguf_writer.h"
@@ -24,8 +27,20 @@ struct TensorUpdates {
   }
 };
 
+void refuse_unserved(const ExportSource& source) {
+  std::set<std::string> modules;
+  for (const auto& [rule, update] : source.updates) {
+    const auto module = rule->module_name();
+    if (!rule->gguf_lora) modules.insert(module.substr(module.rfind('.') + 1));
+  }
+  if (modules.empty()) return;
+  fail("exports", "expected adapters where llama.cpp adds them to a product, got some on {}, which it multiplies without adapters: the file would be served as if they were not "
+       "there — export gguf:F16 (the adapter merged), or leave these modules out of adapter.targets", fmt::join(modules, ", "));
+}
+
 // In the model's order.
 std::vector<TensorUpdates> updates_of(const ExportSource& source) {
+  refuse_unserved(source);
   std::vector<TensorUpdates> tensors;
   std::map<std::string, size_t> by_name;
   for (const auto& weight : *source.weights) {

@@ -1,5 +1,6 @@
 // A decoder, layer by layer, as plain data (the axes of DESIGN section 3). A family fills it in; the blocks read it. No Torch here.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -27,6 +28,7 @@ struct RopeSpec {
   double beta_fast = 32, beta_slow = 1;           // yarn
   bool truncate = true;                           // yarn: the bounds of its ramp are whole numbers
   double attention_factor = 1;                    // yarn, longrope: cosines and sines are multiplied by it
+  double mscale = 0, mscale_all_dim = 0;          // yarn, as files say them: attention_factor comes of both, latent attention scales its scores by the second
   std::vector<double> short_factors, long_factors; // longrope, one a pair: rows of up to original_max_positions, longer rows
   std::vector<float> frequency_divisors;          // one a pair, as GGUF's rope_freqs.weight holds llama3 scaling; empty: none
   double query_temperature = 0;                   // beta of Ministral 3: queries * (1 + beta * ln(1 + floor(position / original_max_positions)))
@@ -48,6 +50,24 @@ struct AttentionSpec {
   bool sinks = false;                  // each head has a further score, which takes part in the softmax and adds nothing
 };
 
+// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come from one normed latent of a token, and one rotary key serves all
+// heads. A head's query and key are [plain | rotary]; its value has a size of its own.
+struct LatentAttentionSpec {
+  int64_t num_heads = 0;
+  int64_t plain_size = 0, rotary_size = 0, value_size = 0;   // qk_nope_head_dim, qk_rope_head_dim, v_head_dim
+  int64_t query_rank = 0;              // of the queries' latent (q_lora_rank); 0: queries come from the input
+  int64_t key_value_rank = 0;          // of the keys' and values' latent (kv_lora_rank)
+  double latent_epsilon = 1e-6;        // of the latents' RMS norms
+  bool bias = false;                   // on what makes the latents (not on queries from the input), and on the output
+  double scale = 0;                    // of the scores
+  int64_t rope = 0;                    // index into DecoderSpec::ropes
+
+  int64_t query_size() const { return plain_size + rotary_size; }   // of one head
+  int64_t key_value_size() const { return plain_size + value_size; }
+  // The attention operator has one even size for query, key and value: zeros fill the shorter ones.
+  int64_t padded_size() const { return (std::max(query_size(), value_size) + 1) / 2 * 2; }
+};
+
 struct MlpSpec {   // down(activation(gate(x)) * up(x)), or down(activation(up(x)))
   enum class Activation { kSilu, kGeluTanh };
   int64_t width = 0;
@@ -63,7 +83,9 @@ struct RouterSpec {   // which experts a token goes through, and their weights
   Score score = Score::kSoftmax;
   bool bias = false;                   // of the logits
   bool selection_bias = false;         // added to the scores to choose, not to weigh
-  int64_t num_groups = 1, groups_per_token = 1;   // only experts of the best groups are chosen; a group counts as the sum of its two best scores
+  enum class GroupScore { kTwoBest, kBest };      // a group counts as the sum of its two best scores, or as its best one
+  int64_t num_groups = 1, groups_per_token = 1;   // only experts of the best groups are chosen
+  GroupScore group_score = GroupScore::kTwoBest;
   bool renormalise = false;            // weights divided by their sum over the chosen: max(sum, smallest_sum)
   double smallest_sum = 0;
   double scale = 1;                    // of the weights
@@ -82,8 +104,13 @@ struct ExpertsSpec {   // sum over the chosen experts of weight * expert(x), and
   bool has_balancing_loss = false;     // the family defines an auxiliary load-balancing loss
 };
 
-using MixerSpec = std::variant<AttentionSpec>;               // what mixes tokens
-using ChannelSpec = std::variant<MlpSpec, ExpertsSpec>;      // what acts on each token alone
+using MixerSpec = std::variant<AttentionSpec, LatentAttentionSpec>;   // what mixes tokens
+using ChannelSpec = std::variant<MlpSpec, ExpertsSpec>;               // what acts on each token alone
+
+// Heads as the attention operator and its cache hold them.
+struct HeadShape {
+  int64_t num_heads = 0, num_kv_heads = 0, size = 0;
+};
 
 // x + mixer_post_norm(mixer(mixer_norm(x))), then the same with the channel. A norm that is absent changes nothing.
 struct LayerSpec {
@@ -93,6 +120,11 @@ struct LayerSpec {
 
   AttentionSpec& attention() { return std::get<AttentionSpec>(mixer); }
   const AttentionSpec& attention() const { return std::get<AttentionSpec>(mixer); }
+  const LatentAttentionSpec* latent_attention() const { return std::get_if<LatentAttentionSpec>(&mixer); }   // null in a layer with another mixer
+  HeadShape heads() const {
+    if (const auto* latent = latent_attention()) return {latent->num_heads, latent->num_heads, latent->padded_size()};
+    return {attention().num_heads, attention().num_kv_heads, attention().head_size};
+  }
   MlpSpec& mlp() { return std::get<MlpSpec>(channel); }
   const MlpSpec& mlp() const { return std::get<MlpSpec>(channel); }
   const ExpertsSpec* experts() const { return std::get_if<ExpertsSpec>(&channel); }   // null in a dense layer

@@ -1,5 +1,6 @@
 // A frozen weight, or one of every expert, and an optional adapter slot. LoRA never appears in a family or a block beyond this slot.
 #pragma once
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,8 @@ inline void move_to(at::Tensor& tensor, c10::Device device) {
 struct Linear {
   std::string ours;          // "layers.0.attention.query"
   std::string module_name;   // as PEFT names it: "model.layers.0.self_attn.q_proj"
-  std::vector<const WeightRule*> rules;   // of the weights: how files lay out their rows, and LoRA's B with them
+  // Of the weights: how files lay out their rows, and LoRA's B with them. Several where one matrix is several tensors in files of a column, in the order of its rows.
+  std::vector<const WeightRule*> rules;
   FrozenWeight weight;
   at::Tensor bias_O;         // float32 or undefined; of experts [E, O]
   // A bank in place of `weight`: one matrix of every expert, [expert * parts + part], each with its own factors in one adapter (kernels/experts).
@@ -35,7 +37,7 @@ struct Linear {
   const AdapterSlot* adapter = nullptr;
 
   bool is_bank() const { return !experts.empty(); }
-  int64_t parts() const { return is_bank() ? static_cast<int64_t>(experts.size()) / num_experts : 1; }
+  int64_t parts() const { return is_bank() ? static_cast<int64_t>(experts.size()) / num_experts : std::max<int64_t>(1, static_cast<int64_t>(rules.size())); }
   int64_t inputs() const { return is_bank() ? experts.front().columns() : weight.columns(); }
   int64_t outputs() const {   // of one expert
     if (!is_bank()) return weight.rows();

@@ -14,7 +14,8 @@ at::Tensor within_best_groups(const RouterSpec& spec, const at::Tensor& scores_N
   if (spec.num_groups == 1) return scores_NE;
   const int64_t rows = scores_NE.size(0), size = spec.num_experts / spec.num_groups;
   const auto grouped = scores_NE.view({rows, spec.num_groups, size});
-  const auto group_scores = std::get<0>(grouped.topk(std::min<int64_t>(2, size), -1)).sum(-1);
+  const int64_t counted = spec.group_score == RouterSpec::GroupScore::kBest ? 1 : std::min<int64_t>(2, size);
+  const auto group_scores = std::get<0>(grouped.topk(counted, -1)).sum(-1);
   const auto best = std::get<1>(group_scores.topk(spec.groups_per_token, -1));
   const auto outside = at::ones({rows, spec.num_groups}, scores_NE.options().dtype(at::kBool)).scatter(1, best, false);
   return grouped.masked_fill(outside.unsqueeze(-1), -std::numeric_limits<double>::infinity()).view({rows, spec.num_experts});

@@ -8,10 +8,10 @@ namespace graft {
 
 DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
-  const auto& attention = spec.layers[0].attention();
+  const auto heads = spec.layers[0].heads();
   const auto compute = scalar_type(run.decoder->compute());
   const int64_t element = static_cast<int64_t>(c10::elementSize(compute)), layers = static_cast<int64_t>(spec.layers.size());
-  const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
+  const int64_t query = heads.num_heads * heads.size, key = heads.num_kv_heads * heads.size;
   const int64_t hidden = spec.hidden_size, width = widest_channel(spec), rank = run.recipe.adapter.rank;
   const int64_t tokens = largest_micro_batch(run), document = std::min(tokens, run.dataset.train.statistics.longest);
   DeviceMemoryEstimate estimate;
@@ -25,12 +25,12 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
   estimate.adapters = run.adapters->num_parameters() * (4 + 8 + 2 * 4);   // value, gradient in float64, two moments
   // Kept for backward: the inputs of the two norms and of every product in the compute type; prologues, rotated heads and softmax in float32.
   const int64_t per_token_layer = element * (4 * hidden + 2 * query + 2 * key + 3 * width + 7 * rank) + 4 * (2 * hidden + 5 * query + 4 * key + 3 * width);
-  const int64_t scores = 4 * attention.num_heads * tokens * document;   // of all documents: fewer when they are short
+  const int64_t scores = 4 * heads.num_heads * tokens * document;   // of all documents: fewer when they are short
   const int64_t layer = tokens * per_token_layer + scores;
   estimate.activations = recompute == Recompute::kNone ? layers * layer : layers * tokens * element * hidden + layer;
   // Beside them one at a time: gradients of a layer's widest tensors and of its scores; a block of logits in float32, its slope and in the compute type; the
   // update's temporaries; a weight in the compute type, where it is stored in another.
-  const int64_t gradients = tokens * 4 * (4 * width + 2 * hidden + query) + 3 * 4 * attention.num_heads * document * document;
+  const int64_t gradients = tokens * 4 * (4 * width + 2 * hidden + query) + 3 * 4 * heads.num_heads * document * document;
   const int64_t logits = default_loss_buffer_bytes(false) * 5 / 2, update = run.adapters->num_parameters() * 4 * 4;
   estimate.scratch = std::max({gradients, logits, update}) + largest_weight;
   estimate.program = int64_t{1} << 30;   // context, kernels, cuBLAS workspaces

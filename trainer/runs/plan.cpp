@@ -8,6 +8,7 @@
 
 #include "data/rows/packing.h"
 #include "kernels/common/error.h"
+#include "trainer/exports/export.h"
 #include "trainer/models/families/licences.h"
 #include "trainer/optimizers/schedule.h"
 #include "trainer/report/machine_info.h"
@@ -54,7 +55,7 @@ ordered_json builtin_example(const TemplateContext& context) {
 
 ordered_json tensor_table(const PreparedRun& run) {
   ordered_json tensors = ordered_json::array();
-  std::map<std::string, size_t> line_of_experts;
+  std::map<std::string, size_t> line_of;
   std::map<const WeightRule*, int64_t> trainable;   // an expert's A counts with its first matrix
   for (const auto& adapter : run.adapters->adapters()) {
     for (size_t i = 0; i < adapter.rules.size(); ++i) {
@@ -66,18 +67,18 @@ ordered_json tensor_table(const PreparedRun& run) {
     const auto found = trainable.find(weight.rule);
     const int64_t parameters = found == trainable.end() ? 0 : found->second;
     const bool of_experts = weight.rule->ours.find(".experts.") != std::string::npos;
-    if (of_experts) {   // one line for all experts: their GGUF tensor is one
-      const auto [line, is_new] = line_of_experts.try_emplace(weight.rule->gguf, tensors.size());
-      if (!is_new) {
-        auto& sums = tensors[line->second];
-        sums["bytes"] = sums["bytes"].get<size_t>() + weight.tensor->bytes.size();
-        sums["adapter_parameters"] = sums["adapter_parameters"].get<int64_t>() + parameters;
-        continue;
-      }
+    // One line for all experts, whose GGUF tensor is one, and one for the parts of a hub tensor that GGUF splits.
+    const auto [line, is_new] = line_of.try_emplace(of_experts ? weight.rule->gguf : weight.rule->hub, tensors.size());
+    if (!is_new) {
+      auto& sums = tensors[line->second];
+      sums["bytes"] = sums["bytes"].get<size_t>() + weight.tensor->bytes.size();
+      sums["adapter_parameters"] = sums["adapter_parameters"].get<int64_t>() + parameters;
+      continue;
     }
     const auto name = of_experts ? fmt::format("{} ({} experts)", weight.rule->hub, weight.rule->gguf_form.whole[0]) : weight.rule->hub;
+    const auto& shape = of_experts || weight.rule->hub_form.whole.empty() ? weight.tensor->shape : weight.rule->hub_form.whole;
     tensors.push_back({{"name", name}, {"form", std::string(info(weight.tensor->type).name)}, {"bytes", weight.tensor->bytes.size()},
-                       {"shape", weight.tensor->shape}, {"adapter_parameters", parameters}});
+                       {"shape", shape}, {"adapter_parameters", parameters}});
   }
   return tensors;
 }
@@ -124,6 +125,26 @@ int64_t disk_needed(const PreparedRun& run) {
                                                        : elements * 2;
   }
   return bytes;
+}
+
+// What an export would refuse is said before anything is trained.
+std::vector<std::string> refused_exports(const PreparedRun& run) {
+  std::vector<std::string> refused;
+  for (const auto& wanted : run.recipe.exports) {
+    ExportRequest request;
+    request.base = run.files.base;
+    request.decoder = run.decoder.get();
+    request.adapters = run.adapters.get();
+    request.options = run.recipe.adapter;
+    request.format = wanted.format;
+    request.tokenizer = run.context.tokenizer;
+    try {
+      plan_export(request);
+    } catch (const UserError& error) {
+      refused.push_back(fmt::format("export {}: {}", wanted.format, error.what()));
+    }
+  }
+  return refused;
 }
 
 }  // namespace
@@ -196,6 +217,7 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
     plan.errors.push_back(fmt::format("needs {:.2f} GiB of memory, the machine has {:.2f} — lower data.pack_tokens or set run.recompute: layer", memory.total() / kGiB, available / kGiB));
   }
   if (needed > disk) plan.errors.push_back(fmt::format("needs {:.2f} GiB of disk, {:.2f} are free — free some, or give another run.out", needed / kGiB, disk / kGiB));
+  for (auto& refused : refused_exports(run)) plan.errors.push_back(std::move(refused));
   json["errors"] = plan.errors;
   return plan;
 }

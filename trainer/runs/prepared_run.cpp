@@ -223,15 +223,15 @@ int64_t widest_channel(const DecoderSpec& spec) {
 
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
-  const auto& attention = spec.layers[0].attention();
+  const auto heads = spec.layers[0].heads();
   const int64_t element = run.recipe.model.compute == "float32" ? 4 : 2;
-  const int64_t query = attention.num_heads * attention.head_size, key = attention.num_kv_heads * attention.head_size;
+  const int64_t query = heads.num_heads * heads.size, key = heads.num_kv_heads * heads.size;
   const int64_t hidden = spec.hidden_size, width = widest_channel(spec), rank = run.recipe.adapter.rank;
   const int64_t tokens = largest_micro_batch(run);
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
   estimate.adapters = run.adapters->num_parameters() * 24;   // value, gradient (float64, and float32 for the update), two moments
-  const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + 2 * width) + 4 * attention.num_heads + 4 * 7 * rank + 8;
+  const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + 2 * width) + 4 * heads.num_heads + 4 * 7 * rank + 8;
   const int64_t layers = static_cast<int64_t>(spec.layers.size());
   // An eighth more: what the heap rounds up and cannot reuse (measured at 500 and 2,000 tokens).
   estimate.activations = 9 * tokens / 8 * (recompute == Recompute::kNone ? layers * per_token_layer : layers * element * hidden + per_token_layer);

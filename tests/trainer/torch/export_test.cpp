@@ -88,6 +88,32 @@ TEST(Export, MergedFormsComputeWhatWasTrained) {
   }
 }
 
+// GGUF splits kv_b_proj by heads and transposes the keys' part: its blocks are decoded, and no value changes.
+TEST(Export, BlocksOfLatentKeysAndValuesKeepTheirValues) {
+  test::TinyModel model("deepseek_v3");
+  test::TemporaryFolder out;
+  const auto exported = [&](const Decoder& decoder, const fs::path& base, const char* form, const char* name) {
+    ExportRequest request;
+    request.base = base;
+    request.decoder = &decoder;
+    request.format = form;
+    request.out = out / name;
+    return load_decoder(export_model(request).path, ComputeType::kFloat32);
+  };
+  const auto quantised = exported(*model.decoder, model.folder.path(), "gguf:Q8_0", "model.gguf");
+  int blocks = 0;
+  for (const auto& weight : quantised->weights()) {
+    const bool of_latents = weight.rule->gguf.ends_with("attn_k_b.weight") || weight.rule->gguf.ends_with("attn_v_b.weight");
+    blocks += of_latents && weight.tensor->type == TensorType::kQ8_0;
+  }
+  EXPECT_EQ(blocks, 2 * 2 * 4) << "keys and values of 4 heads in 2 layers";
+  const auto decoded = exported(*quantised, out / "model.gguf", "safetensors:F32", "decoded");
+  EXPECT_LT(relative_difference(logits_of(*quantised), logits_of(*decoded)), 2e-6);
+  const double rounding = relative_difference(logits_of(*quantised), logits_of(*model.decoder));
+  EXPECT_GT(rounding, 1e-5);
+  EXPECT_LT(rounding, 5e-2);
+}
+
 TEST(Export, PeftFolderGivesTheSameAdapterBitForBit) {
   Trained trained;
   const auto result = trained.to("peft", "adapter");

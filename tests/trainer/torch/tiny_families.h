@@ -17,6 +17,14 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
                       {"intermediate_size", 48},    {"num_hidden_layers", 2},      {"num_attention_heads", 4},
                       {"num_key_value_heads", 2},   {"head_dim", 8},               {"max_position_embeddings", 512},
                       {"rms_norm_eps", 1e-3},       {"rope_theta", 10000.0},       {"tie_word_embeddings", false}};
+  const Json latent = {{"num_key_value_heads", 4}, {"head_dim", nullptr}, {"rms_norm_eps", 1e-6}, {"q_lora_rank", 16}, {"kv_lora_rank", 32}, {"qk_nope_head_dim", 32},
+                       {"qk_rope_head_dim", 6}, {"v_head_dim", 10}, {"n_routed_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"n_shared_experts", 1},
+                       {"routed_scaling_factor", 1.5}, {"first_k_dense_replace", 1}, {"n_group", 1}, {"topk_group", 1}};
+  const auto with_latents = [&](const Json& more) {
+    auto all = latent;
+    all.update(more);
+    return all;
+  };
   const std::map<std::string, Json> extra = {
       {"mistral", {{"sliding_window", 9}}},
       {"ministral3", {{"rope_theta", nullptr}, {"rope_parameters", {{"rope_type", "yarn"}, {"rope_theta", 10000.0}, {"factor", 4.0}, {"original_max_position_embeddings", 8},
@@ -33,6 +41,11 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
       {"ernie4_5_moe", {{"moe_num_experts", 4}, {"moe_k", 2}, {"moe_intermediate_size", 24}}},
       {"gpt_oss", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 9}, {"layer_types", {"sliding_attention", "full_attention"}},
                    {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000.0}}}}},   // its default, YaRN with unrounded bounds, GGUF cannot say
+      {"deepseek_v2", with_latents({{"topk_method", "greedy"}})},
+      {"deepseek_v3", with_latents({{"n_group", 2}, {"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"mscale", 1.0},
+                                                                      {"mscale_all_dim", 1.0}}}})},
+      {"kimi_k2", with_latents({{"v_head_dim", 40}})},
+      {"glm4_moe_lite", with_latents({{"n_shared_experts", 2}})},
       {"gemma2", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"attn_logit_softcapping", 4.0}, {"final_logit_softcapping", 6.0}, {"tie_word_embeddings", true}}},
       {"gemma3_text", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"sliding_window_pattern", 2}, {"tie_word_embeddings", true}}},
   };
@@ -53,6 +66,7 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
       else config[key] = value;
     }
   }
+  if (model_type == "deepseek_v2") config["q_lora_rank"] = nullptr;   // as in V2-Lite: queries without a latent
   return config;
 }
 

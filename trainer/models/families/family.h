@@ -53,6 +53,10 @@ Family glm4_moe_family();
 Family hunyuan_v1_moe_family();
 Family ernie4_5_moe_family();
 Family gpt_oss_family();
+Family deepseek_v2_family();
+Family deepseek_v3_family();
+Family kimi_k2_family();
+Family glm4_moe_lite_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.

@@ -54,7 +54,7 @@ DecoderSpec llama_like_spec(ConfigReader& reader, const std::string& family, con
   return spec;
 }
 
-DecoderSpec llama_like_spec(const GgufFile& file, const std::string& family) {
+DecoderSpec headless_spec(const GgufFile& file, const std::string& family) {
   const GgufReader reader(file);
   DecoderSpec spec;
   spec.family = family;
@@ -71,7 +71,15 @@ DecoderSpec llama_like_spec(const GgufFile& file, const std::string& family) {
   const NormSpec norm{reader.need_float(layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"),
                       layer_norm ? NormSpec::Kind::kLayer : NormSpec::Kind::kRms};
   layer.mixer_norm = layer.channel_norm = spec.final_norm = norm;
-  auto& attention = layer.attention();
+  layer.mlp().width = reader.need_int("feed_forward_length", kLargestCount * 4);
+  spec.layers.assign(static_cast<size_t>(reader.need_int("block_count", 4096)), layer);
+  return spec;
+}
+
+DecoderSpec llama_like_spec(const GgufFile& file, const std::string& family) {
+  const GgufReader reader(file);
+  auto spec = headless_spec(file, family);
+  AttentionSpec attention;
   attention.num_heads = reader.need_int("attention.head_count", kLargestCount);
   attention.num_kv_heads = reader.int_or("attention.head_count_kv", attention.num_heads);
   attention.head_size = reader.int_or("attention.key_length", spec.hidden_size / attention.num_heads);
@@ -80,9 +88,8 @@ DecoderSpec llama_like_spec(const GgufFile& file, const std::string& family) {
     fail("models", "expected at least one key-value head and equal key and value lengths from 2 to 4096, got others ({})", reader.name());
   }
   attention.scale = 1 / std::sqrt(static_cast<double>(attention.head_size));
-  layer.mlp().width = reader.need_int("feed_forward_length", kLargestCount * 4);
+  for (auto& layer : spec.layers) layer.attention() = attention;
   spec.ropes = {read_rope(file, attention.head_size, spec.max_positions)};
-  spec.layers.assign(static_cast<size_t>(reader.need_int("block_count", 4096)), layer);
   return spec;
 }
 

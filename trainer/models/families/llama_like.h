@@ -26,6 +26,8 @@ struct LlamaDefaults {
 // Everything but what the family sets itself. The reader is finished by the caller.
 DecoderSpec llama_like_spec(ConfigReader& reader, const std::string& family, const LlamaDefaults& defaults = {});
 DecoderSpec llama_like_spec(const GgufFile& file, const std::string& family);
+// The same without what it says of heads and rotary embedding.
+DecoderSpec headless_spec(const GgufFile& file, const std::string& family);
 
 // layer_types: "full_attention" or "sliding_attention" per layer; where the key is absent, is_sliding(index) says.
 void read_windows(ConfigReader& reader, DecoderSpec& spec, int64_t window, const std::function<bool(size_t)>& is_sliding);

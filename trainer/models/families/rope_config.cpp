@@ -12,8 +12,6 @@ using nlohmann::ordered_json;
 
 namespace {
 
-double yarn_mscale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
-
 std::vector<double> factors_of(ConfigReader& reader, const char* key, const ordered_json& values, const char* name, int64_t pairs) {
   std::vector<double> factors;
   if (values.contains(name) && values[name].is_array()) {
@@ -44,6 +42,8 @@ std::vector<float> float_tensor(const GgufFile& file, const char* name, int64_t 
 }
 
 }  // namespace
+
+double yarn_mscale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
 
 RopeSpec read_rope_values(ConfigReader& reader, const char* key, const ordered_json& values, int64_t head_size, int64_t max_positions,
                           const RopeDefaults& defaults) {
@@ -88,6 +88,8 @@ RopeSpec read_rope_values(ConfigReader& reader, const char* key, const ordered_j
     const double mscale = number("mscale", 0), all = number("mscale_all_dim", 0);
     rope.attention_factor =
         number("attention_factor", mscale != 0 && all != 0 ? yarn_mscale(rope.factor, mscale) / yarn_mscale(rope.factor, all) : yarn_mscale(rope.factor, 1));
+    rope.mscale = mscale;
+    rope.mscale_all_dim = all;
     rope.truncate = !values.contains("truncate") || values["truncate"] != false;
   } else if (is_one_of(type, {"longrope", "su"})) {
     rope.scaling = RopeSpec::Scaling::kLongRope;
@@ -191,6 +193,8 @@ ordered_json rope_parameters(const RopeSpec& rope, int64_t head_size) {
       if (!rope.truncate) values["truncate"] = false;
       values["beta_slow"] = rope.beta_slow;
       values["attention_factor"] = rope.attention_factor;
+      if (rope.mscale != 0) values["mscale"] = rope.mscale;
+      if (rope.mscale_all_dim != 0) values["mscale_all_dim"] = rope.mscale_all_dim;
       values["original_max_position_embeddings"] = original;
       break;
     case RopeSpec::Scaling::kLongRope:

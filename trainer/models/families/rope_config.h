@@ -18,6 +18,8 @@ struct RopeDefaults {
 // transformers 4 writes rope_theta and rope_scaling, transformers 5 rope_parameters; both together must agree. Scaling: default, linear, llama3,
 // yarn, longrope (su); dynamic with alpha (Hunyuan): theta * alpha^(d/(d-2)).
 RopeSpec read_rope(ConfigReader& reader, int64_t head_size, int64_t max_positions, const RopeDefaults& defaults = {});
+// What YaRN multiplies cosines, sines or scores by: 0.1 * mscale * ln(factor) + 1.
+double yarn_mscale(double factor, double mscale);
 // One set of rope parameters that stands by itself.
 RopeSpec read_rope_values(ConfigReader& reader, const char* key, const nlohmann::ordered_json& values, int64_t head_size, int64_t max_positions,
                           const RopeDefaults& defaults);

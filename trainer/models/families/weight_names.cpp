@@ -57,6 +57,28 @@ class MapBuilder {
     rule.shape = {size};
     map.rules.push_back(std::move(rule));
   }
+  // Each head's rows of plain keys and of values: one matrix on the hub; GGUF has keys, transposed, and values in tensors of their own.
+  void latent_heads(size_t index, const LatentAttentionSpec& attention) {
+    const int64_t columns = attention.key_value_rank;
+    const auto push = [&](const char* part, int64_t head, int64_t rows, int64_t first_row, bool transposed) {
+      const auto& name = names_.layer.at(fmt::format("attention.key_value_b.{}", part));
+      WeightRule rule;
+      rule.ours = fmt::format("layers.{}.attention.key_value_b.{}.{}.weight", index, head, part);
+      rule.hub = fmt::format("{}{}.{}.weight", names_.hub_layers, index, name.hub);
+      rule.gguf = fmt::format("{}{}.{}.weight", names_.gguf_layers, index, name.gguf);
+      rule.shape = {rows, columns};
+      rule.hub_form.whole = {attention.num_heads * attention.key_value_size(), columns};
+      rule.hub_form.first = (head * attention.key_value_size() + first_row) * columns;
+      rule.gguf_form.whole = transposed ? std::vector<int64_t>{attention.num_heads, columns, rows} : std::vector<int64_t>{attention.num_heads, rows, columns};
+      rule.gguf_form.first = head * rows * columns;
+      rule.gguf_form.transposed = transposed;
+      map.rules.push_back(std::move(rule));
+    };
+    for (int64_t head = 0; head < attention.num_heads; ++head) {
+      push("key", head, attention.plain_size, 0, true);
+      push("value", head, attention.value_size, attention.plain_size, false);
+    }
+  }
   WeightMap map;
 
  private:
@@ -92,6 +114,21 @@ void add_block(MapBuilder& builder, size_t index, int64_t hidden, const Attentio
   const bool whole = attention.head_norm_place == AttentionSpec::HeadNorm::kWholeWidth;
   builder.layer(index, "attention.query_norm", {whole ? query_size : attention.head_size});
   builder.layer(index, "attention.key_norm", {whole ? key_size : attention.head_size});
+}
+
+void add_block(MapBuilder& builder, size_t index, int64_t hidden, const LatentAttentionSpec& attention) {
+  const int64_t query_size = attention.num_heads * attention.query_size();
+  if (attention.query_rank > 0) {
+    builder.layer(index, "attention.query_a", {attention.query_rank, hidden}, attention.bias);
+    builder.layer(index, "attention.query_a_norm", {attention.query_rank});
+    builder.layer(index, "attention.query_b", {query_size, attention.query_rank});
+  } else {
+    builder.layer(index, "attention.query", {query_size, hidden});
+  }
+  builder.layer(index, "attention.key_value_a", {attention.key_value_rank + attention.rotary_size, hidden}, attention.bias);
+  builder.layer(index, "attention.key_value_a_norm", {attention.key_value_rank});
+  builder.latent_heads(index, attention);
+  builder.layer(index, "attention.output", {hidden, attention.num_heads * attention.value_size}, attention.bias);
 }
 
 void add_block(MapBuilder& builder, size_t index, int64_t hidden, const MlpSpec& mlp) {
@@ -132,6 +169,13 @@ WeightNames llama_names() {
                  {"attention.output", {"self_attn.o_proj", "attn_output"}},
                  {"attention.query_norm", {"self_attn.q_norm", "attn_q_norm"}},
                  {"attention.key_norm", {"self_attn.k_norm", "attn_k_norm"}},
+                 {"attention.query_a", {"self_attn.q_a_proj", "attn_q_a"}},
+                 {"attention.query_a_norm", {"self_attn.q_a_layernorm", "attn_q_a_norm"}},
+                 {"attention.query_b", {"self_attn.q_b_proj", "attn_q_b"}},
+                 {"attention.key_value_a", {"self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"}},
+                 {"attention.key_value_a_norm", {"self_attn.kv_a_layernorm", "attn_kv_a_norm"}},
+                 {"attention.key_value_b.key", {"self_attn.kv_b_proj", "attn_k_b"}},
+                 {"attention.key_value_b.value", {"self_attn.kv_b_proj", "attn_v_b"}},
                  {"channel_norm", {"post_attention_layernorm", "ffn_norm"}},
                  {"mlp.gate", {"mlp.gate_proj", "ffn_gate"}},
                  {"mlp.up", {"mlp.up_proj", "ffn_up"}},

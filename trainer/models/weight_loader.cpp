@@ -1,0 +1,221 @@
+#include "trainer/models/weight_loader.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <fmt/format.h>
+
+#include "kernels/quantized/dequantize.h"
+#include "trainer/models/latent_attention.h"
+#include "trainer/models/mixture_of_experts.h"
+#include "trainer/models/softmax_attention.h"
+
+namespace graft {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+// [rows, columns] to [columns, rows], elements of `element_bytes`.
+std::shared_ptr<Bytes> transposed(const std::byte* data, int64_t rows, int64_t columns, int64_t element_bytes) {
+  auto copy = std::make_shared<Bytes>(static_cast<size_t>(rows * columns * element_bytes));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) {
+      std::memcpy(copy->data() + (c * rows + r) * element_bytes, data + (r * columns + c) * element_bytes, static_cast<size_t>(element_bytes));
+    }
+  }
+  return copy;
+}
+
+// A tensor that is stored transposed. Blocks would be cut: they are decoded to float32, so that no value changes.
+FrozenWeight from_transposed(const StoredTensor& tensor, const StoredForm& form) {
+  const auto& layout = info(tensor.type);
+  const bool plain = layout.block_elements == 1;
+  Bytes decoded(plain ? 0 : static_cast<size_t>(tensor.num_elements()) * sizeof(float));
+  if (!plain) dequantize(tensor.type, tensor.bytes.data(), tensor.num_elements(), reinterpret_cast<float*>(decoded.data()));
+  const int64_t element_bytes = plain ? layout.block_bytes : static_cast<int64_t>(sizeof(float));
+  auto copy = transposed(plain ? tensor.bytes.data() : decoded.data(), tensor.shape[0], tensor.shape[1], element_bytes);
+  const int64_t row_bytes = tensor.shape[0] * element_bytes, rows = tensor.shape[1] / form.interleaved;
+  for (int64_t row = 0; form.interleaved > 1 && row < rows; ++row) {   // moves down only, so in place
+    std::memmove(copy->data() + row * row_bytes, copy->data() + (row * form.interleaved + form.phase) * row_bytes, static_cast<size_t>(row_bytes));
+  }
+  copy->resize(static_cast<size_t>(rows * row_bytes));
+  copy->shrink_to_fit();
+  return FrozenWeight(plain ? tensor.type : TensorType::kF32, rows, tensor.shape[0], copy->data(), copy);
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(const std::vector<BoundWeight>& bound, NameColumn column, std::shared_ptr<const TensorSource> source)
+    : column_(column), source_(std::move(source)) {
+  for (const auto& weight : bound) bound_[weight.rule->ours] = &weight;
+}
+
+const BoundWeight& WeightLoader::find(const std::string& ours) const {
+  const auto it = bound_.find(ours);
+  TORCH_INTERNAL_ASSERT(it != bound_.end(), "the weight map lacks ", ours);
+  return *it->second;
+}
+
+FrozenWeight WeightLoader::matrix(const std::string& ours) const {
+  const auto& weight = find(ours);
+  const auto& tensor = *weight.tensor;
+  if (weight.form->transposed) return from_transposed(tensor, *weight.form);
+  const auto order = stored_row_of_ours(*weight.rule, column_);
+  FrozenWeight stored(tensor.type, tensor.shape[0], tensor.shape[1], tensor.bytes.data(), source_);
+  if (order.empty()) return stored;
+  // Rows move whole, so quantised blocks stay as they are; only these tensors are copied.
+  auto copy = std::make_shared<Bytes>(stored.num_bytes());
+  for (size_t row = 0; row < order.size(); ++row) {
+    std::memcpy(copy->data() + row * stored.row_bytes(), stored.row(order[row]), stored.row_bytes());
+  }
+  return FrozenWeight(tensor.type, tensor.shape[0], tensor.shape[1], copy->data(), copy);
+}
+
+at::Tensor WeightLoader::vector(const std::string& ours) const {
+  const auto& weight = find(ours);
+  const auto size = weight.tensor->shape[0];
+  auto stored = at::empty({size}, at::kFloat), result = at::empty({size}, at::kFloat);
+  dequantize(weight.tensor->type, weight.tensor->bytes.data(), size, stored.data_ptr<float>());
+  if (const auto& form = *weight.form; form.interleaved > 1) return stored.slice(0, form.phase, size, form.interleaved).contiguous();
+  const float offset = weight.form->offset;
+  for (int64_t i = 0; offset != 0 && i < size; ++i) stored.data_ptr<float>()[i] -= offset;
+  const auto order = stored_row_of_ours(*weight.rule, column_);
+  if (order.empty()) return stored;
+  for (int64_t i = 0; i < size; ++i) result.data_ptr<float>()[i] = stored.data_ptr<float>()[order[i]];
+  return result;
+}
+
+Linear WeightLoader::linear(const std::string& ours, bool bias) const {
+  Linear linear;
+  linear.ours = ours;
+  linear.rules = {find(ours + ".weight").rule};
+  linear.module_name = linear.rules[0]->module_name();
+  linear.weight = matrix(ours + ".weight");
+  if (bias) linear.bias_O = vector(ours + ".bias");
+  return linear;
+}
+
+Linear WeightLoader::joined(const std::string& ours, const std::vector<std::string>& parts) const {
+  Linear linear;
+  linear.ours = ours;
+  std::vector<FrozenWeight> weights;
+  int64_t rows = 0;
+  bool in_place = true, one_type = true;
+  for (const auto& part : parts) {
+    linear.rules.push_back(find(ours + "." + part + ".weight").rule);
+    weights.push_back(matrix(ours + "." + part + ".weight"));
+    const auto &first = weights.front(), &last = weights.back();
+    in_place = in_place && last.row(0) == first.row(0) + rows * first.row_bytes() && !find(linear.rules.back()->ours).form->transposed;
+    one_type = one_type && last.type() == first.type();
+    rows += last.rows();
+  }
+  linear.module_name = linear.rules[0]->module_name();
+  const auto& first = weights.front();
+  const int64_t columns = first.columns();
+  if (in_place && one_type) {
+    linear.weight = FrozenWeight(first.type(), rows, columns, first.row(0), source_);
+    return linear;
+  }
+  const auto type = one_type ? first.type() : TensorType::kF32;
+  const int64_t row_bytes = one_type ? first.row_bytes() : columns * static_cast<int64_t>(sizeof(float));
+  auto copy = std::make_shared<Bytes>(static_cast<size_t>(rows * row_bytes));
+  auto* target = copy->data();
+  for (const auto& weight : weights) {
+    if (one_type) std::memcpy(target, weight.row(0), static_cast<size_t>(weight.num_bytes()));
+    else weight.decode_rows(0, weight.rows(), reinterpret_cast<float*>(target), columns);
+    target += weight.rows() * row_bytes;
+  }
+  linear.weight = FrozenWeight(type, rows, columns, copy->data(), copy);
+  return linear;
+}
+
+std::optional<Norm> WeightLoader::norm(const std::string& ours, const std::optional<NormSpec>& spec) const {
+  if (!spec) return std::nullopt;
+  return Norm{*spec, vector(ours + ".weight"), spec->kind == NormSpec::Kind::kLayer ? vector(ours + ".bias") : at::Tensor()};
+}
+
+std::unique_ptr<Block> WeightLoader::block(const std::string& prefix, const AttentionSpec& spec) const {
+  auto attention = std::make_unique<SoftmaxAttention>(spec);
+  const auto names = spec.fused ? std::vector<std::string>{"attention.qkv"} : std::vector<std::string>{"attention.query", "attention.key", "attention.value"};
+  for (const auto& name : names) attention->inputs.push_back(linear(prefix + name, spec.input_bias));
+  attention->output = linear(prefix + "attention.output", spec.output_bias);
+  if (spec.sinks) attention->sinks_H = vector(prefix + "attention.sinks");
+  if (spec.head_norm) {
+    attention->query_norm = vector(prefix + "attention.query_norm.weight");
+    attention->key_norm = vector(prefix + "attention.key_norm.weight");
+  }
+  return attention;
+}
+
+std::unique_ptr<Block> WeightLoader::block(const std::string& prefix, const LatentAttentionSpec& spec) const {
+  auto attention = std::make_unique<LatentAttention>(spec);
+  const auto name = prefix + "attention.";
+  const NormSpec norm_spec{spec.latent_epsilon};
+  if (spec.query_rank > 0) {
+    attention->query_in = linear(name + "query_a", spec.bias);
+    attention->query_norm = norm(name + "query_a_norm", norm_spec);
+    attention->query_out = linear(name + "query_b", false);
+  } else {
+    attention->query_in = linear(name + "query", false);
+  }
+  attention->key_value_in = linear(name + "key_value_a", spec.bias);
+  attention->key_value_norm = norm(name + "key_value_a_norm", norm_spec);
+  std::vector<std::string> parts;
+  for (int64_t head = 0; head < spec.num_heads; ++head) {
+    for (const char* part : {"key", "value"}) parts.push_back(fmt::format("{}.{}", head, part));
+  }
+  attention->key_value_out = joined(name + "key_value_b", parts);
+  attention->output = linear(name + "output", spec.bias);
+  return attention;
+}
+
+Mlp WeightLoader::mlp(const std::string& prefix, const MlpSpec& spec) const {
+  Mlp mlp(spec);
+  const auto names = !spec.gated ? std::vector<std::string>{"up"} : spec.fused ? std::vector<std::string>{"gate_up"} : std::vector<std::string>{"gate", "up"};
+  for (const auto& name : names) mlp.inputs.push_back(linear(prefix + name, spec.bias));
+  mlp.down = linear(prefix + "down", spec.bias);
+  return mlp;
+}
+
+std::unique_ptr<Block> WeightLoader::block(const std::string& prefix, const MlpSpec& spec) const { return std::make_unique<Mlp>(mlp(prefix + "mlp.", spec)); }
+
+Linear WeightLoader::bank(const std::string& prefix, const std::string& name, const std::vector<std::string>& parts, const ExpertsSpec& spec) const {
+  Linear bank;
+  bank.ours = prefix + "experts." + name;
+  bank.num_experts = spec.router.num_experts;
+  for (int64_t expert = 0; expert < bank.num_experts; ++expert) {
+    for (const auto& part : parts) {
+      const auto ours = fmt::format("{}experts.{}.{}.weight", prefix, expert, part);
+      bank.rules.push_back(find(ours).rule);
+      bank.experts.push_back(matrix(ours));
+    }
+  }
+  bank.module_name = bank.rules[0]->module_name();
+  if (!spec.bias) return bank;
+  std::vector<at::Tensor> biases;
+  for (int64_t expert = 0; expert < bank.num_experts; ++expert) {
+    for (const auto& part : parts) biases.push_back(vector(fmt::format("{}experts.{}.{}.bias", prefix, expert, part)));
+  }
+  bank.bias_O = at::cat(biases).view({bank.num_experts, -1});
+  return bank;
+}
+
+std::unique_ptr<Block> WeightLoader::block(const std::string& prefix, const ExpertsSpec& spec) const {
+  auto mixture = std::make_unique<MixtureOfExperts>(spec);
+  mixture->router = matrix(prefix + "router.weight");
+  if (spec.router.bias) mixture->router_bias_E = vector(prefix + "router.bias");
+  if (spec.router.selection_bias) mixture->selection_bias_E = vector(prefix + "router.selection_bias");
+  mixture->gate_up = bank(prefix, "gate_up", {"gate", "up"}, spec);
+  mixture->down = bank(prefix, "down", {"down"}, spec);
+  if (spec.shared_width == 0) return mixture;
+  MlpSpec shared;
+  shared.width = spec.shared_width;
+  shared.bias = spec.shared_bias;
+  mixture->shared = mlp(prefix + "shared.", shared);
+  if (spec.shared_gate) mixture->shared_gate = matrix(prefix + "shared_gate.weight");
+  return mixture;
+}
+
+}  // namespace graft
