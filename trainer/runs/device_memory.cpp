@@ -24,7 +24,7 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
   }
   estimate.adapters = run.adapters->num_parameters() * (4 + 8 + 2 * 4);   // value, gradient in float64, two moments
   // Kept for backward: the inputs of the two norms and of every product in the compute type; prologues, rotated heads and softmax in float32.
-  const int64_t per_token_layer = element * (4 * hidden + 2 * query + 2 * key + 3 * width + 7 * rank) + 4 * (2 * hidden + 5 * query + 4 * key + 3 * width);
+  const int64_t per_token_layer = element * (4 * hidden + 2 * query + 2 * key + latent_width(spec) + 3 * width + 7 * rank) + 4 * (2 * hidden + 5 * query + 4 * key + 3 * width);
   const int64_t scores = 4 * heads.num_heads * tokens * document;   // of all documents: fewer when they are short
   const int64_t layer = tokens * per_token_layer + scores;
   estimate.activations = recompute == Recompute::kNone ? layers * layer : layers * tokens * element * hidden + layer;

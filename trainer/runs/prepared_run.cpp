@@ -221,6 +221,11 @@ int64_t widest_channel(const DecoderSpec& spec) {
   return widest;
 }
 
+int64_t latent_width(const DecoderSpec& spec) {
+  const auto* latent = spec.layers[0].latent_attention();
+  return latent ? 2 * (latent->query_rank + latent->key_value_rank) + latent->rotary_size + latent->num_heads * latent->value_size : 0;
+}
+
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
   const auto heads = spec.layers[0].heads();
@@ -231,7 +236,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
   estimate.adapters = run.adapters->num_parameters() * 24;   // value, gradient (float64, and float32 for the update), two moments
-  const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + 2 * width) + 4 * heads.num_heads + 4 * 7 * rank + 8;
+  const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + latent_width(spec) + 2 * width) + 4 * heads.num_heads + 4 * 7 * rank + 8;
   const int64_t layers = static_cast<int64_t>(spec.layers.size());
   // An eighth more: what the heap rounds up and cannot reuse (measured at 500 and 2,000 tokens).
   estimate.activations = 9 * tokens / 8 * (recompute == Recompute::kNone ? layers * per_token_layer : layers * element * hidden + per_token_layer);

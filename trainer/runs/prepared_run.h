@@ -68,6 +68,8 @@ Manifest manifest_of(const PreparedRun& run);
 int64_t largest_micro_batch(const PreparedRun& run);
 // Elements between the halves of the widest channel, for one token: the MLP's width; of experts all that a token goes through.
 int64_t widest_channel(const DecoderSpec& spec);
+// Elements a token and layer that latent attention keeps for backward beside what all attention keeps.
+int64_t latent_width(const DecoderSpec& spec);
 
 // Bytes of memory that training is expected to need at its peak, and of what: lines for the plan.
 struct MemoryEstimate {
