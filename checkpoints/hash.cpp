@@ -52,7 +52,7 @@ std::string sha256(std::span<const std::byte> bytes) { return Sha256().update(by
 
 std::string sha256(std::string_view text) { return Sha256().update(text).finish(); }
 
-std::string sha256_file(const std::filesystem::path& path) {
+std::string sha256_file(const std::filesystem::path& path, std::stop_token stop) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0)
     fail("checkpoints", "expected a readable file, got \"{}\" ({}) — check the path and its permissions", std::strerror(errno),
@@ -69,6 +69,10 @@ std::string sha256_file(const std::filesystem::path& path) {
                          fmt::format("cannot read {}: {} — check the disk", path.string(), std::strerror(error)));
     }
     hash.update(std::span(buffer).first(static_cast<size_t>(got)));
+    if (stop.stop_requested()) {
+      ::close(file);
+      throw std::runtime_error("hashing was given up");
+    }
   }
   ::close(file);
   return hash.finish();

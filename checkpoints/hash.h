@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -27,7 +28,7 @@ class Sha256 {
 std::string sha256(std::span<const std::byte> bytes);
 std::string sha256(std::string_view text);
 
-// Reads the file in pieces of 1 MiB. UserError when it cannot be opened, MachineError when reading fails.
-std::string sha256_file(const std::filesystem::path& path);
+// Reads the file in pieces of 1 MiB. UserError when it cannot be opened, MachineError when reading fails, std::runtime_error once `stop` is asked for.
+std::string sha256_file(const std::filesystem::path& path, std::stop_token stop = {});
 
 }  // namespace graft

@@ -254,9 +254,12 @@ struct LoraLinearBackward : torch::autograd::Node {
       float* db_RO = own.floats(part_rank * part_rows);
       product<Operand>(part_rank, part_rows, num_rows, {static_cast<const Operand*>(z_NR.const_data_ptr()) + rank, ranks, true},
                        {dy.data + output, dy.row_stride}, db_RO, part_rows);
-      for (int64_t r = 0; r < part_rank; ++r) {
-        for (int64_t o = 0; o < part_rows; ++o) db_OR.data_ptr<float>()[o * part_rank + r] = db_RO[r * part_rows + o];
-      }
+      float* db = db_OR.data_ptr<float>();
+      at::parallel_for(0, part_rows, 256, [&](int64_t begin, int64_t end) {
+        for (int64_t o = begin; o < end; ++o) {
+          for (int64_t r = 0; r < part_rank; ++r) db[o * part_rank + r] = db_RO[r * part_rows + o];
+        }
+      });
       results[slot] = da_RC;
       results[slot + 1] = db_OR;
       slot += 2;

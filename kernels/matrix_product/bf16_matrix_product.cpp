@@ -53,6 +53,10 @@ void transpose_bf16(const uint16_t* source, int64_t source_stride, int64_t rows,
       const uint16_t* even = source + 2 * pair * source_stride + first;
       interleave(even, 2 * pair + 1 < rows ? even + source_stride : zeros, count, words + pair * kTransposeColumns);
     }
+    if (pairs == padded && destination_stride % 2 == 0) {
+      transpose_words(words, kTransposeColumns * 4, pairs, count, destination + first * destination_stride, destination_stride / 2);
+      continue;
+    }
     transpose_words(words, kTransposeColumns * 4, padded, count, turned, padded);
     for (int64_t column = 0; column < count; ++column) {
       std::memcpy(destination + (first + column) * destination_stride, turned + column * padded, 2 * pairs * sizeof(uint16_t));

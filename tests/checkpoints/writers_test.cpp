@@ -259,6 +259,9 @@ TEST(Sha256, KnowsTheStandardsVectors) {
   EXPECT_EQ(sha256_file(folder / "million"), sha256(std::string(2'000'000, 'a')));
   EXPECT_EQ(sha256(std::string(1'000'000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
   EXPECT_THROW(sha256_file(folder / "absent"), UserError);
+  std::stop_source given_up;
+  given_up.request_stop();
+  EXPECT_THROW(sha256_file(folder / "million", given_up.get_token()), std::runtime_error);
 }
 
 }  // namespace

@@ -293,7 +293,7 @@ class Refused(Runs):
         other.chmod(0o700)
         recipe, port = self.recipe("program"), free_port()
         variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        started = [subprocess.Popen([program, "train", str(recipe), *flags], stderr=subprocess.PIPE, text=True,
+        started = [subprocess.Popen([program, "train", str(recipe), "--quiet"], stderr=subprocess.PIPE, text=True,
                                     env=os.environ | variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
                    for rank, program in enumerate([graft_program.PROGRAM, str(other)])]
         errors = [process.communicate(timeout=60)[1] for process in started]
@@ -331,7 +331,7 @@ class Launchers(Runs):
                 "mpi": lambda rank: {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": rank,
                                      "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "MASTER_PORT": port}}.items():
             recipe = self.recipe(name)
-            started = [subprocess.Popen([graft_program.PROGRAM, "train", str(recipe), *flags], stderr=subprocess.PIPE, text=True,
+            started = [subprocess.Popen([graft_program.PROGRAM, "train", str(recipe), "--quiet"], stderr=subprocess.PIPE, text=True,
                                         env=os.environ | variables(str(rank))) for rank in range(2)]
             errors = [process.communicate(timeout=60)[1] for process in started]
             self.assertEqual([process.returncode for process in started], [0, 0], errors)

@@ -115,8 +115,8 @@ Manifest read_manifest(const std::filesystem::path& path) {
   return manifest_from_json(Json::parse(file, nullptr, false), path.string());
 }
 
-ManifestFile manifest_file(const std::filesystem::path& path) {
-  return {path.filename().string(), sha256_file(path), std::filesystem::file_size(path)};
+ManifestFile manifest_file(const std::filesystem::path& path, std::stop_token stop) {
+  return {path.filename().string(), sha256_file(path, std::move(stop)), std::filesystem::file_size(path)};
 }
 
 std::string utc_now() {

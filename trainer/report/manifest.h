@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <vector>
+#include <stop_token>
 
 #include <nlohmann/json.hpp>
 
@@ -49,8 +50,8 @@ Manifest manifest_from_json(const nlohmann::ordered_json& json, const std::strin
 void write_manifest(const std::filesystem::path& path, const Manifest& manifest);
 Manifest read_manifest(const std::filesystem::path& path);
 
-// Name, bytes and SHA-256 of a file.
-ManifestFile manifest_file(const std::filesystem::path& path);
+// Name, bytes and SHA-256 of a file. Throws std::runtime_error once `stop` is asked for.
+ManifestFile manifest_file(const std::filesystem::path& path, std::stop_token stop = {});
 // SOURCE_DATE_EPOCH if set, else now: "2026-11-22T08:00:00Z".
 std::string utc_now();
 

@@ -125,6 +125,7 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
     for (const auto& file : python_files(run.files.base)) run.notes.push_back("not executed: " + file.filename().string() + " (Python code in the model directory)");
   }
   run.decoder = load_decoder(run.files.base, compute_type(recipe.model.compute));
+  if (options.hash_base) run.base_hashes = std::make_shared<const FileHashes>(run.decoder->source().files());
   if (const auto* experts = run.decoder->spec().experts(); recipe.objective.load_balancing > 0 && (!experts || !experts->has_balancing_loss)) {
     fail("recipe", "expected objective.load_balancing 0 with a {} model, {}, got {:g} — take it out", run.decoder->spec().family,
          experts ? "whose family defines no such loss" : "which has no experts", recipe.objective.load_balancing);
@@ -169,7 +170,11 @@ Manifest manifest_of(const PreparedRun& run) {
   manifest.program_build = program_build_id();
   manifest.versions = {{"libtorch", "2.11.0"}};
   manifest.base_name = run.files.base.filename().string();
-  for (const auto& file : run.decoder->source().files()) manifest.base.push_back(manifest_file(file));
+  if (run.base_hashes) {
+    manifest.base = run.base_hashes->get();
+  } else {
+    for (const auto& file : run.decoder->source().files()) manifest.base.push_back(manifest_file(file));
+  }
   if (fs::is_directory(run.files.base)) manifest.base.push_back(manifest_file(run.files.base / "config.json"));
   manifest.family = run.decoder->spec().family;
   manifest.tokenizer_sha256 = run.context.tokenizer->fingerprint;

@@ -10,6 +10,7 @@
 #include "data/templates/conversation.h"
 #include "trainer/adapters/adapter_set.h"
 #include "trainer/models/model_files.h"
+#include "trainer/report/file_hashes.h"
 #include "trainer/parallel/process_group.h"
 #include "trainer/parallel/sharded_base.h"
 #include "trainer/recipe/recipe.h"
@@ -26,6 +27,7 @@ struct PreparedRun {
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<AdapterSet> adapters;
   std::unique_ptr<ShardedBase> sharded;   // run.shard_base, while training
+  std::shared_ptr<const FileHashes> base_hashes;   // of the base's weights, when PrepareOptions asks for them
   TemplateContext context;
   Dataset dataset;
   int64_t steps_per_epoch = 0, total_steps = 0;
@@ -52,6 +54,7 @@ struct PreparedRun {
 };
 
 struct PrepareOptions {
+  bool hash_base = false;   // for manifest_of: meanwhile, on another thread
   int64_t threads = 0;   // where the recipe says auto; 0: the cores of this process
   std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();
   std::function<void(const std::string&)> log;   // one line per stage

@@ -146,6 +146,7 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   std::unique_ptr<Progress> reading;
   std::string stage;
   PrepareOptions prepare;
+  prepare.hash_base = true;
   prepare.group = group;
   prepare.threads = told_by_rank_0(*group, automatic_threads(*group, folder ? &*folder : nullptr), "comparing recipes").get<int64_t>();
   prepare.log = [](const std::string& text) { log().info(text); };

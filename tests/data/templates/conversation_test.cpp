@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "data/templates/conversation.h"
+#include "data/rows/rewritten_turns.h"
 #include "data/templates/turn_stability.h"
 #include "kernels/common/error.h"
 #include "tests/data/byte_tokenizer.h"
@@ -189,6 +190,27 @@ TEST(Conversation, RefusesTextThatNoServerWouldAskWith) {
   row["messages"].insert(row["messages"].begin(), message("system", "Be kind"));
   EXPECT_THAT(error_of(context, row), HasSubstr("message 3 (assistant): expected the text before it to be what a server asks with"));
   EXPECT_FALSE(turn_stability(context, row)[0].as_served);
+}
+
+TEST(RewrittenTurns, AreNamedWhereGenerationBlocksLetThemPass) {
+  const auto context = context_with(
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{% if loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+      "{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
+  DatasetSplit split;
+  split.name = "train";
+  for (const auto& json : {one_turn(), two_turns()}) {
+    Row row;
+    row.json = json;
+    row.source_file = "chats.jsonl";
+    row.line = static_cast<int64_t>(split.rows.size()) + 1;
+    split.rows.push_back(row);
+  }
+  const auto finding = rewritten_turns(context, split);
+  ASSERT_TRUE(finding);
+  EXPECT_THAT(finding->places, ElementsAre("chats.jsonl:2: message 2"));
+  split.rows.pop_back();
+  EXPECT_FALSE(rewritten_turns(context, split));
 }
 
 TEST(Conversation, FindsTheTurnWhenThePromptOpensAThinkBlock) {
