@@ -1,5 +1,5 @@
 // The CPU path: heads are unpacked (norm and rotation on the way), then blocks of queries walk over blocks of keys.
-// Operand: the type of products' operands. uint16_t (bfloat16) where qkv is bfloat16 and the machine multiplies it, else float; softmax is float32.
+// Operand: see operands.h; softmax is float32.
 #include <cmath>
 
 #include <ATen/Parallel.h>
@@ -12,8 +12,7 @@
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
-#include "kernels/matrix_product/bf16_tile_product.h"
-#include "kernels/matrix_product/matrix_product.h"
+#include "kernels/matrix_product/operands.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft {
@@ -37,19 +36,7 @@ struct Heads {   // of operands, [heads, N, D]
 };
 
 template <typename Operand>
-inline constexpr at::ScalarType kOperandType = std::is_same_v<Operand, float> ? at::kFloat : at::kBFloat16;
-template <typename Operand>
 Operand* data_of(const Tensor& tensor) { return static_cast<Operand*>(tensor.data_ptr()); }
-
-// c (+)= a op(b)
-template <typename Operand>
-void product(int64_t m, int64_t n, int64_t k, const MatrixOf<Operand>& a, const MatrixOf<Operand>& b, float* c, int64_t c_row_stride, bool accumulate = false) {
-  if constexpr (std::is_same_v<Operand, float>) {
-    matrix_product(m, n, k, a, b, c, c_row_stride, 1, accumulate ? 1 : 0);
-  } else {
-    matrix_product(m, n, k, a, b, c, c_row_stride, accumulate);
-  }
-}
 
 // Float32 rows as operands: themselves, or rounded into a buffer.
 template <typename Operand>
@@ -222,7 +209,7 @@ void forward_block(const Task<Operand>& task, const AttentionOptions& options, c
   }
   for (int64_t begin = first_key; begin < end_key; begin += kKeyBlock) {
     const int64_t keys = std::min(kKeyBlock, end_key - begin);
-    product<Operand>(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);
+    operand_product<Operand>(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);
     for (int64_t r = 0; r < task.num_queries; ++r) {
       float* row = scores.data() + r * keys;
       const auto visible = visible_keys(document, options, task.first_query + r, begin, keys);
@@ -241,7 +228,7 @@ void forward_block(const Task<Operand>& task, const AttentionOptions& options, c
       if (begin > 0) rows::scale(out_rows + r * out_stride, size, correction);
       probabilities.take(row, keys, r * keys);
     }
-    product<Operand>(task.num_queries, size, keys, {probabilities.of(scores.data()), keys}, {v + begin * size, size}, out_rows, out_stride, true);
+    operand_product<Operand>(task.num_queries, size, keys, {probabilities.of(scores.data()), keys}, {v + begin * size, size}, out_rows, out_stride, true);
   }
   for (int64_t r = 0; r < task.num_queries; ++r) {
     rows::scale(out_rows + r * out_stride, size, 1 / sums[r]);
@@ -365,8 +352,8 @@ void backward_head(const DocumentView<Operand>& document, int64_t head, const At
     for (int64_t query_begin = first_query; query_begin < end_query; query_begin += kQueryBlock) {
       const int64_t count = std::min(kQueryBlock, num_queries - query_begin);
       const int64_t keys = std::min(block_keys, before + query_begin + count - key_begin);   // the later ones lie in the future of all these queries
-      product<Operand>(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
-      product<Operand>(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
+      operand_product<Operand>(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
+      operand_product<Operand>(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
       for (int64_t r = 0; r < count; ++r) {
         float* p = scores.data() + r * keys;
         float* dp = dscores.data() + r * keys;
@@ -389,14 +376,12 @@ void backward_head(const DocumentView<Operand>& document, int64_t head, const At
       }
       const auto* p = probabilities.of(scores.data());
       const auto* ds = score_gradients.of(dscores.data());
-      product<Operand>(keys, size, count, {p, keys, true}, {dout + query_begin * size, size}, gradients.dv + key_begin * size, size, true);
-      product<Operand>(keys, size, count, {ds, keys, true}, {queries + query_begin * size, size}, gradients.dk + key_begin * size, size, true);
-      product<Operand>(count, size, keys, {ds, keys}, {k + key_begin * size, size}, gradients.dq + query_begin * size, size, true);
+      operand_product<Operand>(keys, size, count, {p, keys, true}, {dout + query_begin * size, size}, gradients.dv + key_begin * size, size, true);
+      operand_product<Operand>(keys, size, count, {ds, keys, true}, {queries + query_begin * size, size}, gradients.dk + key_begin * size, size, true);
+      operand_product<Operand>(count, size, keys, {ds, keys}, {k + key_begin * size, size}, gradients.dq + query_begin * size, size, true);
     }
   }
 }
-
-bool operands_are_bf16(const Tensor& qkv) { return qkv.scalar_type() == at::kBFloat16 && multiplies_in_bf16(); }
 
 struct PackedAttentionBackward : torch::autograd::Node {
   Tensor qkv, out, log_sum_HN;   // out shares storage with the result but not its history: no cycle
