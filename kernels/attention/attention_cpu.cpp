@@ -1,5 +1,5 @@
-// The CPU path: heads are unpacked (norm and rotation on the way), then blocks of queries walk over blocks of keys.
-// Operand: the type of products' operands. uint16_t (bfloat16) where qkv is bfloat16 and the machine multiplies it, else float; softmax is float32.
+// The CPU path: heads are unpacked (attention_heads.h), then blocks of queries walk over blocks of keys.
+// Operand: see operands.h; softmax is float32.
 #include <cmath>
 
 #include <ATen/Parallel.h>
@@ -9,47 +9,20 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_heads.h"
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
-#include "kernels/matrix_product/bf16_tile_product.h"
-#include "kernels/matrix_product/matrix_product.h"
+#include "kernels/matrix_product/operands.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft {
 namespace {
 
 using at::Tensor;
+using namespace attention_heads;
 
 constexpr int64_t kQueryBlock = 128, kKeyBlock = 256;
-
-// Where one document's queries, keys and values lie. Queries are the last `num_queries` of `num_keys` tokens.
-template <typename Operand>
-struct DocumentView {
-  int64_t query_begin = 0, num_queries = 0, num_keys = 0;
-  const Operand* keys = nullptr;   // of head 0; heads are key_head_stride apart, tokens D apart
-  const Operand* values = nullptr;
-  int64_t key_head_stride = 0;
-};
-
-struct Heads {   // of operands, [heads, N, D]
-  Tensor queries, keys, values;
-};
-
-template <typename Operand>
-inline constexpr at::ScalarType kOperandType = std::is_same_v<Operand, float> ? at::kFloat : at::kBFloat16;
-template <typename Operand>
-Operand* data_of(const Tensor& tensor) { return static_cast<Operand*>(tensor.data_ptr()); }
-
-// c (+)= a op(b)
-template <typename Operand>
-void product(int64_t m, int64_t n, int64_t k, const MatrixOf<Operand>& a, const MatrixOf<Operand>& b, float* c, int64_t c_row_stride, bool accumulate = false) {
-  if constexpr (std::is_same_v<Operand, float>) {
-    matrix_product(m, n, k, a, b, c, c_row_stride, 1, accumulate ? 1 : 0);
-  } else {
-    matrix_product(m, n, k, a, b, c, c_row_stride, accumulate);
-  }
-}
 
 // Float32 rows as operands: themselves, or rounded into a buffer.
 template <typename Operand>
@@ -92,67 +65,6 @@ void check(const Tensor& qkv, const AttentionOptions& options, std::span<const i
       if (position < 0 || position >= table.size(0)) fail("kernels", "attention: expected positions below {}, got {}", table.size(0), position);
     }
   }
-}
-
-// Runs f(token, pointer to its rotary cosines, sines) over all tokens in parallel.
-template <typename Function>
-void for_each_token(int64_t num_tokens, const AttentionOptions& options, std::span<const int32_t> positions, const Function& function) {
-  const bool rotated = options.cosine_PE.defined();
-  const int64_t half = rotated ? options.cosine_PE.size(1) : 0;
-  const float* cosine = rotated ? options.cosine_PE.const_data_ptr<float>() : nullptr;
-  const float* sine = rotated ? options.sine_PE.const_data_ptr<float>() : nullptr;
-  at::parallel_for(0, num_tokens, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) {
-      if (rotated) {
-        function(n, cosine + positions[n] * half, sine + positions[n] * half);
-      } else {
-        function(n, static_cast<const float*>(nullptr), static_cast<const float*>(nullptr));
-      }
-    }
-  });
-}
-
-// Null cosines: nothing turns.
-void turn(float* head, const float* cosine, const float* sine, const AttentionOptions& options, bool inverse) {
-  if (!cosine) return;
-  const int64_t size = 2 * options.cosine_PE.size(1);
-  if (options.neighbouring_pairs) {
-    rows::rotate_neighbours(head, cosine, sine, size, inverse);
-  } else {
-    rows::rotate(head, cosine, sine, size, inverse);
-  }
-}
-
-template <typename Operand>
-Heads unpack_heads(Scratch& scratch, const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions) {
-  const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
-  const auto heads_of = [&](int64_t count) { return scratch.tensor({count, num_tokens, size}, kOperandType<Operand>); };
-  Heads heads{heads_of(num_heads), heads_of(num_kv), heads_of(num_kv)};
-  const float* query_scales = options.query_scale_P.defined() ? options.query_scale_P.const_data_ptr<float>() : nullptr;
-  visit_elements(qkv, [&](const auto* data) {
-    for_each_token(num_tokens, options, positions, [&](int64_t n, const float* cosine, const float* sine) {
-      thread_local std::vector<float> wide;
-      wide.resize(size);
-      const auto unpack = [&](const auto* source, int64_t count, Tensor& target, const Tensor& norm, const float* cosine, float scale) {
-        for (int64_t h = 0; h < count; ++h) {
-          float* head = wide.data();
-          rows::to_float(source + h * size, size, head);
-          if (options.norm_after_rotation) turn(head, cosine, sine, options, false);
-          if (norm.defined()) {
-            rows::rms_norm(head, norm.const_data_ptr<float>(), size, static_cast<float>(options.head_norm_epsilon), head);
-          }
-          if (!options.norm_after_rotation) turn(head, cosine, sine, options, false);
-          if (scale != 1) rows::scale(head, size, scale);
-          rows::from_float(head, size, data_of<Operand>(target) + (h * num_tokens + n) * size);
-        }
-      };
-      const auto* row = data + n * qkv.size(1);
-      unpack(row, num_heads, heads.queries, options.query_norm_D, cosine, query_scales ? query_scales[positions[n]] : 1);
-      unpack(row + num_heads * size, num_kv, heads.keys, options.key_norm_D, cosine, 1);
-      unpack(row + (num_heads + num_kv) * size, num_kv, heads.values, Tensor(), nullptr, 1);
-    });
-  });
-  return heads;
 }
 
 template <typename Operand>
@@ -222,7 +134,7 @@ void forward_block(const Task<Operand>& task, const AttentionOptions& options, c
   }
   for (int64_t begin = first_key; begin < end_key; begin += kKeyBlock) {
     const int64_t keys = std::min(kKeyBlock, end_key - begin);
-    product<Operand>(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);
+    operand_product<Operand>(task.num_queries, keys, size, {q, size}, {k + begin * size, size, true}, scores.data(), keys);
     for (int64_t r = 0; r < task.num_queries; ++r) {
       float* row = scores.data() + r * keys;
       const auto visible = visible_keys(document, options, task.first_query + r, begin, keys);
@@ -241,7 +153,7 @@ void forward_block(const Task<Operand>& task, const AttentionOptions& options, c
       if (begin > 0) rows::scale(out_rows + r * out_stride, size, correction);
       probabilities.take(row, keys, r * keys);
     }
-    product<Operand>(task.num_queries, size, keys, {probabilities.of(scores.data()), keys}, {v + begin * size, size}, out_rows, out_stride, true);
+    operand_product<Operand>(task.num_queries, size, keys, {probabilities.of(scores.data()), keys}, {v + begin * size, size}, out_rows, out_stride, true);
   }
   for (int64_t r = 0; r < task.num_queries; ++r) {
     rows::scale(out_rows + r * out_stride, size, 1 / sums[r]);
@@ -273,71 +185,6 @@ Tensor forward_all(const std::vector<DocumentView<Operand>>& documents, const At
   return out;
 }
 
-// Rows of keys and values, document after document: those of the shared prefix stand again before every document but the first.
-template <typename Operand>
-struct KeyRows {
-  std::vector<int64_t> token_of_row;     // empty: row m is token m
-  std::vector<DocumentView<Operand>> documents;   // with pointers into `keys` and `values`, [K, M, D]
-  std::vector<int64_t> first_row;        // of each document
-  Tensor keys, values;
-  int64_t num_rows = 0;
-};
-
-template <typename Operand>
-KeyRows<Operand> lay_out_keys(Scratch& scratch, const Heads& heads, std::span<const int32_t> offsets, const AttentionOptions& options) {
-  KeyRows<Operand> layout;
-  const int64_t num_tokens = heads.keys.size(1), num_kv = options.num_kv_heads, size = options.head_size, prefix = options.shared_prefix;
-  for (size_t d = 0; d + 1 < offsets.size(); ++d) {
-    const int64_t begin = offsets[d], length = offsets[d + 1] - begin;
-    if (length == 0) continue;
-    const int64_t before = begin == 0 ? 0 : prefix;
-    layout.documents.push_back({begin, length, before + length, nullptr, nullptr, 0});
-    layout.first_row.push_back(layout.num_rows);
-    layout.num_rows += before + length;
-    if (prefix == 0) continue;
-    for (int64_t n = 0; n < before; ++n) layout.token_of_row.push_back(n);
-    for (int64_t n = begin; n < begin + length; ++n) layout.token_of_row.push_back(n);
-  }
-  const auto laid_out = [&](const Tensor& x_KND) {
-    if (prefix == 0) return x_KND;
-    auto rows_KMD = scratch.tensor({num_kv, layout.num_rows, size}, kOperandType<Operand>);
-    const auto* source = data_of<const Operand>(x_KND);
-    auto* target = data_of<Operand>(rows_KMD);
-    at::parallel_for(0, num_kv * layout.num_rows, 512, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t kv = i / layout.num_rows, token = layout.token_of_row[i % layout.num_rows];
-        std::copy_n(source + (kv * num_tokens + token) * size, size, target + i * size);
-      }
-    });
-    return rows_KMD;
-  };
-  layout.keys = laid_out(heads.keys);
-  layout.values = laid_out(heads.values);
-  for (size_t d = 0; d < layout.documents.size(); ++d) {
-    layout.documents[d].keys = data_of<const Operand>(layout.keys) + layout.first_row[d] * size;
-    layout.documents[d].values = data_of<const Operand>(layout.values) + layout.first_row[d] * size;
-    layout.documents[d].key_head_stride = layout.num_rows * size;
-  }
-  return layout;
-}
-
-// [heads, M, D] of key rows to [heads, N, D] of tokens: a token of the shared prefix gets the sum over documents, in their order.
-template <typename Operand>
-Tensor sum_to_tokens(Scratch& scratch, const Tensor& rows_HMD, const KeyRows<Operand>& layout, int64_t num_tokens) {
-  if (layout.token_of_row.empty()) return rows_HMD;
-  const int64_t num_heads = rows_HMD.size(0), size = rows_HMD.size(2);
-  auto tokens_HND = scratch.tensor({num_heads, num_tokens, size}).zero_();
-  at::parallel_for(0, num_heads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t h = begin; h < end; ++h) {
-      for (int64_t m = 0; m < layout.num_rows; ++m) {
-        rows::add(tokens_HND.data_ptr<float>() + (h * num_tokens + layout.token_of_row[m]) * size,
-                  rows_HMD.const_data_ptr<float>() + (h * layout.num_rows + m) * size, size);
-      }
-    }
-  });
-  return tokens_HND;
-}
-
 // dq, dk, dv of one (document, query head): dk and dv per query head, summed over the group afterwards.
 struct HeadGradients {
   float *dq, *dk, *dv;   // [queries, D], [keys, D], [keys, D]
@@ -365,8 +212,8 @@ void backward_head(const DocumentView<Operand>& document, int64_t head, const At
     for (int64_t query_begin = first_query; query_begin < end_query; query_begin += kQueryBlock) {
       const int64_t count = std::min(kQueryBlock, num_queries - query_begin);
       const int64_t keys = std::min(block_keys, before + query_begin + count - key_begin);   // the later ones lie in the future of all these queries
-      product<Operand>(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
-      product<Operand>(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
+      operand_product<Operand>(count, keys, size, {queries + query_begin * size, size}, {k + key_begin * size, size, true}, scores.data(), keys);
+      operand_product<Operand>(count, keys, size, {dout + query_begin * size, size}, {v + key_begin * size, size, true}, dscores.data(), keys);
       for (int64_t r = 0; r < count; ++r) {
         float* p = scores.data() + r * keys;
         float* dp = dscores.data() + r * keys;
@@ -389,14 +236,12 @@ void backward_head(const DocumentView<Operand>& document, int64_t head, const At
       }
       const auto* p = probabilities.of(scores.data());
       const auto* ds = score_gradients.of(dscores.data());
-      product<Operand>(keys, size, count, {p, keys, true}, {dout + query_begin * size, size}, gradients.dv + key_begin * size, size, true);
-      product<Operand>(keys, size, count, {ds, keys, true}, {queries + query_begin * size, size}, gradients.dk + key_begin * size, size, true);
-      product<Operand>(count, size, keys, {ds, keys}, {k + key_begin * size, size}, gradients.dq + query_begin * size, size, true);
+      operand_product<Operand>(keys, size, count, {p, keys, true}, {dout + query_begin * size, size}, gradients.dv + key_begin * size, size, true);
+      operand_product<Operand>(keys, size, count, {ds, keys, true}, {queries + query_begin * size, size}, gradients.dk + key_begin * size, size, true);
+      operand_product<Operand>(count, size, keys, {ds, keys}, {k + key_begin * size, size}, gradients.dq + query_begin * size, size, true);
     }
   }
 }
-
-bool operands_are_bf16(const Tensor& qkv) { return qkv.scalar_type() == at::kBFloat16 && multiplies_in_bf16(); }
 
 struct PackedAttentionBackward : torch::autograd::Node {
   Tensor qkv, out, log_sum_HN;   // out shares storage with the result but not its history: no cycle
@@ -417,7 +262,7 @@ struct PackedAttentionBackward : torch::autograd::Node {
     Scratch scratch;
     const auto heads = unpack_heads<Operand>(scratch, qkv, options, positions);
     const auto layout = lay_out_keys<Operand>(scratch, heads, offsets, options);
-    const auto dout_HND = by_head<Operand>(scratch, dout), out_HND = by_head<Operand>(scratch, out);
+    const auto dout_HND = by_head<Operand>(scratch, dout, options), out_HND = by_head<Operand>(scratch, out, options);
     auto dq_HND = scratch.tensor({num_heads, num_tokens, size}).zero_();
     auto dk_HMD = scratch.tensor({num_heads, layout.num_rows, size}).zero_(), dv_HMD = scratch.tensor(dk_HMD.sizes()).zero_();
     const auto tasks = tasks_of(layout.documents, num_heads, num_tokens + 1);
@@ -432,78 +277,9 @@ struct PackedAttentionBackward : torch::autograd::Node {
                       {data_of<float>(dq_HND) + offset, data_of<float>(dk_HMD) + key_offset, data_of<float>(dv_HMD) + key_offset});
       }
     });
-    return pack_gradients(dq_HND, sum_to_tokens(scratch, dk_HMD, layout, num_tokens), sum_to_tokens(scratch, dv_HMD, layout, num_tokens));
+    return pack_gradients(qkv, options, positions, dq_HND, sum_to_tokens(scratch, dk_HMD, layout, num_tokens), sum_to_tokens(scratch, dv_HMD, layout, num_tokens));
   }
 
-  template <typename Operand>
-  Tensor by_head(Scratch& scratch, const Tensor& x) const {   // [N, H*D] of either type to operands [H, N, D]
-    const int64_t num_tokens = x.size(0), num_heads = options.num_heads, size = options.head_size;
-    auto result = scratch.tensor({num_heads, num_tokens, size}, kOperandType<Operand>);
-    visit_elements(x, [&](const auto* source) {
-      at::parallel_for(0, num_tokens, 16, [&](int64_t begin, int64_t end) {
-        for (int64_t n = begin; n < end; ++n) {
-          for (int64_t h = 0; h < num_heads; ++h) {
-            const auto* head = source + (n * num_heads + h) * size;
-            auto* target = data_of<Operand>(result) + (h * num_tokens + n) * size;
-            if constexpr (std::is_same_v<Operand, std::remove_cvref_t<decltype(*head)>>) {
-              std::copy_n(head, size, target);
-            } else if constexpr (std::is_same_v<Operand, float>) {
-              rows::to_float(head, size, target);
-            } else {
-              TORCH_INTERNAL_ASSERT(false, "bfloat16 operands come of bfloat16 tensors");
-            }
-          }
-        }
-      });
-    });
-    return result;
-  }
-
-  // Sums dk and dv over each group of query heads, turns back, undoes the head norms.
-  Tensor pack_gradients(const Tensor& dq_HND, const Tensor& dk_HND, const Tensor& dv_HND) const {
-    const int64_t num_tokens = qkv.size(0), num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
-    const int64_t group = num_heads / num_kv;
-    auto result = at::empty_like(qkv);
-    visit_elements(qkv, [&](auto* data) {
-      auto* target = static_cast<decltype(data)>(result.data_ptr());
-      for_each_token(num_tokens, options, positions, [&](int64_t n, const float* cosine, const float* sine) {
-        std::vector<float> head(size), source(size), turned(size);
-        const auto write = [&](int64_t column, const Tensor& norm, bool rotated) {
-          const bool turn_first = rotated && !options.norm_after_rotation, turn_last = rotated && options.norm_after_rotation;
-          if (turn_first) turn(head.data(), cosine, sine, options, true);
-          if (norm.defined()) {
-            rows::to_float(data + n * qkv.size(1) + column, size, source.data());
-            if (turn_last) turn(source.data(), cosine, sine, options, false);
-            const float* weight = norm.const_data_ptr<float>();
-            const float inverse_rms = rows::rms_norm(source.data(), weight, size, static_cast<float>(options.head_norm_epsilon), turned.data());
-            turned = head;
-            rows::rms_norm_backward(turned.data(), source.data(), weight, size, inverse_rms, head.data());
-          }
-          if (turn_last) turn(head.data(), cosine, sine, options, true);
-          rows::from_float(head.data(), size, target + n * qkv.size(1) + column);
-        };
-        for (int64_t h = 0; h < num_heads; ++h) {
-          const float* dq = dq_HND.const_data_ptr<float>() + (h * num_tokens + n) * size;
-          std::copy(dq, dq + size, head.begin());
-          if (options.query_scale_P.defined()) rows::scale(head.data(), size, options.query_scale_P.const_data_ptr<float>()[positions[n]]);
-          write(h * size, options.query_norm_D, true);
-        }
-        const auto sum_group = [&](const Tensor& gradient, int64_t kv) {
-          std::fill(head.begin(), head.end(), 0.0f);
-          for (int64_t g = 0; g < group; ++g) {
-            rows::add(head.data(), gradient.const_data_ptr<float>() + ((kv * group + g) * num_tokens + n) * size, size);
-          }
-        };
-        for (int64_t kv = 0; kv < num_kv; ++kv) {
-          sum_group(dk_HND, kv);
-          write((num_heads + kv) * size, options.key_norm_D, true);
-          sum_group(dv_HND, kv);
-          write((num_heads + num_kv + kv) * size, Tensor(), false);
-        }
-      });
-    });
-    return result;
-  }
 };
 
 }  // namespace

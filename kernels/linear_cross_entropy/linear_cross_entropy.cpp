@@ -10,7 +10,7 @@
 #include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
-#include "kernels/matrix_product/bf16_tile_product.h"
+#include "kernels/matrix_product/operands.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft {
@@ -28,19 +28,19 @@ void for_pieces(const HeadPieces& head, const Function& f) {
   }
 }
 
-bool in_bf16(const at::Tensor& hidden_MC) { return hidden_MC.scalar_type() == at::kBFloat16 && multiplies_in_bf16(); }
-
 // Logits of rows [first, first + count).
 void logits_of(const at::Tensor& hidden_MC, int64_t first, int64_t count, const HeadPieces& head, float* logits_BV, int64_t row_stride) {
   const int64_t inputs = head.columns();
   Scratch scratch;
-  if (in_bf16(hidden_MC)) {
-    const auto* hidden = static_cast<const uint16_t*>(hidden_MC.const_data_ptr()) + first * inputs;
+  const auto multiply = [&](const auto* hidden) {
     for_pieces(head, [&](int64_t row, const FrozenPart& part) { frozen_product(count, hidden, inputs, {&part, 1}, logits_BV + row, row_stride); });
+  };
+  if (operands_are_bf16(hidden_MC)) {
+    multiply(static_cast<const uint16_t*>(hidden_MC.const_data_ptr()) + first * inputs);
   } else {
     float* hidden = scratch.floats(count * inputs);
     visit_elements(hidden_MC, [&](const auto* source) { rows::to_float(source + first * inputs, count * inputs, hidden); });
-    for_pieces(head, [&](int64_t row, const FrozenPart& part) { frozen_product(count, hidden, inputs, {&part, 1}, logits_BV + row, row_stride); });
+    multiply(static_cast<const float*>(hidden));
   }
   if (head.softcap() == 0) return;
   at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
@@ -82,7 +82,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
   if (options.want_gradient) result.gradient_MC = at::empty_like(hidden_MC);
   const int64_t stride = scratch_row_stride(vocab);
   const int64_t block = rows_of_block(num_rows, vocab, options.buffer_bytes);
-  const bool bf16 = in_bf16(hidden_MC);
+  const bool bf16 = operands_are_bf16(hidden_MC);
   Scratch scratch;
   float* logits = scratch.floats(std::min(block, num_rows) * stride);
   float* gradient = scratch.floats(std::min(block, num_rows) * inputs);
@@ -108,14 +108,16 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_MC, const HeadP
       }
     });
     if (!options.want_gradient) continue;
-    for_pieces(head, [&](int64_t row, const FrozenPart& part) {
-      const bool accumulate = row > 0;
-      if (bf16) {
-        frozen_product_backward(count, reinterpret_cast<const uint16_t*>(logits) + row, 2 * stride, {&part, 1}, gradient, inputs, accumulate);
-      } else {
-        frozen_product_backward(count, logits + row, stride, {&part, 1}, gradient, inputs, accumulate);
-      }
-    });
+    const auto multiply = [&](const auto* dlogits, int64_t row_stride) {
+      for_pieces(head, [&](int64_t row, const FrozenPart& part) {
+        frozen_product_backward(count, dlogits + row, row_stride, {&part, 1}, gradient, inputs, /*accumulate=*/row > 0);
+      });
+    };
+    if (bf16) {
+      multiply(reinterpret_cast<const uint16_t*>(logits), 2 * stride);
+    } else {
+      multiply(static_cast<const float*>(logits), stride);
+    }
     visit_elements(result.gradient_MC, [&](auto* target) { rows::from_float(gradient, count * inputs, target + first * inputs); });
   }
   for (int64_t i = 0; i < num_rows; ++i) {

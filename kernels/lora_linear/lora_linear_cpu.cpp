@@ -1,5 +1,5 @@
 // The CPU path. Letters: N tokens, C inputs, O outputs (of all parts), R ranks (of all parts), E = C + R the extended inner dimension.
-// Operand: the type of products' operands. uint16_t (bfloat16) where x is bfloat16 and the machine multiplies it, else float.
+// Operand: see operands.h.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/function.h>
@@ -10,8 +10,7 @@
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/lora_linear/lora_linear.h"
-#include "kernels/matrix_product/bf16_tile_product.h"
-#include "kernels/matrix_product/matrix_product.h"
+#include "kernels/matrix_product/operands.h"
 #include "kernels/quantized/small_floats.h"
 #include "kernels/scratch/scratch.h"
 
@@ -168,16 +167,6 @@ void for_adapters(const std::vector<LinearPart>& parts, const Function& f) {
   }
 }
 
-// c (+)= op(a) op(b)
-template <typename Operand>
-void product(int64_t m, int64_t n, int64_t k, const MatrixOf<Operand>& a, const MatrixOf<Operand>& b, float* c, int64_t c_row_stride, bool accumulate = false) {
-  if constexpr (std::is_same_v<Operand, float>) {
-    matrix_product(m, n, k, a, b, c, c_row_stride, 1, accumulate ? 1 : 0);
-  } else {
-    matrix_product(m, n, k, a, b, c, c_row_stride, accumulate);
-  }
-}
-
 struct LoraLinearBackward : torch::autograd::Node {
   Tensor x_NC, inverse_rms_N, z_NR;
   LinearPrologue prologue;
@@ -243,7 +232,7 @@ struct LoraLinearBackward : torch::autograd::Node {
       }
     });
     float* da = scratch.floats(ranks * inputs);
-    product<Operand>(ranks, inputs, num_rows, {dz, ranks, true}, p, da, inputs);
+    operand_product<Operand>(ranks, inputs, num_rows, {dz, ranks, true}, p, da, inputs);
     size_t slot = 1;
     for_adapters(parts, [&](const LinearPart& part, int64_t output, int64_t rank) {
       const int64_t part_rank = part.lora_a_RC.size(0), part_rows = part.weight->rows();
@@ -252,7 +241,7 @@ struct LoraLinearBackward : torch::autograd::Node {
       // z already carries the scale. Few rows of z over the many of dy: the transpose of what is wanted, which is small.
       Scratch own;
       float* db_RO = own.floats(part_rank * part_rows);
-      product<Operand>(part_rank, part_rows, num_rows, {static_cast<const Operand*>(z_NR.const_data_ptr()) + rank, ranks, true},
+      operand_product<Operand>(part_rank, part_rows, num_rows, {static_cast<const Operand*>(z_NR.const_data_ptr()) + rank, ranks, true},
                        {dy.data + output, dy.row_stride}, db_RO, part_rows);
       float* db = db_OR.data_ptr<float>();
       at::parallel_for(0, part_rows, 256, [&](int64_t begin, int64_t end) {
@@ -268,11 +257,11 @@ struct LoraLinearBackward : torch::autograd::Node {
     // dp += scale * dz A (through the mask when there is dropout).
     const MatrixOf<Operand> factors{stacked_factors<Operand>(scratch, parts, sizes), inputs};
     if (dropout.probability == 0) {
-      product<Operand>(num_rows, inputs, ranks, {dz, ranks}, factors, dp, extended, /*accumulate=*/true);
+      operand_product<Operand>(num_rows, inputs, ranks, {dz, ranks}, factors, dp, extended, /*accumulate=*/true);
       return;
     }
     float* through_adapter = scratch.floats(num_rows * inputs);
-    product<Operand>(num_rows, inputs, ranks, {dz, ranks}, factors, through_adapter, inputs);
+    operand_product<Operand>(num_rows, inputs, ranks, {dz, ranks}, factors, through_adapter, inputs);
     apply_dropout(dropout, sizes, through_adapter, inputs, dp, extended, true);
   }
 };
@@ -285,7 +274,7 @@ std::pair<Tensor, Tensor> forward(const Tensor& x_NC, const LinearPrologue& prol
   Scratch scratch;
   Operand* p = scratch.elements<Operand>(num_rows * extended);
   auto inverse_rms_N = run_prologue(x_NC, prologue, sizes, p);
-  auto z_NR = at::empty({num_rows, ranks}, std::is_same_v<Operand, float> ? at::kFloat : at::kBFloat16);
+  auto z_NR = at::empty({num_rows, ranks}, kOperandType<Operand>);
   if (ranks > 0) {
     MatrixOf<Operand> input{p, extended};
     if (dropout.probability > 0) {
@@ -294,7 +283,7 @@ std::pair<Tensor, Tensor> forward(const Tensor& x_NC, const LinearPrologue& prol
       input = {dropped, inputs};
     }
     float* z32 = scratch.floats(num_rows * ranks);
-    product<Operand>(num_rows, ranks, inputs, input, {stacked_factors<Operand>(scratch, parts, sizes), inputs, true}, z32, ranks);
+    operand_product<Operand>(num_rows, ranks, inputs, input, {stacked_factors<Operand>(scratch, parts, sizes), inputs, true}, z32, ranks);
     auto* z = static_cast<Operand*>(z_NR.data_ptr());
     for_adapters(parts, [&](const LinearPart& part, int64_t, int64_t rank) {
       for (int64_t n = 0; n < num_rows; ++n) rows::scale(z32 + n * ranks + rank, part.lora_a_RC.size(0), static_cast<float>(part.scale));
@@ -329,8 +318,7 @@ Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std
   const auto sizes = sizes_of(x_NC, prologue, parts);
   if (!takes_fast_path(x_NC)) return lora_linear_reference(x_NC, prologue, parts, dropout);
   auto y_NO = at::empty({sizes.num_rows, sizes.outputs}, x_NC.options().requires_grad(false));
-  const bool bf16 = x_NC.scalar_type() == at::kBFloat16 && multiplies_in_bf16();
-  const auto run = bf16 ? forward<uint16_t> : forward<float>;
+  const auto run = operands_are_bf16(x_NC) ? forward<uint16_t> : forward<float>;
   const auto [z_NR, inverse_rms_N] = run(x_NC, prologue, parts, dropout, sizes, y_NO);
   std::vector<Tensor> inputs_with_gradient = {x_NC};
   for (const auto& part : parts) {

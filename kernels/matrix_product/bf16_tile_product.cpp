@@ -11,7 +11,7 @@
 #include "kernels/quantized/small_floats.h"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "kernels/matrix_product/avx512_sums.h"
 #endif
 
 namespace graft {
@@ -24,21 +24,11 @@ __attribute__((GRAFT_TARGET_BF16, always_inline)) inline __m512 multiply_pairs(_
   return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 }
 
-// kRows * kVectors accumulators stay in registers: 6 * 4 of the 32, beside 4 of the panel and one broadcast.
 template <int kRows, int kVectors>
 __attribute__((GRAFT_TARGET_BF16)) void tile_avx512(const uint16_t* a, int64_t a_row_stride, const uint32_t* panel, int64_t depth, float* c,
                                                     int64_t c_row_stride, int64_t columns, bool accumulate) {
-  __mmask16 mask[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    const int64_t left = std::clamp<int64_t>(columns - 16 * v, 0, 16);
-    mask[v] = static_cast<__mmask16>((1u << left) - 1);
-  }
-  __m512 sums[kRows][kVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_setzero_ps();
-  }
+  Avx512Sums<kRows, kVectors> sums;
+  sums.clear();
   const auto step = [&](int64_t pair, int bytes) __attribute__((always_inline, GRAFT_TARGET_BF16)) {
     __m512i b[kVectors];
 #pragma GCC unroll 4
@@ -49,13 +39,10 @@ __attribute__((GRAFT_TARGET_BF16)) void tile_avx512(const uint16_t* a, int64_t a
       std::memcpy(&word, a + r * a_row_stride + 2 * pair, bytes);
       const __m512i value = _mm512_set1_epi32(static_cast<int>(word));
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = multiply_pairs(sums[r][v], value, b[v]);
+      for (int v = 0; v < kVectors; ++v) sums.values[r][v] = multiply_pairs(sums.values[r][v], value, b[v]);
     }
   };
-  // The rows that come next are fetched while these are multiplied: short pieces of rows far apart, which the hardware does not foresee.
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(c + (kRows + r) * c_row_stride + 16 * v, 1);
-  }
+  prefetch_next_rows<kRows, kVectors>(c, c_row_stride);
   const int64_t pairs = depth / 2;
   int64_t k = 0;
   for (; k + 16 <= pairs; k += 16) {
@@ -64,15 +51,7 @@ __attribute__((GRAFT_TARGET_BF16)) void tile_avx512(const uint16_t* a, int64_t a
   }
   for (; k < pairs; ++k) step(k, 4);
   if (depth % 2 != 0) step(k, 2);
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      float* target = c + r * c_row_stride + 16 * v;
-      if (accumulate) sums[r][v] = _mm512_add_ps(_mm512_maskz_loadu_ps(mask[v], target), sums[r][v]);
-      _mm512_mask_storeu_ps(target, mask[v], sums[r][v]);
-    }
-  }
+  sums.store(c, c_row_stride, columns, accumulate);
 }
 
 using Avx512Tile = void (*)(const uint16_t*, int64_t, const uint32_t*, int64_t, float*, int64_t, int64_t, bool);

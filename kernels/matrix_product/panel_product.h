@@ -7,6 +7,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "kernels/common/rounded_up.h"
 #include "kernels/matrix_product/bf16_tile_product.h"
 #include "kernels/matrix_product/tile_product.h"
 
@@ -21,8 +22,6 @@ template <typename Element>
 using PanelWord = std::conditional_t<std::is_same_v<Element, float>, float, uint32_t>;
 template <typename Element>
 inline constexpr int64_t kElementsPerWord = sizeof(PanelWord<Element>) / sizeof(Element);
-
-constexpr int64_t rounded_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // Of the inner dimension at a time, in whole chains: as much as `columns` of panels may fill.
 template <typename Element>

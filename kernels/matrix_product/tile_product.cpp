@@ -7,7 +7,7 @@
 #include <utility>
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "kernels/matrix_product/avx512_sums.h"
 #endif
 
 namespace graft {
@@ -15,21 +15,11 @@ namespace {
 
 #if defined(__x86_64__)
 
-// kRows * kVectors accumulators stay in registers: 6 * 4 of the 32, beside 4 of the panel and one broadcast.
 template <int kRows, int kVectors>
 __attribute__((target("avx512f"))) void tile_avx512(const float* a, int64_t a_row_stride, const float* panel, int64_t depth, float* c,
                                                     int64_t c_row_stride, int64_t columns, bool accumulate) {
-  __mmask16 mask[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    const int64_t left = std::clamp<int64_t>(columns - 16 * v, 0, 16);
-    mask[v] = static_cast<__mmask16>((1u << left) - 1);
-  }
-  __m512 sums[kRows][kVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_setzero_ps();
-  }
+  Avx512Sums<kRows, kVectors> sums;
+  sums.clear();
   const auto step = [&](int64_t k) __attribute__((always_inline, target("avx512f"))) {
     __m512 b[kVectors];
 #pragma GCC unroll 4
@@ -38,28 +28,17 @@ __attribute__((target("avx512f"))) void tile_avx512(const float* a, int64_t a_ro
     for (int r = 0; r < kRows; ++r) {
       const __m512 value = _mm512_set1_ps(a[r * a_row_stride + k]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_fmadd_ps(value, b[v], sums[r][v]);
+      for (int v = 0; v < kVectors; ++v) sums.values[r][v] = _mm512_fmadd_ps(value, b[v], sums.values[r][v]);
     }
   };
-  // The rows that come next are fetched while these are multiplied: short pieces of rows far apart, which the hardware does not foresee.
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(c + (kRows + r) * c_row_stride + 16 * v, 1);
-  }
+  prefetch_next_rows<kRows, kVectors>(c, c_row_stride);
   int64_t k = 0;
   for (; k + 16 <= depth; k += 16) {
     for (int r = 0; r < kRows; ++r) __builtin_prefetch(a + (kRows + r) * a_row_stride + k);
     for (int64_t i = 0; i < 16; ++i) step(k + i);
   }
   for (; k < depth; ++k) step(k);
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      float* target = c + r * c_row_stride + 16 * v;
-      if (accumulate) sums[r][v] = _mm512_add_ps(_mm512_maskz_loadu_ps(mask[v], target), sums[r][v]);
-      _mm512_mask_storeu_ps(target, mask[v], sums[r][v]);
-    }
-  }
+  sums.store(c, c_row_stride, columns, accumulate);
 }
 
 using Avx512Tile = void (*)(const float*, int64_t, const float*, int64_t, float*, int64_t, int64_t, bool);

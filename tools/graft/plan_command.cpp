@@ -1,4 +1,5 @@
 // graft plan RECIPE: everything that would happen, before anything does; exit code 1 on a bad run.
+#include "data/rows/rewritten_turns.h"
 #include "tools/graft/commands.h"
 #include "tools/graft/recipe_options.h"
 #include "trainer/report/log_file.h"
@@ -21,6 +22,9 @@ void add_plan_command(CommandLine& line) {
       PrepareOptions prepare;
       prepare.log = [](const std::string& text) { log().detail(text); };
       auto run = prepare_run(recipe, prepare);
+      for (const auto* split : {&run.dataset.train, &run.dataset.validation}) {
+        if (auto finding = rewritten_turns(run.context, *split)) run.dataset.findings.push_back(std::move(*finding));
+      }
       const auto plan = make_plan(run, !*no_probe, *processes);
       if (line.json) {
         log().result(plan.json.dump());

@@ -100,7 +100,6 @@ struct ExpertsSpec {   // sum over the chosen experts of weight * expert(x), and
   bool bias = false;                   // of the experts
   int64_t shared_width = 0;            // 0: no shared expert
   bool shared_gate = false;            // the shared expert's result is multiplied by sigmoid(a row of weights times x)
-  bool shared_bias = false;
   bool has_balancing_loss = false;     // the family defines an auxiliary load-balancing loss
 };
 

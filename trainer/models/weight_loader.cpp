@@ -212,7 +212,6 @@ std::unique_ptr<Block> WeightLoader::block(const std::string& prefix, const Expe
   if (spec.shared_width == 0) return mixture;
   MlpSpec shared;
   shared.width = spec.shared_width;
-  shared.bias = spec.shared_bias;
   mixture->shared = mlp(prefix + "shared.", shared);
   if (spec.shared_gate) mixture->shared_gate = matrix(prefix + "shared_gate.weight");
   return mixture;

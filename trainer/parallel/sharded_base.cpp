@@ -9,14 +9,13 @@
 #include <unistd.h>
 
 #include "kernels/common/error.h"
+#include "kernels/common/rounded_up.h"
 
 namespace graft {
 namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kPieceRows = 256;   // pieces of whole chains: the bits of one head (frozen_product.h)
-
-int64_t rounded_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 bool is_mapped(const Decoder& decoder, const FrozenWeight& weight) {
   return std::any_of(decoder.weights().begin(), decoder.weights().end(), [&](const BoundWeight& bound) {

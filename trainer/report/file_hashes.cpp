@@ -10,7 +10,7 @@ FileHashes::FileHashes(std::vector<std::filesystem::path> files) {
       std::vector<ManifestFile> found;
       for (const auto& file : files) found.push_back(manifest_file(file, stop));
       promise.set_value(std::move(found));
-    } catch (...) {
+    } catch (...) {   // whatever it is: whoever asks gets it
       promise.set_exception(std::current_exception());
     }
   });

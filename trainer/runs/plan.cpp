@@ -7,7 +7,6 @@
 #include <sys/statvfs.h>
 
 #include "data/rows/packing.h"
-#include "data/rows/rewritten_turns.h"
 #include "kernels/common/error.h"
 #include "trainer/exports/export.h"
 #include "trainer/models/families/licences.h"
@@ -207,11 +206,7 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
                                         json["skipped_tensors"].front().get<std::string>(), json["skipped_tensors"].back().get<std::string>()));
   }
   ordered_json findings = ordered_json::array();
-  auto found = run.dataset.findings;
-  for (const auto* split : {&run.dataset.train, &run.dataset.validation}) {
-    if (auto finding = rewritten_turns(run.context, *split)) found.push_back(std::move(*finding));
-  }
-  for (const auto& finding : found) {
+  for (const auto& finding : run.dataset.findings) {
     const bool error = finding.severity == DatasetFinding::Severity::kError;
     findings.push_back({{"severity", error ? "error" : finding.severity == DatasetFinding::Severity::kWarning ? "warning" : "note"},
                         {"code", finding.code}, {"message", finding.message}, {"places", finding.places}});

@@ -66,10 +66,9 @@ WeightMap weights(const DecoderSpec& spec) {
 
 void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
   const auto& experts = *spec.experts();
-  const auto dense = dense_layers(spec);
   std::vector<int64_t> with_experts;
   for (int64_t layer = 0; layer < static_cast<int64_t>(spec.layers.size()); ++layer) {
-    if (std::find(dense.begin(), dense.end(), layer) == dense.end()) with_experts.push_back(layer);
+    if (spec.layers[static_cast<size_t>(layer)].experts()) with_experts.push_back(layer);
   }
   config["use_bias"] = false;
   config["moe_num_experts"] = experts.router.num_experts;

@@ -43,7 +43,26 @@ void read_groups(ConfigReader& reader, RouterSpec& router) {
   router.num_groups = router.groups_per_token = 1;
 }
 
-DenseLayers read_dense_layers(ConfigReader& reader) {
+ExpertsSpec read_qwen_experts(ConfigReader& reader) {
+  ExpertsSpec experts;
+  experts.router = read_router(reader, {"num_experts", "num_local_experts"});
+  experts.router.renormalise = reader.bool_or("norm_topk_prob", false);
+  experts.width = reader.need_int("moe_intermediate_size", 1, kLargestCount);
+  experts.has_balancing_loss = true;
+  return experts;
+}
+
+void add_qwen_experts(const DecoderSpec& spec, nlohmann::ordered_json& config) {
+  const auto& experts = *spec.experts();
+  config["num_experts"] = experts.router.num_experts;
+  config["num_experts_per_tok"] = experts.router.experts_per_token;
+  config["moe_intermediate_size"] = experts.width;
+  config["norm_topk_prob"] = experts.router.renormalise;
+  config["decoder_sparse_step"] = 1;
+  config["mlp_only_layers"] = dense_layers(spec);
+}
+
+DenseLayers read_qwen_dense_layers(ConfigReader& reader) {
   DenseLayers dense;
   const int64_t layers = reader.need_int("num_hidden_layers"), step = reader.int_or("decoder_sparse_step", 1);
   for (int64_t layer = 0; layer < layers; ++layer) {

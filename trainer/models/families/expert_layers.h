@@ -18,8 +18,11 @@ RouterSpec read_router(ConfigReader& reader, std::initializer_list<const char*> 
 void read_groups(ConfigReader& reader, RouterSpec& router);
 
 using DenseLayers = std::set<int64_t>;
-// mlp_only_layers and decoder_sparse_step (Qwen): layer i has experts where (i + 1) is a multiple of the step.
-DenseLayers read_dense_layers(ConfigReader& reader);
+// Qwen's keys: num_experts, norm_topk_prob, moe_intermediate_size; mlp_only_layers and decoder_sparse_step: layer i has experts where (i + 1) is a multiple
+// of the step.
+ExpertsSpec read_qwen_experts(ConfigReader& reader);
+DenseLayers read_qwen_dense_layers(ConfigReader& reader);
+void add_qwen_experts(const DecoderSpec& spec, nlohmann::ordered_json& config);
 std::vector<int64_t> dense_layers(const DecoderSpec& spec);
 // Puts experts into all layers but the dense ones, which keep their MLP.
 void set_experts(DecoderSpec& spec, const ExpertsSpec& experts, const DenseLayers& dense);

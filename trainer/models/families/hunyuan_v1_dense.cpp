@@ -4,13 +4,6 @@
 namespace graft {
 namespace {
 
-void set_head_norms(DecoderSpec& spec) {
-  for (auto& layer : spec.layers) {
-    layer.attention().head_norm = layer.mixer_norm;
-    layer.attention().head_norm_place = AttentionSpec::HeadNorm::kAfterRotation;
-  }
-}
-
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "hunyuan_v1_dense");
   auto spec = llama_like_spec(reader, "hunyuan_v1_dense");
@@ -25,13 +18,13 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
   reader.ignore({"attention_head_dim", "cla_share_factor", "class_num", "dense_list", "im_end_id", "im_newline_id", "im_start_id", "image_token_id", "mask_init_id",
                  "org_vocab_size", "pad_id", "sep_token_id", "text_end_id", "text_start_id", "eod_token_id"});
   reader.finish();
-  set_head_norms(spec);
+  set_head_norms(spec, AttentionSpec::HeadNorm::kAfterRotation);
   return spec;
 }
 
 DecoderSpec from_gguf(const GgufFile& file) {
   auto spec = llama_like_spec(file, "hunyuan_v1_dense");
-  set_head_norms(spec);
+  set_head_norms(spec, AttentionSpec::HeadNorm::kAfterRotation);
   return spec;
 }
 

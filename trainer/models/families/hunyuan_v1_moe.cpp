@@ -5,13 +5,6 @@
 namespace graft {
 namespace {
 
-void set_head_norms(DecoderSpec& spec) {
-  for (auto& layer : spec.layers) {
-    layer.attention().head_norm = layer.mixer_norm;
-    layer.attention().head_norm_place = AttentionSpec::HeadNorm::kAfterRotation;
-  }
-}
-
 // A number for all layers, or a list with one for each.
 std::vector<int64_t> per_layer(ConfigReader& reader, const char* key, size_t layers, int64_t otherwise) {
   if (!reader.has(key)) {
@@ -56,7 +49,7 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
                  "org_vocab_size", "pad_id", "sep_token_id", "text_end_id", "text_start_id", "eod_token_id", "moe_random_routing_dropped_token",
                  "output_router_logits", "capacity_factor"});
   reader.finish();
-  set_head_norms(spec);
+  set_head_norms(spec, AttentionSpec::HeadNorm::kAfterRotation);
   return spec;
 }
 
@@ -66,7 +59,7 @@ DecoderSpec from_gguf(const GgufFile& file) {
   experts.router.renormalise = true;
   if (experts.shared_width == 0) experts.shared_width = experts.width;
   set_experts(spec, experts, {});
-  set_head_norms(spec);
+  set_head_norms(spec, AttentionSpec::HeadNorm::kAfterRotation);
   return spec;
 }
 

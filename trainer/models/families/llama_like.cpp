@@ -117,8 +117,17 @@ void limit_context_to_window(const DecoderSpec& spec, GgufKeys& keys) {
   keys.u32("context_length", context);
 }
 
+void set_head_norms(DecoderSpec& spec, AttentionSpec::HeadNorm place) {
+  for (auto& layer : spec.layers) {
+    layer.attention().head_norm = layer.mixer_norm;
+    layer.attention().head_norm_place = place;
+  }
+}
+
 void refuse_biases(const DecoderSpec& spec, const GgufKeys& keys) {
-  const auto has_biases = [](const LayerSpec& layer) { return layer.attention().input_bias || layer.attention().output_bias || (layer.experts() ? layer.experts()->bias || layer.experts()->shared_bias : layer.mlp().bias); };
+  const auto has_biases = [](const LayerSpec& layer) {
+    return layer.attention().input_bias || layer.attention().output_bias || (layer.experts() ? layer.experts()->bias : layer.mlp().bias);
+  };
   if (std::none_of(spec.layers.begin(), spec.layers.end(), has_biases)) return;
   fail("models", "expected no biases, as llama.cpp computes {}, got a model with some — export safetensors or peft", keys.architecture());
 }

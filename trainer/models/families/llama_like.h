@@ -34,6 +34,9 @@ void read_windows(ConfigReader& reader, DecoderSpec& spec, int64_t window, const
 // llama.cpp computes these architectures without a window: the context that the header promises ends where the window would begin to matter.
 void limit_context_to_window(const DecoderSpec& spec, GgufKeys& keys);
 
+// An RMS norm of each query and key head, with the epsilon of the layer's own.
+void set_head_norms(DecoderSpec& spec, AttentionSpec::HeadNorm place = AttentionSpec::HeadNorm::kBeforeRotation);
+
 // UserError where a model has biases and llama.cpp's graph of its family has none.
 void refuse_biases(const DecoderSpec& spec, const GgufKeys& keys);
 

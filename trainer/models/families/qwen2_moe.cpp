@@ -16,13 +16,10 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
   const auto first = static_cast<size_t>(reader.int_or("max_window_layers", 28));
   const int64_t window = reader.int_or("sliding_window", 4096);
   read_windows(reader, spec, sliding ? window : 0, [&](size_t index) { return index >= first; });
-  ExpertsSpec experts;
-  experts.router = read_router(reader, {"num_experts", "num_local_experts"});
-  experts.router.renormalise = reader.bool_or("norm_topk_prob", false);
-  experts.width = reader.need_int("moe_intermediate_size", 1, kLargestCount);
+  auto experts = read_qwen_experts(reader);
   experts.shared_width = reader.need_int("shared_expert_intermediate_size", 1, kLargestCount);
-  experts.shared_gate = experts.has_balancing_loss = true;
-  const auto is_dense = read_dense_layers(reader);
+  experts.shared_gate = true;
+  const auto is_dense = read_qwen_dense_layers(reader);
   reader.finish();
   set_experts(spec, experts, is_dense);
   set_biases(spec, biases);
@@ -47,15 +44,9 @@ WeightMap weights(const DecoderSpec& spec) {
 }
 
 void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
-  const auto& experts = *spec.experts();
   config["qkv_bias"] = spec.layers[0].attention().input_bias;
-  config["num_experts"] = experts.router.num_experts;
-  config["num_experts_per_tok"] = experts.router.experts_per_token;
-  config["moe_intermediate_size"] = experts.width;
-  config["shared_expert_intermediate_size"] = experts.shared_width;
-  config["norm_topk_prob"] = experts.router.renormalise;
-  config["decoder_sparse_step"] = 1;
-  config["mlp_only_layers"] = dense_layers(spec);
+  config["shared_expert_intermediate_size"] = spec.experts()->shared_width;
+  add_qwen_experts(spec, config);
 }
 
 void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {

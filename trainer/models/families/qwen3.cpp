@@ -4,10 +4,6 @@
 namespace graft {
 namespace {
 
-void set_head_norms(DecoderSpec& spec) {
-  for (auto& layer : spec.layers) layer.attention().head_norm = layer.mixer_norm;
-}
-
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "qwen3");
   auto spec = llama_like_spec(reader, "qwen3");

@@ -5,10 +5,6 @@
 namespace graft {
 namespace {
 
-void set_head_norms(DecoderSpec& spec) {
-  for (auto& layer : spec.layers) layer.attention().head_norm = layer.mixer_norm;
-}
-
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "qwen3_moe");
   auto spec = llama_like_spec(reader, "qwen3_moe");
@@ -18,12 +14,8 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
     layer.attention().input_bias = layer.attention().output_bias = biases;
     layer.attention().window = sliding ? window : 0;
   }
-  ExpertsSpec experts;
-  experts.router = read_router(reader, {"num_experts", "num_local_experts"});
-  experts.router.renormalise = reader.bool_or("norm_topk_prob", false);
-  experts.width = reader.need_int("moe_intermediate_size", 1, kLargestCount);
-  experts.has_balancing_loss = true;
-  const auto is_dense = read_dense_layers(reader);
+  const auto experts = read_qwen_experts(reader);
+  const auto is_dense = read_qwen_dense_layers(reader);
   reader.ignore({"max_window_layers"});
   reader.finish();
   set_experts(spec, experts, is_dense);
@@ -44,14 +36,8 @@ DecoderSpec from_gguf(const GgufFile& file) {
 WeightMap weights(const DecoderSpec& spec) { return weight_map_of(spec, llama_names()); }
 
 void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
-  const auto& experts = *spec.experts();
   config["attention_bias"] = spec.layers[0].attention().output_bias;
-  config["num_experts"] = experts.router.num_experts;
-  config["num_experts_per_tok"] = experts.router.experts_per_token;
-  config["moe_intermediate_size"] = experts.width;
-  config["norm_topk_prob"] = experts.router.renormalise;
-  config["decoder_sparse_step"] = 1;
-  config["mlp_only_layers"] = dense_layers(spec);
+  add_qwen_experts(spec, config);
 }
 
 void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {

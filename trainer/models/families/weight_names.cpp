@@ -151,9 +151,9 @@ void add_block(MapBuilder& builder, size_t index, int64_t hidden, const ExpertsS
     builder.expert(index, "down", expert, count, {hidden, width}, "experts.all_down", hidden, 0, experts.bias);
   }
   if (experts.shared_width == 0) return;
-  builder.layer(index, "shared.gate", {experts.shared_width, hidden}, experts.shared_bias);
-  builder.layer(index, "shared.up", {experts.shared_width, hidden}, experts.shared_bias);
-  builder.layer(index, "shared.down", {hidden, experts.shared_width}, experts.shared_bias);
+  builder.layer(index, "shared.gate", {experts.shared_width, hidden});
+  builder.layer(index, "shared.up", {experts.shared_width, hidden});
+  builder.layer(index, "shared.down", {hidden, experts.shared_width});
   if (experts.shared_gate) builder.layer(index, "shared_gate", {1, hidden});
 }
 
