@@ -56,6 +56,23 @@ std::shared_ptr<const StoredTensor> slice_of(const StoredTensor& whole, const We
   return slice;
 }
 
+// Whether two shapes hold the same numbers in the same order: dimensions of one element say nothing, and writers differ in them.
+bool same_but_for_ones(std::vector<int64_t> a, std::vector<int64_t> b) {
+  for (auto* shape : {&a, &b}) std::erase(*shape, 1);
+  return a == b;
+}
+
+// For each of our elements (part, head, i) its place among (head, part, i).
+std::vector<int64_t> parts_by_head(int64_t count, int64_t heads, int64_t parts) {
+  std::vector<int64_t> order(static_cast<size_t>(count));
+  const int64_t size = count / parts / heads;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t part = i / (heads * size), head = i / size % heads;
+    order[static_cast<size_t>(i)] = (head * parts + part) * size + i % size;
+  }
+  return order;
+}
+
 void add_once(std::vector<std::string>& names, std::string name) {
   if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
 }
@@ -87,21 +104,34 @@ std::vector<int64_t> stored_row_of_ours(const WeightRule& rule, NameColumn colum
   const auto& form = rule.form(column);
   if (form.rows == StoredForm::Rows::kAsOurs) return {};
   const int64_t rows = rule.shape.at(0);
+  if (form.rows == StoredForm::Rows::kPartsByHead) return parts_by_head(rows, form.heads, form.parts);
   std::vector<int64_t> order(rows);
-  if (form.rows == StoredForm::Rows::kQkvByHead) {
-    const int64_t size = rows / 3 / form.heads;
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t part = row / (form.heads * size), head = row / size % form.heads;
-      order[row] = (head * 3 + part) * size + row % size;
-    }
-    return order;
-  }
   const int64_t head_size = rows / form.heads, half = head_size / 2;
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t head = row / head_size, within = row % head_size;
     order[row] = head * head_size + 2 * (within % half) + within / half;
   }
   return order;
+}
+
+std::vector<int64_t> stored_column_of_ours(const WeightRule& rule, NameColumn column) {
+  const auto& form = rule.form(column);
+  return form.column_heads == 0 ? std::vector<int64_t>() : parts_by_head(rule.shape.at(1), form.column_heads, form.column_parts);
+}
+
+std::vector<int64_t> stored_row_of_ours(const std::vector<const WeightRule*>& rules, NameColumn column) {
+  std::vector<int64_t> all;
+  bool moved = false;
+  for (const auto* rule : rules) {
+    const auto& form = rule->form(column);
+    const auto order = stored_row_of_ours(*rule, column);
+    const int64_t first = form.whole.empty() ? static_cast<int64_t>(all.size()) : form.first / rule->shape.at(1);
+    for (int64_t row = 0; row < rule->shape[0]; ++row) {
+      all.push_back(first + (order.empty() ? row : order[static_cast<size_t>(row)]));
+      moved = moved || all.back() + 1 != static_cast<int64_t>(all.size());
+    }
+  }
+  return moved ? all : std::vector<int64_t>();
 }
 
 std::vector<int64_t> our_row_of_stored(const WeightRule& rule, NameColumn column) {
@@ -129,7 +159,7 @@ std::vector<BoundWeight> bind_weights(const WeightMap& map, NameColumn column, c
     BoundWeight weight{&rule, tensor, form, nullptr};
     if (!tensor) {
       add_once(missing, rule.name(column));
-    } else if (const auto expected = shape_in(rule, *form); tensor->shape != expected) {
+    } else if (const auto expected = shape_in(rule, *form); form->whole.empty() ? tensor->shape != expected : !same_but_for_ones(tensor->shape, expected)) {
       add_once(misshaped, fmt::format("{} is [{}], expected [{}]", tensor->name, fmt::join(tensor->shape, ", "), fmt::join(expected, ", ")));
     } else if (!form->whole.empty()) {
       weight.slice = slice_of(*tensor, rule, *form);

@@ -19,12 +19,15 @@ struct StoredForm {
   enum class Rows {
     kAsOurs,
     kRotaryPairs,    // llama in GGUF: stored row (h, 2i + j) of a head is our row (h, i + j * rows/heads/2)
-    kQkvByHead,      // bloom on the hub: stored row (h, part, d) of query, key and value is our row (part, h, d)
+    kPartsByHead,    // stored row (h, part, d) is our row (part, h, d): query, key and value of bloom on the hub, query and gate of Qwen3-Next
   };
   Rows rows = Rows::kAsOurs;
-  int64_t heads = 0;           // of kRotaryPairs and kQkvByHead
+  int64_t heads = 0;           // of kRotaryPairs and kPartsByHead
+  int64_t parts = 3;           // of kPartsByHead, all of one size
+  int64_t column_heads = 0, column_parts = 0;   // columns as kPartsByHead has rows; 0: as ours. Only written so: a file is read in the order that the spec says
   bool transposed = false;     // [in, out]: plain numbers only (gpt2 on the hub)
   float offset = 0;            // of vectors: stored = ours + offset (gemma's norms on the hub: -1)
+  bool minus_exponential = false;   // of vectors: stored = -exp(ours) (rates of decay in GGUF)
   // The stored tensor's own shape, where it is another than the rule's: it holds several tensors of ours one after another (experts), and this one from
   // element `first` on; or one, with another number of dimensions. Empty: the rule's shape.
   std::vector<int64_t> whole;
@@ -61,6 +64,10 @@ struct WeightMap {
 
 // For each of our rows, the stored row it comes from. Empty: rows are stored as ours.
 std::vector<int64_t> stored_row_of_ours(const WeightRule& rule, NameColumn column);
+// The same of columns (StoredForm::column_heads).
+std::vector<int64_t> stored_column_of_ours(const WeightRule& rule, NameColumn column);
+// The same of the rows of several rules that are one matrix of ours, within the one tensor that holds them there; a rule without such a tensor follows the one before.
+std::vector<int64_t> stored_row_of_ours(const std::vector<const WeightRule*>& rules, NameColumn column);
 // For each stored row, our row it comes from: the inverse, for writing.
 std::vector<int64_t> our_row_of_stored(const WeightRule& rule, NameColumn column);
 

@@ -6,7 +6,7 @@
 //
 // Every bank's product is W_e p + scale * B_e (A_e p). Shapes: x [N, C], chosen int64 [N, K] (an expert at most once in a row), w float32 [N, K],
 // G_e [O, C] with O = 2I, D_e [C, I], A [E * R, C] (row e * R + r), B [E * O, R] (row e * O + o), bias [E, O]; y as x: bfloat16 or float32. Products run in
-// float32. Gradients: x, w, A, B; weights and biases are frozen. Experts without tokens cost nothing; tokens are sorted by expert (counting sort) and each expert's
+// float32, or where x is bfloat16 and the machine multiplies that (bf16_tile_product.h) in bfloat16 with sums in float32. Gradients: x, w, A, B; weights and biases are frozen. Experts without tokens cost nothing; tokens are sorted by expert (counting sort) and each expert's
 // rows are one product. The bits do not depend on the number of threads.
 // Sparsely gated experts: Shazeer et al. 2017 (arXiv 1701.06538); the clamped form: gpt-oss model card (arXiv 2508.10925).
 #pragma once

@@ -1,4 +1,4 @@
-// The CPU path. Letters: N tokens, K experts a token, M = N * K rows sorted by expert, C hidden, O = 2I outputs of gate and up, R ranks.
+// The CPU path. Letters: N tokens, K experts a token, M = N * K rows sorted by expert, C hidden, O = 2I outputs of gate and up, R ranks. Operand: see operands.h.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -15,7 +15,7 @@
 #include "kernels/experts/experts.h"
 #include "kernels/experts/experts_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
-#include "kernels/matrix_product/matrix_product.h"
+#include "kernels/matrix_product/operands.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft {
@@ -45,18 +45,33 @@ struct ExpertView {
 };
 
 // A plain product whose bits do not depend on the number of threads: BLAS cuts its sums by them, but not inside a parallel region.
-void product_on_one_thread(int64_t m, int64_t n, int64_t k, const Matrix& a, const Matrix& b, float* c, int64_t c_row_stride, float alpha = 1, float beta = 0) {
-  if (at::in_parallel_region() || at::get_num_threads() == 1) return matrix_product(m, n, k, a, b, c, c_row_stride, alpha, beta);
+template <typename Operand>
+void product_on_one_thread(int64_t m, int64_t n, int64_t k, const MatrixOf<Operand>& a, const MatrixOf<Operand>& b, float* c, int64_t c_row_stride, bool accumulate = false) {
+  const auto product = [&] { operand_product<Operand>(m, n, k, a, b, c, c_row_stride, accumulate); };
+  if (!std::is_same_v<Operand, float> || at::in_parallel_region() || at::get_num_threads() == 1) return product();
   at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t begin, int64_t) {
-    if (begin == 0) matrix_product(m, n, k, a, b, c, c_row_stride, alpha, beta);
+    if (begin == 0) product();
   });
 }
 
-// y = p W^T + bias + scale * z' B^T, with z = scale * p A^T written to z_MR; the rows of p have room for the ranks.
-void adapted_product(const ExpertView& view, int64_t rows, float* p_ME, float* z_MR, float* y_MO, int64_t y_stride) {
+// A of one expert in the operands' type.
+template <typename Operand>
+MatrixOf<Operand> factor_a(Scratch& scratch, const ExpertView& view, bool transposed) {
+  auto* a_RC = scratch.elements<Operand>(view.rank * view.inputs);
+  rows::from_float(view.a_RC, view.rank * view.inputs, a_RC);
+  return {a_RC, view.inputs, transposed};
+}
+
+// y = p W^T + bias + z' B^T, with z = scale * p A^T written to z_MR; the rows of p have room for the ranks.
+template <typename Operand>
+void adapted_product(const ExpertView& view, int64_t rows, Operand* p_ME, Operand* z_MR, float* y_MO, int64_t y_stride) {
   const int64_t extended = view.extended();
   if (view.rank > 0) {
-    product_on_one_thread(rows, view.rank, view.inputs, {p_ME, extended}, {view.a_RC, view.inputs, true}, z_MR, view.rank, view.scale);
+    Scratch scratch;
+    float* z = scratch.floats(rows * view.rank);
+    product_on_one_thread<Operand>(rows, view.rank, view.inputs, {p_ME, extended}, factor_a<Operand>(scratch, view, true), z, view.rank);
+    rows::scale(z, rows * view.rank, view.scale);
+    rows::from_float(z, rows * view.rank, z_MR);
     for (int64_t m = 0; m < rows; ++m) {
       for (size_t part = 0; part < view.parts.size(); ++part) {
         std::copy_n(z_MR + m * view.rank, view.rank, p_ME + m * extended + view.inputs + static_cast<int64_t>(part) * view.rank);
@@ -67,16 +82,20 @@ void adapted_product(const ExpertView& view, int64_t rows, float* p_ME, float* z
   for (int64_t m = 0; view.bias_O && m < rows; ++m) rows::add(y_MO + m * y_stride, view.bias_O, view.outputs);
 }
 
-// dp = dy W + scale * (dy B) A; dz = dy B (without the scale) stands in the first ranks behind dp's columns.
-void adapted_product_backward(const ExpertView& view, int64_t rows, const float* dy_MO, int64_t dy_stride, float* dp_ME) {
+// dp = dy W + dz A, with dz = scale * dy B, which stands in the first ranks behind dp's columns and, in the operands' type, in dz_MR.
+template <typename Operand>
+void adapted_product_backward(const ExpertView& view, int64_t rows, const Operand* dy_MO, float* dp_ME, Operand* dz_MR) {
   const int64_t extended = view.extended();
-  frozen_product_backward(rows, dy_MO, dy_stride, view.parts, dp_ME, extended);
+  frozen_product_backward(rows, dy_MO, view.outputs, view.parts, dp_ME, extended);
   if (view.rank == 0) return;
   for (int64_t m = 0; m < rows; ++m) {
     float* dz = dp_ME + m * extended + view.inputs;
     for (size_t part = 1; part < view.parts.size(); ++part) rows::add(dz, dz + static_cast<int64_t>(part) * view.rank, view.rank);
+    rows::scale(dz, view.rank, view.scale);
+    rows::from_float(dz, view.rank, dz_MR + m * view.rank);
   }
-  product_on_one_thread(rows, view.inputs, view.rank, {dp_ME + view.inputs, extended}, {view.a_RC, view.inputs}, dp_ME, extended, view.scale, 1);
+  Scratch scratch;
+  product_on_one_thread<Operand>(rows, view.inputs, view.rank, {dz_MR, view.rank}, factor_a<Operand>(scratch, view, false), dp_ME, extended, true);
 }
 
 // Which rows each expert has: row order[m] = n * K + k, for m in [first[e], first[e + 1]).
@@ -140,20 +159,28 @@ struct Work {
   int64_t token(int64_t m) const { return sorted.order[static_cast<size_t>(m)] / choices; }
 };
 
-// The rows of x that an expert sees, as float32 with room for the ranks.
-void gather(const Work& work, const Tensor& x_NC, int64_t first, int64_t rows, float* p_ME, int64_t stride) {
+// The rows that an expert sees of x (or of a gradient), in the operands' type; `stride` leaves room for ranks.
+template <typename Operand>
+void gather(const Work& work, const Tensor& x_NC, int64_t first, int64_t rows, Operand* p_ME, int64_t stride) {
   visit_elements(x_NC, [&](const auto* x) {
-    for (int64_t m = 0; m < rows; ++m) rows::to_float(x + work.token(first + m) * work.hidden, work.hidden, p_ME + m * stride);
+    for (int64_t m = 0; m < rows; ++m) {
+      const auto* row = x + work.token(first + m) * work.hidden;
+      if constexpr (std::is_same_v<Operand, std::remove_cvref_t<decltype(*row)>>) std::copy_n(row, work.hidden, p_ME + m * stride);
+      else if constexpr (std::is_same_v<Operand, float>) rows::to_float(row, work.hidden, p_ME + m * stride);
+      else TORCH_INTERNAL_ASSERT(false, "bfloat16 operands come of bfloat16 tensors");
+    }
   });
 }
 
-void activate(const Work& work, const Tensor& h_MO, int64_t first, int64_t rows, float* q_ME, int64_t stride) {
+template <typename Operand>
+void activate(const Work& work, const Tensor& h_MO, int64_t first, int64_t rows, Operand* q_ME, int64_t stride) {
   const int64_t width = h_MO.size(1), half = width / 2;
-  std::vector<float> row(static_cast<size_t>(width));
+  std::vector<float> row(static_cast<size_t>(width + half));
   visit_elements(h_MO, [&](const auto* h) {
     for (int64_t m = 0; m < rows; ++m) {
       rows::to_float(h + (first + m) * width, width, row.data());
-      activation_row(work.activation, row.data(), row.data() + half, half, q_ME + m * stride);
+      activation_row(work.activation, row.data(), row.data() + half, half, row.data() + width);
+      rows::from_float(row.data() + width, half, q_ME + m * stride);
     }
   });
 }
@@ -180,6 +207,7 @@ void combine(const Work& work, const float* rows_MC, int64_t stride, const float
 struct ExpertsBackward : torch::autograd::Node {
   Work work;
   Tensor x_NC, weights_NK, h_MO, z_in_MR, z_out_MR;
+  bool is_bf16 = false;   // the operands of its products
 
   std::string name() const override { return "ExpertsBackward"; }
   void release_variables() override { x_NC = weights_NK = h_MO = z_in_MR = z_out_MR = Tensor(); }
@@ -198,7 +226,11 @@ struct ExpertsBackward : torch::autograd::Node {
     Scratch scratch;
     float* dx_MC = scratch.floats(num_sorted * dx_stride);
     for_experts(work.sorted, [&](int64_t expert) {
-      backward_of(expert, dy_NC, dweights_NK.data_ptr<float>(), dx_MC, dx_stride, {da_in, db_in}, {da_out, db_out});
+      const auto run = [&]<typename Operand>(Operand) {
+        backward_of<Operand>(expert, dy_NC, dweights_NK.data_ptr<float>(), dx_MC, dx_stride, {da_in, db_in}, {da_out, db_out});
+      };
+      if (is_bf16) run(uint16_t{});
+      else run(float{});
     });
     if (task_should_compute_output(0)) {
       results[0] = at::empty_like(x_NC);
@@ -211,56 +243,68 @@ struct ExpertsBackward : torch::autograd::Node {
     return results;
   }
 
+  template <typename Operand>
   void backward_of(int64_t expert, const Tensor& dy_NC, float* dweights, float* dx_MC, int64_t dx_stride, std::pair<Tensor, Tensor> in_gradients,
                    std::pair<Tensor, Tensor> out_gradients) {
     const ExpertView in(work.gate_up, expert), out(work.down, expert);
     const int64_t first = work.sorted.first[static_cast<size_t>(expert)], rows = work.sorted.count(expert), hidden = work.hidden, width = out.inputs;
     const float* weights = weights_NK.const_data_ptr<float>();
     Scratch scratch;
-    float* dy = scratch.floats(rows * hidden);
-    float* q = scratch.floats(rows * out.extended());
+    auto* dy = scratch.elements<Operand>(rows * hidden);
+    auto* q = scratch.elements<Operand>(rows * width);
     float* dq = scratch.floats(rows * out.extended());
-    visit_elements(dy_NC, [&](const auto* source) {
-      for (int64_t m = 0; m < rows; ++m) rows::to_float(source + work.token(first + m) * hidden, hidden, dy + m * hidden);
-    });
-    activate(work, h_MO, first, rows, q, out.extended());
-    adapted_product_backward(out, rows, dy, hidden, dq);
-    // dq is still without the router's weight w: so <q, dq> is what w multiplies, <output, dy>, bias aside. Then all is weighted.
+    auto* dz_out = scratch.elements<Operand>(rows * out.rank);
+    gather(work, dy_NC, first, rows, dy, hidden);
+    activate(work, h_MO, first, rows, q, width);
+    adapted_product_backward(out, rows, dy, dq, dz_out);
+    // dq is still without the router's weight w: so <q, dq> is what w multiplies, <output, dy>, bias aside. Then dq and dz are weighted, and z in place of dy.
+    auto* weighted_z = scratch.elements<Operand>(rows * out.rank);
+    std::vector<float> row(static_cast<size_t>(std::max({width, hidden, out.rank})));
     for (int64_t m = 0; m < rows; ++m) {
       const int64_t i = work.sorted.order[static_cast<size_t>(first + m)];
-      dweights[i] = rows::dot(q + m * out.extended(), dq + m * out.extended(), width);
-      if (out.bias_O) dweights[i] += rows::dot(out.bias_O, dy + m * hidden, hidden);
-      rows::scale(dq + m * out.extended(), out.extended(), weights[i]);
-      rows::scale(dy + m * hidden, hidden, weights[i]);
+      float* slope = dq + m * out.extended();
+      rows::to_float(q + m * width, width, row.data());
+      dweights[i] = rows::dot(row.data(), slope, width);
+      if (out.bias_O) {
+        rows::to_float(dy + m * hidden, hidden, row.data());
+        dweights[i] += rows::dot(out.bias_O, row.data(), hidden);
+      }
+      rows::scale(slope, width + out.rank, weights[i]);
+      if (out.rank == 0) continue;
+      rows::from_float(slope + width, out.rank, dz_out + m * out.rank);
+      rows::to_float(static_cast<const Operand*>(z_out_MR.const_data_ptr()) + (first + m) * out.rank, out.rank, row.data());
+      rows::scale(row.data(), out.rank, weights[i]);
+      rows::from_float(row.data(), out.rank, weighted_z + m * out.rank);
     }
     if (out.rank > 0) {
-      product_on_one_thread(out.rank, width, rows, {dq + width, out.extended(), true}, {q, out.extended()},
-                            out_gradients.first.data_ptr<float>() + expert * out.rank * width, width, out.scale);
-      product_on_one_thread(hidden, out.rank, rows, {dy, hidden, true}, {z_out_MR.const_data_ptr<float>() + first * out.rank, out.rank},
-                            out_gradients.second.data_ptr<float>() + expert * hidden * out.rank, out.rank);
+      product_on_one_thread<Operand>(out.rank, width, rows, {dz_out, out.rank, true}, {q, width}, out_gradients.first.data_ptr<float>() + expert * out.rank * width, width);
+      product_on_one_thread<Operand>(hidden, out.rank, rows, {dy, hidden, true}, {weighted_z, out.rank},
+                                     out_gradients.second.data_ptr<float>() + expert * hidden * out.rank, out.rank);
     }
-    float* dh = scratch.floats(rows * in.outputs);
+    auto* dh = scratch.elements<Operand>(rows * in.outputs);
     activate_backward(first, rows, dq, out.extended(), dh);
     float* dp = scratch.floats(rows * in.extended());
-    adapted_product_backward(in, rows, dh, in.outputs, dp);
+    auto* dz_in = scratch.elements<Operand>(rows * in.rank);
+    adapted_product_backward(in, rows, dh, dp, dz_in);
     if (in.rank > 0) {
-      float* p = scratch.floats(rows * hidden);
+      auto* p = scratch.elements<Operand>(rows * hidden);
       gather(work, x_NC, first, rows, p, hidden);
-      product_on_one_thread(in.rank, hidden, rows, {dp + hidden, in.extended(), true}, {p, hidden},
-                            in_gradients.first.data_ptr<float>() + expert * in.rank * hidden, hidden, in.scale);
-      product_on_one_thread(in.outputs, in.rank, rows, {dh, in.outputs, true}, {z_in_MR.const_data_ptr<float>() + first * in.rank, in.rank},
-                            in_gradients.second.data_ptr<float>() + expert * in.outputs * in.rank, in.rank);
+      product_on_one_thread<Operand>(in.rank, hidden, rows, {dz_in, in.rank, true}, {p, hidden}, in_gradients.first.data_ptr<float>() + expert * in.rank * hidden, hidden);
+      product_on_one_thread<Operand>(in.outputs, in.rank, rows, {dh, in.outputs, true}, {static_cast<const Operand*>(z_in_MR.const_data_ptr()) + first * in.rank, in.rank},
+                                     in_gradients.second.data_ptr<float>() + expert * in.outputs * in.rank, in.rank);
     }
     for (int64_t m = 0; m < rows; ++m) std::copy_n(dp + m * in.extended(), hidden, dx_MC + (first + m) * dx_stride);
   }
 
-  void activate_backward(int64_t first, int64_t rows, const float* dq, int64_t stride, float* dh) {
+  template <typename Operand>
+  void activate_backward(int64_t first, int64_t rows, const float* dq, int64_t stride, Operand* dh) {
     const int64_t width = h_MO.size(1), half = width / 2;
-    std::vector<float> row(static_cast<size_t>(width));
+    std::vector<float> row(static_cast<size_t>(2 * width));
     visit_elements(h_MO, [&](const auto* h) {
       for (int64_t m = 0; m < rows; ++m) {
         rows::to_float(h + (first + m) * width, width, row.data());
-        activation_row_backward(work.activation, dq + m * stride, row.data(), row.data() + half, half, dh + m * width, dh + m * width + half);
+        activation_row_backward(work.activation, dq + m * stride, row.data(), row.data() + half, half, row.data() + width, row.data() + width + half);
+        rows::from_float(row.data() + width, width, dh + m * width);
       }
     });
   }
@@ -284,28 +328,32 @@ Tensor experts(const Tensor& x_NC, const Tensor& chosen_NK, const Tensor& weight
   if (!takes_fast_path(x_NC)) return experts_reference(x_NC, chosen_NK, weights_NK, gate_up, down, activation);
   Work work{sort_by_expert(chosen_NK, gate_up.num_experts), gate_up, down, activation, x_NC.size(0), chosen_NK.size(1), x_NC.size(1)};
   const int64_t num_sorted = work.num_rows * work.choices, outputs = gate_up.outputs(), o_stride = scratch_row_stride(work.hidden);
+  const bool is_bf16 = operands_are_bf16(x_NC);
+  const auto operand_type = is_bf16 ? at::kBFloat16 : at::kFloat;
   auto h_MO = at::empty({num_sorted, outputs}, x_NC.options().requires_grad(false));
-  auto z_in_MR = at::empty({num_sorted, gate_up.rank()}, at::kFloat), z_out_MR = at::empty({num_sorted, down.rank()}, at::kFloat);
+  auto z_in_MR = at::empty({num_sorted, gate_up.rank()}, operand_type), z_out_MR = at::empty({num_sorted, down.rank()}, operand_type);
   auto y_NC = at::empty(x_NC.sizes(), x_NC.options().requires_grad(false));
   const auto router_NK = weights_NK.detach().to(at::kFloat).contiguous();
-  {
+  const auto run = [&]<typename Operand>(Operand) {
     Scratch whole;
     float* o_MC = whole.floats(num_sorted * o_stride);
     for_experts(work.sorted, [&](int64_t expert) {
       const ExpertView in(work.gate_up, expert), out(work.down, expert);
       const int64_t first = work.sorted.first[static_cast<size_t>(expert)], rows = work.sorted.count(expert);
       Scratch scratch;
-      float* p = scratch.floats(rows * in.extended());
+      auto* p = scratch.elements<Operand>(rows * in.extended());
       float* h = scratch.floats(rows * outputs);
-      float* q = scratch.floats(rows * out.extended());
+      auto* q = scratch.elements<Operand>(rows * out.extended());
       gather(work, x_NC, first, rows, p, in.extended());
-      adapted_product(in, rows, p, z_in_MR.data_ptr<float>() + first * in.rank, h, outputs);
+      adapted_product(in, rows, p, static_cast<Operand*>(z_in_MR.data_ptr()) + first * in.rank, h, outputs);
       visit_elements(h_MO, [&](auto* kept) { rows::from_float(h, rows * outputs, kept + first * outputs); });
       activate(work, h_MO, first, rows, q, out.extended());
-      adapted_product(out, rows, q, z_out_MR.data_ptr<float>() + first * out.rank, o_MC + first * o_stride, o_stride);
+      adapted_product(out, rows, q, static_cast<Operand*>(z_out_MR.data_ptr()) + first * out.rank, o_MC + first * o_stride, o_stride);
     });
     combine(work, o_MC, o_stride, router_NK.const_data_ptr<float>(), y_NC);
-  }
+  };
+  if (is_bf16) run(uint16_t{});
+  else run(float{});
   std::vector<Tensor> inputs = {x_NC, weights_NK};
   for (const auto* bank : {&gate_up, &down}) {
     if (bank->rank() > 0) inputs.insert(inputs.end(), {bank->lora_a_EC, bank->lora_b_ER});
@@ -324,6 +372,7 @@ Tensor experts(const Tensor& x_NC, const Tensor& chosen_NK, const Tensor& weight
     node->h_MO = h_MO;
     node->z_in_MR = z_in_MR;
     node->z_out_MR = z_out_MR;
+    node->is_bf16 = is_bf16;
     torch::autograd::create_gradient_edge(y_NC, node);
   }
   return y_NC;

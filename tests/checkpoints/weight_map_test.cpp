@@ -28,7 +28,7 @@ WeightRule rule(std::vector<int64_t> shape, StoredForm hub, StoredForm gguf = {}
 }
 
 TEST(WeightMap, RowsOfQueryKeyAndValueByHead) {
-  const auto bloom = rule({6, 4}, {StoredForm::Rows::kQkvByHead, 2});   // two heads of one element: q0 k0 v0 q1 k1 v1
+  const auto bloom = rule({6, 4}, {StoredForm::Rows::kPartsByHead, 2});   // two heads of one element: q0 k0 v0 q1 k1 v1
   EXPECT_THAT(stored_row_of_ours(bloom, NameColumn::kHub), ElementsAre(0, 3, 1, 4, 2, 5));
   EXPECT_TRUE(stored_row_of_ours(bloom, NameColumn::kGguf).empty());
 }
@@ -39,7 +39,7 @@ TEST(WeightMap, RowsOfRotaryPairs) {
 }
 
 TEST(WeightMap, EveryOrderHasItsInverse) {
-  for (const auto rows : {StoredForm::Rows::kQkvByHead, StoredForm::Rows::kRotaryPairs}) {
+  for (const auto rows : {StoredForm::Rows::kPartsByHead, StoredForm::Rows::kRotaryPairs}) {
     const auto moved = rule({36, 4}, {rows, 3});
     const auto there = stored_row_of_ours(moved, NameColumn::kHub), back = our_row_of_stored(moved, NameColumn::kHub);
     for (int64_t row = 0; row < 36; ++row) EXPECT_EQ(there.at(back.at(row)), row);

@@ -49,6 +49,17 @@ TAIL = """
 - It has one epsilon for all norms: a GGUF file is computed with it here too, and `rms_norm_eps` above 1e-5 (published: at most 1e-5) is refused in GGUF exports. So are biases in attention,
   `rope_interleave` false, YaRN whose `mscale` is not `mscale_all_dim`, deepseek_v2's groups of experts by their best one, dense layers behind others.
 - The key-value cache holds keys and values of all heads, not the latent. Blocks of a quantised `attn_k_b` or `attn_v_b` are decoded to float32 when a GGUF base is loaded.
+
+## Delta attention
+- qwen3_next, qwen3_5_text and qwen3_5_moe_text (the text models of Qwen3.5 to 3.8; inside `qwen3_5` and `qwen3_5_moe` vision models the vision part is skipped by name), kimi_linear. State and
+  convolution begin anew with every document of a packed batch (transformers' own path without further kernels leaks from one to the next). States, decays and sums are float32.
+- `adapter.targets` reaches `in_proj_qkvz` and `in_proj_ba` (qwen3_next), `in_proj_qkv`, `in_proj_z`, `in_proj_b` and `in_proj_a` (qwen3_5), `q_proj`, `k_proj`, `v_proj`, `f_a_proj`, `f_b_proj`, `b_proj`,
+  `g_a_proj` and `g_b_proj` (kimi_linear) and the output, with PEFT's names both ways. Convolutions, rates of decay and norms stay frozen.
+- Decoding keeps a state and the last tokens of the convolution in place of keys and values. What cannot be cut back is read again: where a chat's template rewrites earlier turns, and in the label
+  search of `eval`, from the prompt's end on. The tokens with which all rows of a micro-batch begin are not shared in these families.
+- GGUF: `qwen3next` (`in_proj_qkvz` is split), `qwen35` and `qwen35moe` (value heads in another order: rows are moved, and the columns of the output's matrix), `kimi-linear`. llama.cpp has linear attention
+  in all layers but the last of each interval, keys and values of one size, no biases, in qwen3next experts in all layers: other models are refused in GGUF exports.
+- On a GPU the recurrence runs token by token in plain ATen so far (no kernel of its own yet), and was not measured.
 """
 JUDGES = {"kimi_k2": "DeepseekV3ForCausalLM, configuration renamed", "chatglm": "GlmForCausalLM, weights renamed and fused", "pangu_embedded": "LlamaForCausalLM with biases"}
 

@@ -78,17 +78,45 @@ def generator_of(case_name: str) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(case_name.encode()))
 
 
+def multiplies_with_one_more(model_type: str, name: str) -> bool:
+    """Whether a norm's factor is 1 + weight."""
+    return model_type.startswith("gemma") or (model_type.startswith(("qwen3_next", "qwen3_5")) and "linear_attn.norm" not in name)
+
+
+def correlate_keys(module: torch.nn.Module) -> None:
+    """Keys of linear attention near their queries. Where they are orthogonal, the norm behind divides by nearly nothing, and the reference's own float32
+    gradients are noise."""
+    def mix(query: torch.Tensor, key: torch.Tensor) -> None:
+        key.copy_(0.8 * query + 0.4 * key)
+    if hasattr(module, "in_proj_qkvz"):
+        size, heads = module.head_k_dim, module.num_k_heads
+        rows = module.in_proj_qkvz.weight.view(heads, -1, module.hidden_size)
+        mix(rows[:, :size], rows[:, size:2 * size])
+    elif hasattr(module, "in_proj_qkv"):
+        mix(module.in_proj_qkv.weight[:module.key_dim], module.in_proj_qkv.weight[module.key_dim:2 * module.key_dim])
+    elif hasattr(module, "forget_gate"):
+        mix(module.q_proj.weight, module.k_proj.weight)
+    else:
+        return
+    channels = module.q_proj.weight.shape[0] if hasattr(module, "forget_gate") else module.key_dim
+    mix(module.conv1d.weight[:channels], module.conv1d.weight[channels:2 * channels])
+
+
 def randomise(model: torch.nn.Module, random: torch.Generator) -> None:
     """Weights at which every part matters: norms away from 1, biases away from 0. Larger ones (1.5) make the tiny model so
     ill-conditioned that the reference's own float32 gradients are 3e-9 from its float64 ones, above the tolerance."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() == 1:   # gemma's norms multiply with 1 + weight
-                centre = 0.0 if name.endswith("bias") or model.config.model_type.startswith("gemma") else 1.0
+            if name.endswith("A_log"):   # decays near 1: states reach far
+                weight.copy_(-1 + 0.3 * torch.randn(weight.shape, generator=random))
+            elif weight.dim() == 1:
+                centre = 0.0 if name.endswith("bias") or multiplies_with_one_more(model.config.model_type, name) else 1.0
                 spread = 0.3
                 weight.copy_(centre + spread * torch.randn(weight.shape, generator=random))
             else:
                 weight.copy_(torch.randn(weight.shape, generator=random) * 0.6 / weight.shape[-1] ** 0.5)
+        for module in model.modules():
+            correlate_keys(module)
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer.copy_(0.2 * torch.randn(buffer.shape, generator=random))

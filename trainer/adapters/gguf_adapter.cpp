@@ -35,7 +35,7 @@ class LoraFile {
     return factors;
   }
 
-  // The names of a linear's parts in the file; several only of experts.
+  // The names of a linear's parts in the file: of experts' gate and up, or of parts that are one tensor there or several.
   static std::vector<std::string> parts_of(const std::vector<const WeightRule*>& rules, int64_t parts) {
     std::vector<std::string> names;
     for (int64_t part = 0; part < parts; ++part) names.push_back(rules[static_cast<size_t>(part)]->gguf);
@@ -68,21 +68,27 @@ void copy_factors(const LoraFile& file, const Adapter& adapter, int64_t base_ran
     const auto stored = file.factors(parts[static_cast<size_t>(part)]);
     const auto& rule = *adapter.rules[static_cast<size_t>(part)];
     const int64_t rank = stored.rank(), rows = rule.shape.at(0);
-    auto shape_a = std::vector<int64_t>{rank, adapter.inputs}, shape_b = std::vector<int64_t>{rows, rank};
+    const auto& form = rule.gguf_form;
+    const bool is_slice = !adapter.is_bank && form.whole.size() == 2;   // other parts have the tensor's other rows
+    const int64_t rows_there = is_slice ? form.whole[0] : rows, first_there = is_slice ? form.first / rule.shape.at(1) : 0;
+    auto shape_a = std::vector<int64_t>{rank, adapter.inputs}, shape_b = std::vector<int64_t>{rows_there, rank};
     if (adapter.is_bank) {
       shape_a.insert(shape_a.begin(), adapter.num_experts);
       shape_b.insert(shape_b.begin(), adapter.num_experts);
     }
     if (stored.a->shape != shape_a || stored.b->shape != shape_b) {
       fail("adapters", "expected {0}.lora_a [{1}{2}, {3}] and .lora_b [{1}{4}, {2}], got others ({5})", rule.gguf,
-           adapter.is_bank ? fmt::format("{}, ", adapter.num_experts) : "", rank, adapter.inputs, rows, file.name());
+           adapter.is_bank ? fmt::format("{}, ", adapter.num_experts) : "", rank, adapter.inputs, rows_there, file.name());
     }
     const auto a_values = values_of(*stored.a), b_values = values_of(*stored.b);
-    const auto order = stored_row_of_ours(rule, NameColumn::kGguf);
+    const auto order = stored_row_of_ours(rule, NameColumn::kGguf), columns = stored_column_of_ours(rule, NameColumn::kGguf);
     for (int64_t expert = 0; expert < adapter.num_experts; ++expert) {
       std::copy_n(a_values.data() + expert * rank * adapter.inputs, rank * adapter.inputs, a + (expert * adapter.rank + first_rank) * adapter.inputs);
+      for (int64_t r = 0; !columns.empty() && r < rank; ++r) {
+        for (size_t c = 0; c < columns.size(); ++c) a[(first_rank + r) * adapter.inputs + static_cast<int64_t>(c)] = a_values[static_cast<size_t>(r * adapter.inputs + columns[c])];
+      }
       for (int64_t row = 0; row < rows; ++row) {
-        const auto* source = b_values.data() + (expert * rows + (order.empty() ? row : order[static_cast<size_t>(row)])) * rank;
+        const auto* source = b_values.data() + (expert * rows + first_there + (order.empty() ? row : order[static_cast<size_t>(row)])) * rank;
         float* target = b + (expert * adapter.outputs + first_row + row) * adapter.rank + first_rank;
         for (int64_t r = 0; r < rank; ++r) target[r] = rank == base_rank ? source[r] : source[r] * static_cast<float>(base_rank) / static_cast<float>(rank);
       }

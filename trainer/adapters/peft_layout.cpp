@@ -41,8 +41,11 @@ LoraFactors to_peft(const Adapter& adapter, const float* a, const float* b) {
     }
     return factors;
   }
-  const auto order = our_row_of_stored(*adapter.rules[0], NameColumn::kHub);
-  for (size_t row = 0; row < order.size(); ++row) std::copy_n(b + order[row] * rank, rank, factors.b.data() + static_cast<int64_t>(row) * rank);
+  const auto rows = stored_row_of_ours(adapter.rules, NameColumn::kHub), columns = stored_column_of_ours(*adapter.rules[0], NameColumn::kHub);
+  for (size_t row = 0; row < rows.size(); ++row) std::copy_n(b + static_cast<int64_t>(row) * rank, rank, factors.b.data() + rows[row] * rank);
+  for (int64_t r = 0; !columns.empty() && r < rank; ++r) {
+    for (size_t c = 0; c < columns.size(); ++c) factors.a[static_cast<size_t>(r * adapter.inputs + columns[c])] = a[r * adapter.inputs + static_cast<int64_t>(c)];
+  }
   return factors;
 }
 
@@ -71,8 +74,11 @@ void from_peft(const Adapter& adapter, const LoraFactors& factors, float* a, flo
     }
     return;
   }
-  const auto order = stored_row_of_ours(*adapter.rules[0], NameColumn::kHub);
-  for (int64_t row = 0; row < outputs; ++row) std::copy_n(factors.b.data() + (order.empty() ? row : order[row]) * rank, rank, b + row * rank);
+  const auto rows = stored_row_of_ours(adapter.rules, NameColumn::kHub), columns = stored_column_of_ours(*adapter.rules[0], NameColumn::kHub);
+  for (int64_t row = 0; row < outputs; ++row) std::copy_n(factors.b.data() + (rows.empty() ? row : rows[static_cast<size_t>(row)]) * rank, rank, b + row * rank);
+  for (int64_t r = 0; !columns.empty() && r < rank; ++r) {
+    for (size_t c = 0; c < columns.size(); ++c) a[r * adapter.inputs + static_cast<int64_t>(c)] = factors.a[static_cast<size_t>(r * adapter.inputs + columns[c])];
+  }
 }
 
 std::vector<std::string> modules_of(const PeftAdapter& file) {

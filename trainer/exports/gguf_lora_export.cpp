@@ -16,14 +16,20 @@
 namespace graft {
 namespace {
 
-// The adapters of one tensor of the file: one, or those of all experts, whose factors are stacked.
+// The adapters of one tensor of the file: one; those of all experts, whose factors are stacked; or of parts of ours that are one matrix there, which share A.
 struct TensorUpdates {
   std::vector<const LowRankUpdate*> updates;
   const LowRankUpdate& first() const { return *updates.front(); }
   const std::string& name() const { return first().rule->gguf; }
+  bool is_stacked() const { return first().rule->gguf_form.whole.size() >= 3; }
   std::vector<int64_t> shape(int64_t rows, int64_t columns) const {
-    if (first().rule->gguf_form.whole.size() < 3) return {rows, columns};
+    if (!is_stacked()) return {rows, columns};
     return {static_cast<int64_t>(updates.size()), rows, columns};
+  }
+  int64_t outputs() const {   // of one matrix there
+    int64_t rows = 0;
+    for (const auto* update : updates) rows += update->outputs;
+    return is_stacked() ? first().outputs : rows;
   }
 };
 
@@ -50,11 +56,23 @@ std::vector<TensorUpdates> updates_of(const ExportSource& source) {
     if (is_new) tensors.emplace_back();
     tensors[place->second].updates.push_back(&found->second);   // experts stand in the map in their order
   }
+  for (auto& tensor : tensors) {
+    std::stable_sort(tensor.updates.begin(), tensor.updates.end(), [](const auto* a, const auto* b) { return a->rule->gguf_form.first < b->rule->gguf_form.first; });
+  }
   return tensors;
 }
 
 // One alpha serves the file: where another matrix needs another, its B is multiplied.
 double alpha_of(const LowRankUpdate& update) { return update.scale * static_cast<double>(update.rank); }
+
+void append_a(const LowRankUpdate& update, std::vector<float>& all) {
+  const auto first = all.size();
+  all.insert(all.end(), update.a_RC, update.a_RC + update.rank * update.inputs);
+  const auto columns = stored_column_of_ours(*update.rule, NameColumn::kGguf);
+  for (int64_t r = 0; !columns.empty() && r < update.rank; ++r) {
+    for (size_t c = 0; c < columns.size(); ++c) all[first + static_cast<size_t>(r * update.inputs + columns[c])] = update.a_RC[r * update.inputs + static_cast<int64_t>(c)];
+  }
+}
 
 void append_b(const LowRankUpdate& update, double alpha, std::vector<float>& all) {
   const auto order = our_row_of_stored(*update.rule, NameColumn::kGguf);
@@ -74,7 +92,7 @@ std::vector<ExportedTensor> gguf_lora_tensors(const ExportSource& source) {
     for (const bool is_a : {true, false}) {
       ExportedTensor tensor;
       tensor.name = updates.name() + (is_a ? ".lora_a" : ".lora_b");
-      tensor.shape = is_a ? updates.shape(first.rank, first.inputs) : updates.shape(first.outputs, first.rank);
+      tensor.shape = is_a ? updates.shape(first.rank, first.inputs) : updates.shape(updates.outputs(), first.rank);
       tensor.adapted = true;
       tensors.push_back(std::move(tensor));
     }
@@ -101,7 +119,7 @@ void write_gguf_lora(const ExportSource& source, const ExportFormat& format, con
   for (const auto& tensor : updates) {
     std::vector<float> a, b;
     for (const auto* update : tensor.updates) {
-      a.insert(a.end(), update->a_RC, update->a_RC + update->rank * update->inputs);
+      if (a.empty() || tensor.is_stacked()) append_a(*update, a);
       append_b(*update, alpha, b);
     }
     writer.write(tensor.name() + ".lora_a", std::as_bytes(std::span<const float>(a)));

@@ -1,6 +1,7 @@
 #include "trainer/exports/merged_weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <unordered_map>
 
@@ -60,7 +61,8 @@ void merge_rows(const MergedPart& tensor, const Rows& rows, int64_t first, int64
 // Whether `source` and `target` hold a tensor otherwise than by the order of its rows.
 bool is_reshaped(const MergedPart& tensor, NameColumn target) {
   const auto &from = *tensor.form, &to = tensor.rule->form(target);
-  return from.transposed || to.transposed || from.offset != to.offset || from.interleaved != to.interleaved;
+  return from.transposed || to.transposed || from.offset != to.offset || from.minus_exponential != to.minus_exponential || from.column_heads != to.column_heads ||
+         from.interleaved != to.interleaved;
 }
 
 std::vector<float> transposed(const std::vector<float>& values, int64_t rows, int64_t columns) {
@@ -80,16 +82,38 @@ std::vector<float> deinterleaved(const std::vector<float>& values, int64_t row_s
   return result;
 }
 
+// Row i of the result is row order[i] of the values.
+std::vector<float> taken_rows(std::vector<float> values, int64_t row_size, const std::vector<int64_t>& order) {
+  if (order.empty()) return values;
+  std::vector<float> result(values.size());
+  for (size_t row = 0; row < order.size(); ++row) std::copy_n(values.data() + order[row] * row_size, row_size, result.data() + static_cast<int64_t>(row) * row_size);
+  return result;
+}
+
+// Column `order[c]` of the result is column c of the values.
+void put_columns(std::vector<float>& values, const std::vector<int64_t>& order) {
+  std::vector<float> row(order.size());
+  for (size_t first = 0; !order.empty() && first < values.size(); first += order.size()) {
+    for (size_t c = 0; c < order.size(); ++c) row[static_cast<size_t>(order[c])] = values[first + c];
+    std::copy(row.begin(), row.end(), values.begin() + static_cast<int64_t>(first));
+  }
+}
+
 // A tensor that is transposed or offset in one of the two columns, merged as a whole: in our rows and columns, with the target's offset.
-std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn target) {
+std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn source, NameColumn target) {
   const auto& rule = *tensor.rule;
   const auto &from = *tensor.form, &to = rule.form(target);
   std::vector<float> values(static_cast<size_t>(tensor.stored->num_elements()));
   dequantize(tensor.stored->type, tensor.stored->bytes.data(), tensor.stored->num_elements(), values.data());
-  for (auto& value : values) value += to.offset - from.offset;
+  for (auto& value : values) {
+    value += to.offset - from.offset;
+    if (from.minus_exponential && !to.minus_exponential) value = std::log(-value);
+    if (to.minus_exponential && !from.minus_exponential) value = -std::exp(value);
+  }
   const int64_t rows = rule.shape[0], columns = rule.shape.size() == 2 ? rule.shape[1] : 1;
   if (from.transposed) values = transposed(values, columns, rows * from.interleaved);
   if (from.interleaved > 1) values = deinterleaved(values, columns, from);
+  values = taken_rows(std::move(values), columns, stored_row_of_ours(rule, source));
   if (tensor.update) {
     const auto& update = *tensor.update;
     matrix_product(rows, columns, update.rank, {update.b_OR, update.rank}, {update.a_RC, columns}, values.data(), columns, static_cast<float>(update.scale), 1);
@@ -139,7 +163,7 @@ std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPa
   std::vector<float> all(static_cast<size_t>(rows * columns * count));
   for (const auto& part : parts) {
     const auto& form = part.rule->form(target_);
-    const auto values = merge_reshaped(part, target_);
+    const auto values = merge_reshaped(part, source_column_, target_);
     for (int64_t row = 0; row < rows; ++row) std::copy_n(values.data() + row * columns, columns, all.data() + (row * count + form.phase) * columns);
   }
   if (parts.front().rule->form(target_).transposed) all = transposed(all, rows * count, columns);
@@ -156,8 +180,9 @@ std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor
   const bool in_place = same_form || !(rows.move() || is_reshaped(tensor, target_));
   if (!tensor.update && tensor.stored->type == type && in_place) return tensor.stored->bytes;
   if (is_reshaped(tensor, target_)) {
-    auto values = merge_reshaped(tensor, target_);
     auto shape = tensor.rule->shape;
+    auto values = taken_rows(merge_reshaped(tensor, source_column_, target_), shape.size() == 2 ? shape[1] : 1, rows.ours_of_target);
+    put_columns(values, stored_column_of_ours(*tensor.rule, target_));
     if (tensor.rule->form(target_).transposed) {
       values = transposed(values, shape[0], shape[1]);
       std::swap(shape[0], shape[1]);

@@ -44,8 +44,32 @@ void SequenceBatch::reserve(size_t sequence, int64_t tokens) {
   decoder_.reserve(state_, sequence, tokens);
 }
 
+void SequenceBatch::mark(size_t sequence) {
+  auto& history = histories_[sequence];
+  history.marked = length(sequence);
+  history.states.clear();
+  for (const auto& layer : state_.layers) history.states.push_back(layer[sequence].delta);
+}
+
 void SequenceBatch::cut_back(size_t sequence, int64_t length) {
-  for (auto& layer : state_.layers) layer.at(sequence).length = std::min(layer[sequence].length, length);
+  if (length >= this->length(sequence)) return;
+  const bool from_mark = !histories_.empty() && histories_[sequence].marked <= length;
+  const int64_t kept = histories_.empty() ? length : from_mark ? histories_[sequence].marked : 0;
+  for (size_t layer = 0; layer < state_.layers.size(); ++layer) {
+    auto& state = state_.layers[layer].at(sequence);
+    state.keys_values.length = std::min(state.keys_values.length, kept);
+    if (!histories_.empty()) state.delta = from_mark && kept > 0 ? histories_[sequence].states[layer] : DeltaState();
+  }
+  if (kept == length) {
+    if (!histories_.empty()) histories_[sequence].tokens.resize(static_cast<size_t>(length));
+    return;
+  }
+  auto& tokens = histories_[sequence].tokens;
+  std::vector<std::vector<int32_t>> again(size());
+  again[sequence].assign(tokens.begin() + static_cast<std::ptrdiff_t>(kept), tokens.begin() + static_cast<std::ptrdiff_t>(length));
+  tokens.resize(static_cast<size_t>(kept));
+  extend(again, Keep::kLast);
+  if (!from_mark) mark(sequence);
 }
 
 at::Tensor SequenceBatch::start(std::span<const std::vector<int32_t>> prompts, int64_t room) {
@@ -58,21 +82,26 @@ at::Tensor SequenceBatch::start(std::span<const std::vector<int32_t>> prompts, i
   }
   if (prompts.size() == 1 || shared < kWorthSharing) shared = 0;
   state_ = DecodeState(decoder_.num_layers(), shared > 0 ? 1 : prompts.size());
+  histories_.assign(decoder_.spec().is_recurrent() ? state_.num_sequences() : 0, {});
   if (shared > 0) {
     const std::vector<int32_t> prefix(prompts[0].begin(), prompts[0].begin() + static_cast<std::ptrdiff_t>(shared));
     extend(std::span(&prefix, 1), Keep::kLast);
     state_.select(std::vector<size_t>(prompts.size(), 0));
+    if (!histories_.empty()) histories_.assign(prompts.size(), History(histories_[0]));
   }
   std::vector<std::vector<int32_t>> rest;
   for (size_t d = 0; d < prompts.size(); ++d) {
     reserve(d, static_cast<int64_t>(prompts[d].size()) + room);
     rest.emplace_back(prompts[d].begin() + static_cast<std::ptrdiff_t>(shared), prompts[d].end());
   }
-  return extend(rest, Keep::kLast);
+  const auto hidden_DC = extend(rest, Keep::kLast);
+  for (size_t d = 0; d < histories_.size(); ++d) mark(d);
+  return hidden_DC;
 }
 
 at::Tensor SequenceBatch::extend(std::span<const std::vector<int32_t>> tokens, Keep keep) {
   if (tokens.size() != size()) fail("generation", "expected tokens for {} sequences, got {}", size(), tokens.size());
+  for (size_t d = 0; d < histories_.size(); ++d) histories_[d].tokens.insert(histories_[d].tokens.end(), tokens[d].begin(), tokens[d].end());
   std::vector<at::Tensor> parts;
   std::vector<size_t> done(tokens.size(), 0);
   for (size_t first = 0; first < tokens.size();) {

@@ -26,14 +26,23 @@ class SequenceBatch {
 
   size_t size() const { return state_.num_sequences(); }
   int64_t length(size_t sequence) const { return state_.length(sequence); }
-  // Forgets all but the first `length` tokens of a sequence.
+  // Forgets all but the first `length` tokens of a sequence. A decoder with a recurrent state reads what is left again, from the prompt's end on where that is left.
   void cut_back(size_t sequence, int64_t length);
 
  private:
+  // Of a sequence of a decoder that is recurrent: its tokens, and the states at one place among them, for cut_back.
+  struct History {
+    std::vector<int32_t> tokens;
+    int64_t marked = 0;                  // length at the mark; 0: the beginning
+    std::vector<DeltaState> states;      // of each layer there
+  };
+
   void reserve(size_t sequence, int64_t tokens);
+  void mark(size_t sequence);
 
   const Decoder& decoder_;
   DecodeState state_;
+  std::vector<History> histories_;       // empty where nothing is recurrent
 };
 
 // Calls function(row, logits [V]) for each row in order; at most 64 MiB of logits are held at a time. function may write into the logits.

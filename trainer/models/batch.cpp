@@ -59,7 +59,7 @@ void DecodeState::select(const std::vector<size_t>& sequences) {
   for (auto& layer : layers) {
     std::vector<size_t> uses(layer.size(), 0);
     for (const auto s : sequences) ++uses.at(s);
-    std::vector<KeyValueCache> selected;
+    std::vector<LayerState> selected;
     selected.reserve(sequences.size());
     for (const auto s : sequences) {   // the last use moves, earlier ones copy
       if (--uses[s] == 0) selected.push_back(std::move(layer[s]));

@@ -1,9 +1,11 @@
 // What a forward pass reads: flat and packed, always; no padding anywhere. Attention never crosses a document border.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "kernels/attention/attention.h"
+#include "kernels/delta_attention/delta_attention.h"
 
 namespace graft {
 
@@ -29,13 +31,20 @@ struct Batch {
 // dropout draws per row, or (labels) up to a supervised token.
 Batch share_prefix(const Batch& batch);
 
+// What one layer keeps of one sequence: one of the two, as its mixer needs.
+struct LayerState {
+  KeyValueCache keys_values;
+  DeltaState delta;
+  int64_t length() const { return std::max(keys_values.length, delta.length); }
+};
+
 // What the layers keep of earlier tokens, for D sequences of different length. document_offsets of a Batch then delimit the new tokens.
 struct DecodeState {
-  std::vector<std::vector<KeyValueCache>> layers;   // [layer][sequence]
+  std::vector<std::vector<LayerState>> layers;   // [layer][sequence]
   explicit DecodeState(size_t num_layers, size_t num_sequences = 0)
-      : layers(num_layers, std::vector<KeyValueCache>(num_sequences)) {}
+      : layers(num_layers, std::vector<LayerState>(num_sequences)) {}
   size_t num_sequences() const { return layers.empty() ? 0 : layers[0].size(); }
-  int64_t length(size_t sequence) const { return layers.at(0).at(sequence).length; }
+  int64_t length(size_t sequence) const { return layers.at(0).at(sequence).length(); }
   // Replaces the sequences by copies of those named (repeats and drops allowed): branching of a search, end of a sequence.
   void select(const std::vector<size_t>& sequences);
 };

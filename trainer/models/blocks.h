@@ -21,6 +21,7 @@ struct LayerContext {
   const Batch& batch;
   std::span<const RopeTable> ropes;
   std::span<KeyValueCache* const> caches;   // one per document, or empty: no earlier tokens
+  std::span<DeltaState* const> delta_states;   // likewise
   Routing* routing = nullptr;               // where the caller wants it
 };
 

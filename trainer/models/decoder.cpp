@@ -102,10 +102,14 @@ at::Tensor Decoder::embed(const Batch& batch) const {
 at::Tensor Decoder::run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state, Routing* routing) const {
   const auto& layer = layers_[index];
   std::vector<KeyValueCache*> caches;
+  std::vector<DeltaState*> delta_states;
   if (state) {
-    for (auto& cache : state->layers.at(index)) caches.push_back(&cache);
+    for (auto& kept : state->layers.at(index)) {
+      caches.push_back(&kept.keys_values);
+      delta_states.push_back(&kept.delta);
+    }
   }
-  const LayerContext context{batch, ropes_, caches, routing};
+  const LayerContext context{batch, ropes_, caches, delta_states, routing};
   const auto residual = [&](const at::Tensor& input_NC, const std::optional<Norm>& before, const Block& block, const std::optional<Norm>& after) {
     const auto output_NC = block.forward(normed_input(before, input_NC), context);
     return at::add(input_NC, after ? after->apply(output_NC) : output_NC);
@@ -130,6 +134,7 @@ std::vector<Linear*> Decoder::linears_of_layer(int64_t index) {
 }
 
 bool Decoder::may_share_prefix(const Batch& batch) const {
+  if (spec_.is_recurrent()) return false;   // a state would have to flow into all later documents
   for (const auto& rope : spec_.ropes) {
     if (rope.scaling != RopeSpec::Scaling::kLongRope) continue;
     const auto is_long = [&](int32_t position) { return position >= static_cast<int32_t>(rope.original_max_positions); };
@@ -141,7 +146,7 @@ bool Decoder::may_share_prefix(const Batch& batch) const {
 void Decoder::reserve(DecodeState& state, size_t sequence, int64_t tokens) const {
   for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
     const auto heads = spec_.layers[layer].heads();
-    state.layers[layer][sequence].reserve(tokens, heads.num_kv_heads, heads.size);
+    if (heads.num_kv_heads > 0) state.layers[layer][sequence].keys_values.reserve(tokens, heads.num_kv_heads, heads.size);
   }
 }
 

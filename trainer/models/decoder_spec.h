@@ -48,6 +48,7 @@ struct AttentionSpec {
   double softcap = 0;                  // of the scores; 0: none
   bool alibi = false;                  // score += slope of the head * key position
   bool sinks = false;                  // each head has a further score, which takes part in the softmax and adds nothing
+  bool output_gate = false;            // the query's rows are, for each head, [query | gate]: what a head gives is multiplied by sigmoid(gate)
 };
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come from one normed latent of a token, and one rotary key serves all
@@ -60,12 +61,31 @@ struct LatentAttentionSpec {
   double latent_epsilon = 1e-6;        // of the latents' RMS norms
   bool bias = false;                   // on what makes the latents (not on queries from the input), and on the output
   double scale = 0;                    // of the scores
-  int64_t rope = 0;                    // index into DecoderSpec::ropes
+  std::optional<int64_t> rope = 0;     // index into DecoderSpec::ropes; none: positions do not turn the rotary part
 
   int64_t query_size() const { return plain_size + rotary_size; }   // of one head
   int64_t key_value_size() const { return plain_size + value_size; }
   // The attention operator has one even size for query, key and value: zeros fill the shorter ones.
   int64_t padded_size() const { return (std::max(query_size(), value_size) + 1) / 2 * 2; }
+};
+
+// Attention by the gated delta rule, with a state in place of keys and values (kernels/delta_attention/delta_attention.h).
+struct DeltaAttentionSpec {
+  enum class Form {
+    kByKeyHead,   // Qwen3-Next: one matrix, for each key head [query | key | values | gates], and one [betas | decays]
+    kByPart,      // Qwen3.5: one of [queries | keys | values], and one each of gates, betas and decays
+    kLowRank,     // Kimi: one of each part; gates, and decays of every key channel, come from a small latent of head_size; the gate is a sigmoid
+  };
+  Form form = Form::kByPart;
+  int64_t num_key_heads = 0, num_value_heads = 0, key_size = 0, value_size = 0;
+  int64_t taps = 4;                    // of the causal convolution
+  double norm_epsilon = 1e-6;          // of the norm behind
+  // Value head h reads key head h / (value heads / key heads); tiled: h % key heads, as GGUF files of Qwen3.5 have them.
+  bool tiled_value_heads = false;
+
+  int64_t key_width() const { return num_key_heads * key_size; }
+  int64_t value_width() const { return num_value_heads * value_size; }
+  int64_t values_per_key() const { return num_value_heads / num_key_heads; }
 };
 
 struct MlpSpec {   // down(activation(gate(x)) * up(x)), or down(activation(up(x)))
@@ -103,10 +123,10 @@ struct ExpertsSpec {   // sum over the chosen experts of weight * expert(x), and
   bool has_balancing_loss = false;     // the family defines an auxiliary load-balancing loss
 };
 
-using MixerSpec = std::variant<AttentionSpec, LatentAttentionSpec>;   // what mixes tokens
+using MixerSpec = std::variant<AttentionSpec, LatentAttentionSpec, DeltaAttentionSpec>;   // what mixes tokens
 using ChannelSpec = std::variant<MlpSpec, ExpertsSpec>;               // what acts on each token alone
 
-// Heads as the attention operator and its cache hold them.
+// Heads as the attention operator and its cache hold them; none in a layer without keys and values.
 struct HeadShape {
   int64_t num_heads = 0, num_kv_heads = 0, size = 0;
 };
@@ -120,7 +140,9 @@ struct LayerSpec {
   AttentionSpec& attention() { return std::get<AttentionSpec>(mixer); }
   const AttentionSpec& attention() const { return std::get<AttentionSpec>(mixer); }
   const LatentAttentionSpec* latent_attention() const { return std::get_if<LatentAttentionSpec>(&mixer); }   // null in a layer with another mixer
+  const DeltaAttentionSpec* delta_attention() const { return std::get_if<DeltaAttentionSpec>(&mixer); }
   HeadShape heads() const {
+    if (delta_attention()) return {};
     if (const auto* latent = latent_attention()) return {latent->num_heads, latent->num_heads, latent->padded_size()};
     return {attention().num_heads, attention().num_kv_heads, attention().head_size};
   }
@@ -145,6 +167,16 @@ struct DecoderSpec {
   bool tied_head = false;         // the head is the embedding matrix
   double logit_softcap = 0;       // logits -> softcap * tanh(logits / softcap); 0: none
 
+  // The first layer that attends by keys and values, or the first: what configurations say of heads.
+  const LayerSpec& attention_layer() const {
+    for (const auto& layer : layers) {
+      if (!layer.delta_attention()) return layer;
+    }
+    return layers.at(0);
+  }
+  bool is_recurrent() const {   // some layer keeps a state that cannot be cut back to fewer tokens
+    return std::any_of(layers.begin(), layers.end(), [](const LayerSpec& layer) { return layer.delta_attention() != nullptr; });
+  }
   const ExpertsSpec* experts() const {   // of the first layer that has some; null in a dense model
     for (const auto& layer : layers) {
       if (layer.experts()) return layer.experts();

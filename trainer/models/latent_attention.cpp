@@ -48,14 +48,16 @@ at::Tensor LatentAttention::forward(const BlockInput& input, const LayerContext&
   const auto& batch = context.batch;
   const int64_t tokens = batch.num_tokens(), heads = spec_.num_heads, size = spec_.padded_size();
   const auto qkv = queries_keys_values(input, batch);
-  const auto& rope = context.ropes[static_cast<size_t>(spec_.rope)];
   AttentionOptions options;
   options.num_heads = options.num_kv_heads = heads;
   options.head_size = size;
   options.scale = spec_.scale;
-  options.cosine_PE = rope.cosine_PE;
-  options.sine_PE = rope.sine_PE;
-  options.neighbouring_pairs = rope.neighbouring_pairs;
+  if (spec_.rope) {
+    const auto& rope = context.ropes[static_cast<size_t>(*spec_.rope)];
+    options.cosine_PE = rope.cosine_PE;
+    options.sine_PE = rope.sine_PE;
+    options.neighbouring_pairs = rope.neighbouring_pairs;
+  }
   options.shared_prefix = batch.shared_prefix;
   const auto mixed = context.caches.empty() ? packed_attention(qkv, options, batch.positions_N, batch.document_offsets)
                                             : cached_attention(qkv, options, batch.positions_N, batch.document_offsets, context.caches);

@@ -6,6 +6,8 @@
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/sigmoid.h>
 
 #include "kernels/attention/attention.h"
 #include "kernels/common/error.h"
@@ -70,6 +72,12 @@ at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext
   std::vector<LinearPart> parts;
   for (const auto& linear : inputs) parts.push_back(linear.part());
   auto qkv = lora_linear(input.x_NC, input.prologue, parts, dropout_of(inputs.front(), batch));
+  at::Tensor gate;
+  if (spec_.output_gate) {   // [queries | gates | keys | values]
+    const int64_t width = spec_.num_heads * spec_.head_size;
+    gate = qkv.narrow(1, width, width);
+    qkv = at::cat({qkv.narrow(1, 0, width), qkv.narrow(1, 2 * width, qkv.size(1) - 2 * width)}, 1);
+  }
   AttentionOptions options;
   options.num_heads = spec_.num_heads;
   options.num_kv_heads = spec_.num_kv_heads;
@@ -97,8 +105,9 @@ at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext
     options.neighbouring_pairs = rope.neighbouring_pairs;
     rows = table_rows(rope, context);
   }
-  const auto mixed = context.caches.empty() ? packed_attention(qkv, options, rows, batch.document_offsets)
+  auto mixed = context.caches.empty() ? packed_attention(qkv, options, rows, batch.document_offsets)
                                             : cached_attention(qkv, options, rows, batch.document_offsets, context.caches);
+  if (gate.defined()) mixed = at::mul(mixed, at::sigmoid(gate));
   return lora_linear(mixed, {}, {output.part()}, dropout_of(output, batch));
 }
 

@@ -12,7 +12,7 @@ class SoftmaxAttention final : public Block {
   std::vector<Linear*> linears() override;
   void set_device(c10::Device device, at::ScalarType compute) override;
 
-  std::vector<Linear> inputs;           // query, key, value; or one whose rows are all three
+  std::vector<Linear> inputs;           // query (with an output gate: all queries, then all gates), key, value; or one whose rows are all three
   Linear output;
   at::Tensor query_norm, key_norm;      // float32: of one head, or of all (AttentionSpec::HeadNorm)
   at::Tensor sinks_H;                   // float32 or undefined

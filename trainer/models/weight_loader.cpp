@@ -1,13 +1,16 @@
 #include "trainer/models/weight_loader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/exp.h>
 #include <fmt/format.h>
 
 #include "kernels/quantized/dequantize.h"
+#include "trainer/models/delta_attention.h"
 #include "trainer/models/latent_attention.h"
 #include "trainer/models/mixture_of_experts.h"
 #include "trainer/models/softmax_attention.h"
@@ -81,6 +84,7 @@ at::Tensor WeightLoader::vector(const std::string& ours) const {
   if (const auto& form = *weight.form; form.interleaved > 1) return stored.slice(0, form.phase, size, form.interleaved).contiguous();
   const float offset = weight.form->offset;
   for (int64_t i = 0; offset != 0 && i < size; ++i) stored.data_ptr<float>()[i] -= offset;
+  for (int64_t i = 0; weight.form->minus_exponential && i < size; ++i) stored.data_ptr<float>()[i] = std::log(-stored.data_ptr<float>()[i]);
   const auto order = stored_row_of_ours(*weight.rule, column_);
   if (order.empty()) return stored;
   for (int64_t i = 0; i < size; ++i) result.data_ptr<float>()[i] = stored.data_ptr<float>()[order[i]];
@@ -168,6 +172,51 @@ std::unique_ptr<Block> WeightLoader::block(const std::string& prefix, const Late
   }
   attention->key_value_out = joined(name + "key_value_b", parts);
   attention->output = linear(name + "output", spec.bias);
+  return attention;
+}
+
+at::Tensor WeightLoader::values(const std::string& ours, const std::vector<std::string>& parts) const {
+  std::vector<at::Tensor> all;
+  for (const auto& part : parts) {
+    const auto weight = matrix(ours + "." + part + ".weight");
+    all.push_back(at::empty({weight.rows(), weight.columns()}, at::kFloat));
+    weight.decode_rows(0, weight.rows(), all.back().data_ptr<float>(), weight.columns());
+  }
+  return at::cat(all);
+}
+
+std::unique_ptr<Block> WeightLoader::block(const std::string& prefix, const DeltaAttentionSpec& spec) const {
+  using Form = DeltaAttentionSpec::Form;
+  auto attention = std::make_unique<DeltaAttention>(spec);
+  const auto name = prefix + "delta.";
+  const auto add = [&](std::initializer_list<const char*> parts) {
+    for (const auto* part : parts) attention->inputs.push_back(linear(name + part, false));
+  };
+  const std::vector<std::string> split = {"query_key", "value"};
+  switch (spec.form) {
+    case Form::kByKeyHead: {
+      std::vector<std::string> parts;
+      for (int64_t head = 0; head < spec.num_key_heads; ++head) {
+        for (const char* part : {"query", "key", "value", "gate"}) parts.push_back(fmt::format("{}.{}", head, part));
+      }
+      attention->inputs.push_back(joined(name + "query_key_value_gate", parts));
+      add({"beta_decay"});
+      break;
+    }
+    case Form::kByPart:
+      attention->inputs.push_back(joined(name + "query_key_value", split));
+      add({"gate", "beta", "decay"});
+      break;
+    case Form::kLowRank:
+      add({"query", "key", "value", "decay_a", "beta", "gate_a"});
+      attention->decay_out = linear(name + "decay_b", false);
+      attention->gate_out = linear(name + "gate_b", false);
+  }
+  attention->output = linear(name + "output", false);
+  attention->convolution_CK = values(name + "convolution", spec.form == Form::kLowRank ? std::vector<std::string>{"query", "key", "value"} : split);
+  attention->decay_rate_H = at::exp(vector(name + "decay_rate"));
+  attention->decay_bias_A = vector(name + "decay_bias");
+  attention->norm_weight_V = vector(name + "norm.weight");
   return attention;
 }
 

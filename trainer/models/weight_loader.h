@@ -25,6 +25,7 @@ class WeightLoader {
   // `prefix` of the layer: "layers.0.".
   std::unique_ptr<Block> block(const std::string& prefix, const AttentionSpec& spec) const;
   std::unique_ptr<Block> block(const std::string& prefix, const LatentAttentionSpec& spec) const;
+  std::unique_ptr<Block> block(const std::string& prefix, const DeltaAttentionSpec& spec) const;
   std::unique_ptr<Block> block(const std::string& prefix, const MlpSpec& spec) const;
   std::unique_ptr<Block> block(const std::string& prefix, const ExpertsSpec& spec) const;
 
@@ -33,6 +34,8 @@ class WeightLoader {
   Mlp mlp(const std::string& prefix, const MlpSpec& spec) const;
   // One linear whose rows are those of several rules, one after another: one tensor on the hub, others in GGUF.
   Linear joined(const std::string& ours, const std::vector<std::string>& parts) const;
+  // Small matrices over each other, float32.
+  at::Tensor values(const std::string& ours, const std::vector<std::string>& parts) const;
   // The matrices of all experts, `parts` of each over each other.
   Linear bank(const std::string& prefix, const std::string& name, const std::vector<std::string>& parts, const ExpertsSpec& spec) const;
 

@@ -8,7 +8,7 @@ namespace graft {
 
 DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
-  const auto heads = spec.layers[0].heads();
+  const auto heads = spec.attention_layer().heads();
   const auto compute = scalar_type(run.decoder->compute());
   const int64_t element = static_cast<int64_t>(c10::elementSize(compute)), layers = static_cast<int64_t>(spec.layers.size());
   const int64_t query = heads.num_heads * heads.size, key = heads.num_kv_heads * heads.size;

@@ -227,13 +227,13 @@ int64_t widest_channel(const DecoderSpec& spec) {
 }
 
 int64_t latent_width(const DecoderSpec& spec) {
-  const auto* latent = spec.layers[0].latent_attention();
+  const auto* latent = spec.attention_layer().latent_attention();
   return latent ? 2 * (latent->query_rank + latent->key_value_rank) + latent->rotary_size + latent->num_heads * latent->value_size : 0;
 }
 
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
-  const auto heads = spec.layers[0].heads();
+  const auto heads = spec.attention_layer().heads();
   const int64_t element = run.recipe.model.compute == "float32" ? 4 : 2;
   const int64_t query = heads.num_heads * heads.size, key = heads.num_kv_heads * heads.size;
   const int64_t hidden = spec.hidden_size, width = widest_channel(spec), rank = run.recipe.adapter.rank;

@@ -204,6 +204,7 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
     group->leave();
     return {128 + loop.signal, {{"interrupted_at_step", state.step}}};
   }
+  restore_stop_signals();   // all steps are saved: from here on a signal ends the program at once, and --resume does the rest
   run.return_to_cpu();
   return finish_run(run, folder ? &*folder : nullptr, state, manifest);
 }

@@ -174,6 +174,11 @@ void install_stop_signals() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
+void restore_stop_signals() {
+  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+  if (const int pending = pending_stop_signal(); pending != 0) raise(pending);
+}
+
 int pending_stop_signal() { return stop_signal.load(); }
 
 EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split) {

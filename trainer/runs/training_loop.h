@@ -32,6 +32,8 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState
 
 // SIGINT and SIGTERM finish the step, save and leave; a second one ends the process at once.
 void install_stop_signals();
+// Behind the loop: a signal that came since, or comes, ends the process at once.
+void restore_stop_signals();
 int pending_stop_signal();
 
 }  // namespace graft

@@ -92,19 +92,26 @@ TEST_P(Experts, EqualTheSpecificationInFloat32) {
 }
 
 TEST_P(Experts, Bfloat16StaysWithinItsRounding) {
-  const auto ours = run(false, at::kBFloat16), expected = run(true, at::kFloat);
-  EXPECT_EQ(ours[0].scalar_type(), at::kBFloat16);
-  for (size_t i = 0; i < expected.size(); ++i) EXPECT_LT(relative_error(ours[i], expected[i]), 3e-2) << "result " << i;
+  const auto expected = run(true, at::kFloat);
+  for (const bool products : {false, true}) {
+    const testing::MultipliesInBf16 chosen(products);
+    const auto ours = run(false, at::kBFloat16);
+    EXPECT_EQ(ours[0].scalar_type(), at::kBFloat16);
+    for (size_t i = 0; i < expected.size(); ++i) EXPECT_LT(relative_error(ours[i], expected[i]), 3e-2) << "result " << i << (products ? ", products in bfloat16" : "");
+  }
 }
 
 TEST_P(Experts, BitsDoNotDependOnThreads) {
   const int before = at::get_num_threads();
-  at::set_num_threads(1);
-  const auto alone = run(false, at::kFloat);
-  for (const int threads : {2, 3}) {
-    at::set_num_threads(threads);
-    const auto together = run(false, at::kFloat);
-    for (size_t i = 0; i < alone.size(); ++i) EXPECT_TRUE(at::equal(alone[i], together[i])) << "result " << i << " on " << threads << " threads";
+  const testing::MultipliesInBf16 chosen(true);
+  for (const auto type : {at::kFloat, at::kBFloat16}) {
+    at::set_num_threads(1);
+    const auto alone = run(false, type);
+    for (const int threads : {2, 3}) {
+      at::set_num_threads(threads);
+      const auto together = run(false, type);
+      for (size_t i = 0; i < alone.size(); ++i) EXPECT_TRUE(at::equal(alone[i], together[i])) << "result " << i << " on " << threads << " threads, " << type;
+    }
   }
   at::set_num_threads(before);
 }

@@ -69,17 +69,27 @@ TEST_P(EveryFamily, SequencesOfDifferentLengthWithACommonPrefixAreIndependent) {
   EXPECT_LE(relative_error(second, at::cat(expected_second)), 1e-5);
 }
 
+// A decoder with a recurrent state reads again what is left, from the prompt's end or from the beginning.
 TEST(SequenceBatch, CutBackAndReadAgainGivesTheSame) {
-  const TinyModel model("llama");
-  const auto ids = random_ids(2, 30);
-  SequenceBatch batch(*model.decoder);
-  const auto first = batch.start(std::vector<std::vector<int32_t>>{ids});
-  batch.cut_back(0, 11);
-  EXPECT_EQ(batch.length(0), 11);
-  batch.extend(std::vector<std::vector<int32_t>>{{1, 2, 3}}, Keep::kLast);
-  batch.cut_back(0, 11);
-  const auto again = batch.extend(std::vector<std::vector<int32_t>>{{ids.begin() + 11, ids.end()}}, Keep::kLast);
-  EXPECT_LE(relative_error(again, first), 1e-5);
+  for (const auto* family : {"llama", "qwen3_next", "qwen3_5_text", "kimi_linear"}) {
+    SCOPED_TRACE(family);
+    const TinyModel model(family);
+    const auto ids = random_ids(2, 30);
+    SequenceBatch batch(*model.decoder);
+    const auto whole = packed_hidden(*model.decoder, {ids});
+    const auto from = [&](int64_t place) { return std::vector<std::vector<int32_t>>{{ids.begin() + place, ids.end()}}; };
+    batch.start(std::vector<std::vector<int32_t>>{{ids.begin(), ids.begin() + 20}});
+    batch.extend(std::vector<std::vector<int32_t>>{{1, 2, 3}}, Keep::kLast);
+    for (const int64_t length : {20, 21, 11, 14, 11, 1}) {
+      if (length == 21) batch.extend(std::vector<std::vector<int32_t>>{{ids[20], 4}}, Keep::kLast);
+      batch.cut_back(0, length);
+      EXPECT_EQ(batch.length(0), length);
+      const auto again = batch.extend(from(length), Keep::kLast);
+      EXPECT_LE(relative_error(again, whole.narrow(0, 29, 1)), 1e-5) << length;
+      batch.cut_back(0, std::min<int64_t>(length, 20));
+      EXPECT_EQ(batch.length(0), std::min<int64_t>(length, 20));
+    }
+  }
 }
 
 TEST(SequenceBatch, InputBeyondOneForwardIsReadInPieces) {

@@ -71,7 +71,7 @@ WeightMap weights(const DecoderSpec& spec) {
                  {"mlp.down", {"mlp.dense_4h_to_h", "ffn_down"}}};
   auto map = weight_map_of(spec, names);
   const int64_t heads = spec.layers[0].attention().num_heads;
-  for_part(map, "attention.qkv", [&](WeightRule& rule) { rule.hub_form = {StoredForm::Rows::kQkvByHead, heads}; });
+  for_part(map, "attention.qkv", [&](WeightRule& rule) { rule.hub_form = {StoredForm::Rows::kPartsByHead, heads}; });
   map.hub_aliases = {{"transformer.", ""}};
   return map;
 }

@@ -5,6 +5,11 @@ namespace graft {
 
 void check_spec(const DecoderSpec& spec) {
   for (const auto& layer : spec.layers) {
+    if (const auto* delta = layer.delta_attention()) {
+      if (delta->num_value_heads % delta->num_key_heads == 0) continue;
+      fail("models", "expected a number of value heads of linear attention that is a multiple of its key heads, got {} and {} — the configuration contradicts itself",
+           delta->num_value_heads, delta->num_key_heads);
+    }
     const auto heads = layer.heads();
     if (heads.num_heads % heads.num_kv_heads != 0) {
       fail("models", "expected a number of attention heads that is a multiple of the key-value heads, got {} and {} — the configuration contradicts itself",

@@ -43,10 +43,10 @@ void read_groups(ConfigReader& reader, RouterSpec& router) {
   router.num_groups = router.groups_per_token = 1;
 }
 
-ExpertsSpec read_qwen_experts(ConfigReader& reader) {
+ExpertsSpec read_qwen_experts(ConfigReader& reader, bool renormalise) {
   ExpertsSpec experts;
   experts.router = read_router(reader, {"num_experts", "num_local_experts"});
-  experts.router.renormalise = reader.bool_or("norm_topk_prob", false);
+  experts.router.renormalise = reader.bool_or("norm_topk_prob", renormalise);
   experts.width = reader.need_int("moe_intermediate_size", 1, kLargestCount);
   experts.has_balancing_loss = true;
   return experts;

@@ -20,7 +20,7 @@ void read_groups(ConfigReader& reader, RouterSpec& router);
 using DenseLayers = std::set<int64_t>;
 // Qwen's keys: num_experts, norm_topk_prob, moe_intermediate_size; mlp_only_layers and decoder_sparse_step: layer i has experts where (i + 1) is a multiple
 // of the step.
-ExpertsSpec read_qwen_experts(ConfigReader& reader);
+ExpertsSpec read_qwen_experts(ConfigReader& reader, bool renormalise = false);   // where norm_topk_prob is absent
 DenseLayers read_qwen_dense_layers(ConfigReader& reader);
 void add_qwen_experts(const DecoderSpec& spec, nlohmann::ordered_json& config);
 std::vector<int64_t> dense_layers(const DecoderSpec& spec);

@@ -9,7 +9,7 @@ using nlohmann::ordered_json;
 
 ordered_json config_from_spec(const DecoderSpec& spec) {
   const auto& family = family_of_model_type(spec.family);
-  const auto& layer = spec.layers.at(0);
+  const auto& layer = spec.attention_layer();
   const auto heads = layer.heads();
   const int64_t head_size = layer.latent_attention() ? layer.latent_attention()->rotary_size : heads.size;   // what rotary embedding is said of
   ordered_json config;
@@ -34,7 +34,7 @@ ordered_json config_from_spec(const DecoderSpec& spec) {
 
 std::vector<GgufEntry> gguf_hyperparameters(const DecoderSpec& spec) {
   const auto& family = family_of_model_type(spec.family);
-  const auto heads = spec.layers.at(0).heads();
+  const auto heads = spec.attention_layer().heads();
   GgufKeys keys(family.gguf_architecture);
   keys.u32("block_count", static_cast<int64_t>(spec.layers.size()));
   keys.u32("context_length", spec.max_positions);

@@ -57,6 +57,10 @@ Family deepseek_v2_family();
 Family deepseek_v3_family();
 Family kimi_k2_family();
 Family glm4_moe_lite_family();
+Family qwen3_next_family();
+Family qwen3_5_text_family();
+Family qwen3_5_moe_text_family();
+Family kimi_linear_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.

@@ -17,6 +17,7 @@ void GgufKeys::set(GgufEntry entry) {
 
 void GgufKeys::u32(const std::string& key, int64_t value) { set({key, GgufType::kU32, GgufType::kString, static_cast<uint64_t>(value)}); }
 void GgufKeys::f32(const std::string& key, double value) { set({key, GgufType::kF32, GgufType::kString, value}); }
+void GgufKeys::list(const std::string& key, const std::vector<int64_t>& values) { set({key, GgufType::kArray, GgufType::kI32, values}); }
 void GgufKeys::text(const std::string& key, const std::string& value) { set({key, GgufType::kString, GgufType::kString, value}); }
 void GgufKeys::boolean(const std::string& key, bool value) { set({key, GgufType::kBool, GgufType::kString, value}); }
 void GgufKeys::erase(const std::string& key) {

@@ -12,6 +12,7 @@ class GgufKeys {
   explicit GgufKeys(std::string architecture) : architecture_(std::move(architecture)) {}
   void u32(const std::string& key, int64_t value);      // a key that is there already is replaced
   void f32(const std::string& key, double value);
+  void list(const std::string& key, const std::vector<int64_t>& values);   // of int32
   void text(const std::string& key, const std::string& value);
   void boolean(const std::string& key, bool value);
   void erase(const std::string& key);

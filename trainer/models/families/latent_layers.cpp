@@ -133,8 +133,10 @@ DecoderSpec latent_spec_from_gguf(const GgufFile& file) {
   return spec;
 }
 
-WeightMap latent_weights(const DecoderSpec& spec) {
-  auto map = weight_map_of(spec, llama_names());
+WeightMap latent_weights(const DecoderSpec& spec) { return latent_weights(spec, llama_names()); }
+
+WeightMap latent_weights(const DecoderSpec& spec, const WeightNames& names) {
+  auto map = weight_map_of(spec, names);
   for (auto& rule : map.rules) {   // llama.cpp's graph adds adapters to the output's product only
     const auto attention = rule.ours.find(".attention.");
     if (attention != std::string::npos && !rule.ours.substr(attention).starts_with(".attention.output.")) rule.gguf_lora = false;
@@ -147,7 +149,7 @@ WeightMap latent_weights(const DecoderSpec& spec) {
 }
 
 void write_latent_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
-  const auto& attention = *spec.layers[0].latent_attention();
+  const auto& attention = *spec.attention_layer().latent_attention();
   const auto& experts = *spec.experts();
   config.erase("head_dim");   // of what turns in transformers 5, of a query in others: left to each
   config["attention_bias"] = attention.bias;
@@ -170,9 +172,9 @@ void write_latent_config(const DecoderSpec& spec, nlohmann::ordered_json& config
 }
 
 void write_latent_gguf(const DecoderSpec& spec, GgufKeys& keys) {
-  const auto& attention = *spec.layers[0].latent_attention();
+  const auto& attention = *spec.attention_layer().latent_attention();
   const auto& experts = *spec.experts();
-  const auto& rope = spec.ropes[0];
+  const auto rope = spec.ropes.empty() ? RopeSpec{.neighbouring_pairs = true} : spec.ropes[0];
   const auto dense = dense_layers(spec);
   const bool yarn = rope.scaling == RopeSpec::Scaling::kYarn;
   const double epsilon = spec.final_norm.epsilon;

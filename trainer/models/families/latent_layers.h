@@ -18,6 +18,7 @@ DenseLayers read_first_dense_layers(ConfigReader& reader);
 DecoderSpec latent_spec_from_gguf(const GgufFile& file);
 // Layers behind the last, which predict further tokens, are skipped.
 WeightMap latent_weights(const DecoderSpec& spec);
+WeightMap latent_weights(const DecoderSpec& spec, const WeightNames& names);
 void write_latent_config(const DecoderSpec& spec, nlohmann::ordered_json& config);
 void write_latent_gguf(const DecoderSpec& spec, GgufKeys& keys);
 

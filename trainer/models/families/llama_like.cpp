@@ -37,7 +37,8 @@ DecoderSpec llama_like_spec(ConfigReader& reader, const std::string& family, con
   attention.num_heads = reader.need_int("num_attention_heads", 1, kLargestCount);
   attention.num_kv_heads = reader.int_or("num_key_value_heads", attention.num_heads);
   attention.head_size = reader.int_or("head_dim", defaults.head_size > 0 ? defaults.head_size : spec.hidden_size / attention.num_heads);
-  layer.mlp().width = reader.need_int("intermediate_size", 1, kLargestCount * 4);
+  const bool needs_width = defaults.dense_width == 0 || reader.has("intermediate_size");
+  layer.mlp().width = needs_width ? reader.need_int("intermediate_size", 1, kLargestCount * 4) : defaults.dense_width;
   layer.mlp().activation = defaults.activation;
   const int64_t num_layers = reader.need_int("num_hidden_layers", 1, 4096);
   if (attention.num_kv_heads < 1) {

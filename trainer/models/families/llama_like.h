@@ -20,6 +20,7 @@ struct LlamaDefaults {
   bool tied_head = false;
   int64_t head_size = 0;   // 0: hidden size / heads
   MlpSpec::Activation activation = MlpSpec::Activation::kSilu;
+  int64_t dense_width = 0; // of layers without experts, where the family has none: intermediate_size may be absent
   bool own_ropes = false;  // the family reads its rotary keys itself
 };
 

@@ -49,7 +49,8 @@ RopeSpec read_rope_values(ConfigReader& reader, const char* key, const ordered_j
                           const RopeDefaults& defaults) {
   static const std::set<std::string> kKnown = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
                                                "partial_rotary_factor", "beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "truncate",
-                                               "short_factor", "long_factor", "alpha", "llama_4_scaling_beta", "max_position_embeddings"};
+                                               "short_factor", "long_factor", "alpha", "llama_4_scaling_beta", "max_position_embeddings",
+                                               "mrope_section", "mrope_interleaved"};   // of images: a text's three positions are one
   for (const auto& [name, value] : values.items()) {
     // Hunyuan's files carry YaRN's numbers beside "dynamic" and alpha: transformers reads none of them.
     if (!kKnown.contains(name)) reader.wrong(key, "no key " + name);

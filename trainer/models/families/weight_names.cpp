@@ -57,6 +57,28 @@ class MapBuilder {
     rule.shape = {size};
     map.rules.push_back(std::move(rule));
   }
+  // Rows of a matrix that files of one column or both hold as a part of a larger one, from row `first` on; where `whole_rows` is 0, alone.
+  struct Place {
+    std::string name;
+    int64_t whole_rows = 0, first = 0;
+  };
+  WeightRule& slice(size_t index, const std::string& ours, std::vector<int64_t> shape, const Place& hub, const Place& gguf) {
+    WeightRule rule;
+    rule.ours = fmt::format("layers.{}.{}.weight", index, ours);
+    rule.hub = fmt::format("{}{}.{}.weight", names_.hub_layers, index, hub.name);
+    rule.gguf = fmt::format("{}{}.{}.weight", names_.gguf_layers, index, gguf.name);
+    const auto place = [&](const Place& there, StoredForm& form) {
+      if (there.whole_rows == 0) return;
+      form.whole = {there.whole_rows, shape[1]};
+      form.first = there.first * shape[1];
+    };
+    place(hub, rule.hub_form);
+    place(gguf, rule.gguf_form);
+    rule.shape = std::move(shape);
+    map.rules.push_back(std::move(rule));
+    return map.rules.back();
+  }
+  const PartName& name(const std::string& part) const { return names_.layer.at(part); }
   // Each head's rows of plain keys and of values: one matrix on the hub; GGUF has keys, transposed, and values in tensors of their own.
   void latent_heads(size_t index, const LatentAttentionSpec& attention) {
     const int64_t columns = attention.key_value_rank;
@@ -101,10 +123,11 @@ class MapBuilder {
 
 void add_block(MapBuilder& builder, size_t index, int64_t hidden, const AttentionSpec& attention) {
   const int64_t query_size = attention.num_heads * attention.head_size, key_size = attention.num_kv_heads * attention.head_size;
+  const int64_t query_rows = attention.output_gate ? 2 * query_size : query_size;
   if (attention.fused) {
     builder.layer(index, "attention.qkv", {query_size + 2 * key_size, hidden}, attention.input_bias);
   } else {
-    builder.layer(index, "attention.query", {query_size, hidden}, attention.input_bias);
+    builder.layer(index, "attention.query", {query_rows, hidden}, attention.input_bias);
     builder.layer(index, "attention.key", {key_size, hidden}, attention.input_bias);
     builder.layer(index, "attention.value", {key_size, hidden}, attention.input_bias);
   }
@@ -129,6 +152,71 @@ void add_block(MapBuilder& builder, size_t index, int64_t hidden, const LatentAt
   builder.layer(index, "attention.key_value_a_norm", {attention.key_value_rank});
   builder.latent_heads(index, attention);
   builder.layer(index, "attention.output", {hidden, attention.num_heads * attention.value_size}, attention.bias);
+}
+
+// [queries | keys | values], whose values are a part of their own: some files hold their heads in another order.
+void add_mixed(MapBuilder& builder, size_t index, const DeltaAttentionSpec& delta, const std::string& part, int64_t columns, bool is_convolution) {
+  const auto& name = builder.name(part);
+  const int64_t keys = 2 * delta.key_width(), rows = keys + delta.value_width();
+  builder.slice(index, part + ".query_key", {keys, columns}, {name.hub, rows, 0}, {name.gguf, rows, 0});
+  builder.slice(index, part + ".value", {delta.value_width(), columns}, {name.hub, rows, keys}, {name.gguf, rows, keys});
+  if (!is_convolution) return;
+  for (auto* rule : {&builder.map.rules.end()[-2], &builder.map.rules.end()[-1]}) rule->hub_form.whole = {rows, 1, columns};
+}
+
+void add_block(MapBuilder& builder, size_t index, int64_t hidden, const DeltaAttentionSpec& delta) {
+  using Form = DeltaAttentionSpec::Form;
+  const int64_t keys = delta.key_width(), values = delta.value_width(), heads = delta.num_value_heads, rank = delta.key_size;
+  switch (delta.form) {
+    case Form::kByKeyHead: {
+      const auto& whole = builder.name("delta.query_key_value_gate");
+      const auto& gate = builder.name("delta.gate");
+      const int64_t of_head = delta.values_per_key() * delta.value_size, mixed = 2 * keys + values;
+      for (int64_t head = 0; head < delta.num_key_heads; ++head) {
+        int64_t row = head * 2 * (delta.key_size + of_head);
+        const auto push = [&](const char* part, int64_t rows, const MapBuilder::Place& gguf) {
+          builder.slice(index, fmt::format("delta.query_key_value_gate.{}.{}", head, part), {rows, hidden}, {whole.hub, 2 * (keys + values), row}, gguf);
+          row += rows;
+        };
+        push("query", delta.key_size, {whole.gguf, mixed, head * delta.key_size});
+        push("key", delta.key_size, {whole.gguf, mixed, keys + head * delta.key_size});
+        push("value", of_head, {whole.gguf, mixed, 2 * keys + head * of_head});
+        push("gate", of_head, {gate.gguf, values, head * of_head});
+      }
+      builder.layer(index, "delta.beta_decay", {2 * heads, hidden});
+      break;
+    }
+    case Form::kByPart:
+      add_mixed(builder, index, delta, "delta.query_key_value", hidden, false);
+      builder.layer(index, "delta.gate", {values, hidden});
+      builder.layer(index, "delta.beta", {heads, hidden});
+      builder.layer(index, "delta.decay", {heads, hidden});
+      break;
+    case Form::kLowRank:
+      builder.layer(index, "delta.query", {keys, hidden});
+      builder.layer(index, "delta.key", {keys, hidden});
+      builder.layer(index, "delta.value", {values, hidden});
+      builder.layer(index, "delta.decay_a", {rank, hidden});
+      builder.layer(index, "delta.decay_b", {keys, rank});
+      builder.layer(index, "delta.beta", {heads, hidden});
+      builder.layer(index, "delta.gate_a", {rank, hidden});
+      builder.layer(index, "delta.gate_b", {values, rank});
+  }
+  if (delta.form == Form::kLowRank) {
+    for (const auto& [part, rows] : {std::pair{"query", keys}, std::pair{"key", keys}, std::pair{"value", values}}) {
+      const auto& name = builder.name(fmt::format("delta.convolution.{}", part));
+      auto& rule = builder.slice(index, fmt::format("delta.convolution.{}", part), {rows, delta.taps}, {name.hub}, {name.gguf});
+      rule.hub_form.whole = {rows, 1, delta.taps};
+      rule.gguf_form.whole = {1, rows, 1, delta.taps};
+    }
+  } else {
+    add_mixed(builder, index, delta, "delta.convolution", delta.taps, true);
+  }
+  builder.vector(index, "delta.decay_rate", heads);
+  builder.map.rules.back().gguf_form.minus_exponential = true;
+  builder.vector(index, "delta.decay_bias", delta.form == Form::kLowRank ? keys : heads);
+  builder.layer(index, "delta.norm", {delta.value_size});
+  builder.layer(index, "delta.output", {hidden, values});
 }
 
 void add_block(MapBuilder& builder, size_t index, int64_t hidden, const MlpSpec& mlp) {
@@ -176,6 +264,17 @@ WeightNames llama_names() {
                  {"attention.key_value_a_norm", {"self_attn.kv_a_layernorm", "attn_kv_a_norm"}},
                  {"attention.key_value_b.key", {"self_attn.kv_b_proj", "attn_k_b"}},
                  {"attention.key_value_b.value", {"self_attn.kv_b_proj", "attn_v_b"}},
+                 {"delta.query_key_value_gate", {"linear_attn.in_proj_qkvz", "attn_qkv"}},
+                 {"delta.beta_decay", {"linear_attn.in_proj_ba", "ssm_ba"}},
+                 {"delta.query_key_value", {"linear_attn.in_proj_qkv", "attn_qkv"}},
+                 {"delta.gate", {"linear_attn.in_proj_z", "attn_gate"}},
+                 {"delta.beta", {"linear_attn.in_proj_b", "ssm_beta"}},
+                 {"delta.decay", {"linear_attn.in_proj_a", "ssm_alpha"}},
+                 {"delta.convolution", {"linear_attn.conv1d", "ssm_conv1d"}},
+                 {"delta.decay_rate", {"linear_attn.A_log", "ssm_a"}},
+                 {"delta.decay_bias", {"linear_attn.dt_bias", "ssm_dt.bias"}},
+                 {"delta.norm", {"linear_attn.norm", "ssm_norm"}},
+                 {"delta.output", {"linear_attn.out_proj", "ssm_out"}},
                  {"channel_norm", {"post_attention_layernorm", "ffn_norm"}},
                  {"mlp.gate", {"mlp.gate_proj", "ffn_gate"}},
                  {"mlp.up", {"mlp.up_proj", "ffn_up"}},

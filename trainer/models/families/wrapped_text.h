@@ -1,4 +1,4 @@
-// Text models inside a vision model's configuration and checkpoint (mistral3 around ministral3 or mistral): the text part is loaded and trained,
+// Text models inside a vision model's configuration and checkpoint (mistral3 around ministral3 or mistral, qwen3_5 around qwen3_5_text): the text part is loaded and trained,
 // under the names that it has alone; the rest is skipped by name.
 #pragma once
 #include <nlohmann/json.hpp>
