@@ -17,5 +17,5 @@ WIDE = with_experts(WIDE_DENSE, moe_intermediate_size=56, shared_expert_intermed
 CASES = [
     Case("qwen3_5_moe_text_untied", SMALL, lora=lora("mlp.shared_expert", attention=ATTENTION + DELTA), load_balancing=0.7),
     Case("qwen3_5_moe_text_stacked", WIDE, stacked=True, gguf=False, lora=lora("mlp.shared_expert", attention=ATTENTION + DELTA, use_rslora=True, r=3)),
-    Case("qwen3_5_moe_text_sharded", SMALL | {"linear_num_value_heads": 2}, sharded=True, lora=lora(attention=DELTA)),
+    Case("qwen3_5_moe_text_sharded", SMALL | {"linear_num_value_heads": 2, "rms_norm_eps": 1e-5}, sharded=True, lora=lora(attention=DELTA)),
 ]

@@ -80,7 +80,7 @@ TEST(SequenceBatch, CutBackAndReadAgainGivesTheSame) {
     const auto from = [&](int64_t place) { return std::vector<std::vector<int32_t>>{{ids.begin() + place, ids.end()}}; };
     batch.start(std::vector<std::vector<int32_t>>{{ids.begin(), ids.begin() + 20}});
     batch.extend(std::vector<std::vector<int32_t>>{{1, 2, 3}}, Keep::kLast);
-    for (const int64_t length : {20, 21, 11, 14, 11, 1}) {
+    for (const int64_t length : {20, 21, 14, 11, 11, 1}) {
       if (length == 21) batch.extend(std::vector<std::vector<int32_t>>{{ids[20], 4}}, Keep::kLast);
       batch.cut_back(0, length);
       EXPECT_EQ(batch.length(0), length);

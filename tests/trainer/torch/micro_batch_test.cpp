@@ -152,6 +152,8 @@ TEST_P(MicroBatch, ExportsComputeTheSameLogits) {
   batch.add_document({3, 1, 4, 1, 5, 9, 2, 6});
   const auto logits = [&](const Decoder& decoder) { return head_logits(decoder.forward(batch), decoder.head()); };
   const auto expected = logits(*model.decoder);
+  // Rounding of the merged weights; a random delta rule reads out little where keys are across queries, and the norm behind makes that large.
+  const double bound = model.decoder->spec().is_recurrent() ? 1e-5 : 2e-6;
   const test::TemporaryFolder folder;
   ExportRequest request;
   request.base = model.folder.path();
@@ -163,7 +165,7 @@ TEST_P(MicroBatch, ExportsComputeTheSameLogits) {
     request.out = folder / name;
     const auto result = export_model(request);
     const auto served = load_decoder(result.path, ComputeType::kFloat32);
-    EXPECT_LE(at::sub(logits(*served), expected).norm().item<double>(), 2e-6 * expected.norm().item<double>()) << form;
+    EXPECT_LE(at::sub(logits(*served), expected).norm().item<double>(), bound * expected.norm().item<double>()) << form;
   }
   // The base as GGUF with the adapter as a GGUF LoRA beside it, where llama.cpp would add all of it.
   const auto all = [](const auto& values, const auto& predicate) { return std::all_of(values.begin(), values.end(), predicate); };
@@ -178,7 +180,7 @@ TEST_P(MicroBatch, ExportsComputeTheSameLogits) {
     export_model(request);
     const auto base = load_decoder(folder / "base.gguf", ComputeType::kFloat32);
     const auto beside = load_gguf_adapter(*base, folder / "lora.gguf");
-    EXPECT_LE(at::sub(logits(*base), expected).norm().item<double>(), 2e-6 * expected.norm().item<double>());
+    EXPECT_LE(at::sub(logits(*base), expected).norm().item<double>(), bound * expected.norm().item<double>());
   } else {
     EXPECT_THROW(export_model(request), UserError);
   }
@@ -190,7 +192,7 @@ TEST_P(MicroBatch, ExportsComputeTheSameLogits) {
   request.format = "safetensors:F32";
   request.out = folder / "again";
   const auto again = load_decoder(export_model(request).path, ComputeType::kFloat32);
-  EXPECT_LE(at::sub(logits(*again), expected).norm().item<double>(), 2e-6 * expected.norm().item<double>());
+  EXPECT_LE(at::sub(logits(*again), expected).norm().item<double>(), bound * expected.norm().item<double>());
 }
 
 TEST_P(MicroBatch, ALossInRowBlocksIsTheSame) {

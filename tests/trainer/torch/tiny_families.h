@@ -26,7 +26,7 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
     return all;
   };
   const auto with_delta = [](const Json& more) {
-    Json all = {{"num_hidden_layers", 4}, {"linear_num_key_heads", 2}, {"linear_num_value_heads", 4}, {"linear_key_head_dim", 8}, {"linear_value_head_dim", 8}};
+    Json all = {{"num_hidden_layers", 4}, {"rms_norm_eps", 1e-6}, {"linear_num_key_heads", 2}, {"linear_num_value_heads", 4}, {"linear_key_head_dim", 8}, {"linear_value_head_dim", 8}};
     all.update(more);
     return all;
   };
@@ -54,7 +54,7 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
       {"qwen3_next", with_delta({{"num_experts", 5}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"shared_expert_intermediate_size", 40}})},
       {"qwen3_5_text", with_delta({{"linear_num_value_heads", 6}})},
       {"qwen3_5_moe_text", with_delta({{"num_experts", 5}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"shared_expert_intermediate_size", 40}})},
-      {"kimi_linear", with_latents({{"num_hidden_layers", 3}, {"q_lora_rank", nullptr}, {"moe_router_activation_func", "sigmoid"}, {"moe_renormalize", true},
+      {"kimi_linear", with_latents({{"num_hidden_layers", 3}, {"moe_router_activation_func", "sigmoid"}, {"moe_renormalize", true},
                                     {"linear_attn_config", {{"full_attn_layers", {2}}, {"kda_layers", {1, 3}}, {"head_dim", 8}, {"num_heads", 4}, {"short_conv_kernel_size", 4}}}})},
       {"gemma2", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"attn_logit_softcapping", 4.0}, {"final_logit_softcapping", 6.0}, {"tie_word_embeddings", true}}},
       {"gemma3_text", {{"query_pre_attn_scalar", 8}, {"sliding_window", 9}, {"sliding_window_pattern", 2}, {"tie_word_embeddings", true}}},
@@ -76,7 +76,7 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
       else config[key] = value;
     }
   }
-  if (model_type == "deepseek_v2") config["q_lora_rank"] = nullptr;   // as in V2-Lite: queries without a latent
+  if (model_type == "deepseek_v2" || model_type == "kimi_linear") config["q_lora_rank"] = nullptr;   // as in V2-Lite: queries without a latent
   return config;
 }
 

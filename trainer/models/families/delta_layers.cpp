@@ -90,6 +90,7 @@ void read_delta_layers(ConfigReader& reader, DecoderSpec& spec, DeltaAttentionSp
   delta.norm_epsilon = spec.final_norm.epsilon;
   const bool biases = reader.bool_or("attention_bias", false);
   set_gated_attention(spec);
+  reader.expect_false({"use_sliding_window"});
   const auto linear = read_linear_layers(reader, spec.layers.size());
   for (size_t layer = 0; layer < spec.layers.size(); ++layer) {
     auto& attention = spec.layers[layer].attention();
@@ -182,6 +183,8 @@ void add_delta_gguf(const DecoderSpec& spec, GgufKeys& keys) {
     if (!linear && spec.layers[layer].attention().input_bias) refuse(keys, "no biases in attention");
   }
   if (!delta) refuse(keys, "a layer of linear attention");
+  // Its one epsilon is that of queries' and keys' norms too (here 1e-6).
+  if (spec.final_norm.epsilon > 1e-5) refuse(keys, "rms_norm_eps of at most 1e-5");
   if (delta->key_size != delta->value_size) refuse(keys, "keys and values of linear attention of one size");
   if (spec.layers.size() < interval) refuse(keys, "a layer of full attention");
   keys.u32("ssm.conv_kernel", delta->taps);

@@ -50,10 +50,11 @@ void add_moe_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
   for (const char* key : {"intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"}) config.erase(key);
 }
 
-// Positions of image rows and columns, which text has not: its three are one.
+// Which pairs turn by the position in time, which by an image's rows and columns: in text the three are one, but llama.cpp wants to be told.
 void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   add_delta_gguf(spec, keys);
-  keys.list("rope.dimension_sections", {11, 11, 10, 0});
+  const int64_t pairs = spec.ropes.at(0).rotary_size / 2;
+  keys.list("rope.dimension_sections", {(pairs + 2) / 3, (pairs + 1) / 3, pairs / 3, 0});
 }
 
 void add_moe_gguf(const DecoderSpec& spec, GgufKeys& keys) {
