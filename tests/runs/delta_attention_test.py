@@ -13,7 +13,7 @@ import graft_program
 from parallel_test import Runs
 from tiny_chat_model import make_tiny_chat_model
 
-DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16, "head_dim": 16}
+DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16, "head_dim": 16, "rms_norm_eps": 1e-6}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "shared_expert_intermediate_size": 32}
 
 
@@ -58,7 +58,7 @@ class Qwen35(DeltaAttention, Runs):
 class KimiLinear(DeltaAttention, Runs):
     settings = {"model_type": "kimi_linear", "num_key_value_heads": 4, "kv_lora_rank": 24, "qk_nope_head_dim": 14, "qk_rope_head_dim": 6, "v_head_dim": 12, "num_local_experts": 4,
                 "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 48, "n_group": 1, "topk_group": 1, "rms_norm_eps": 1e-6, "linear_head_dim": 12,
-                "linear_num_heads": 4, "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"]}
+                "linear_num_heads": 4, "pad_token_id": 2, "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"]}
     forms = ["peft", "safetensors", "gguf:F32"]
 
 
