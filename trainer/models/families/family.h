@@ -57,6 +57,8 @@ Family deepseek_v2_family();
 Family deepseek_v3_family();
 Family kimi_k2_family();
 Family glm4_moe_lite_family();
+Family deepseek_v32_family();
+Family glm_moe_dsa_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.

@@ -13,9 +13,13 @@ ExpertsSpec read_deepseek_experts(ConfigReader& reader);
 void read_sigmoid_router(ConfigReader& reader, RouterSpec& router);
 // first_k_dense_replace.
 DenseLayers read_first_dense_layers(ConfigReader& reader);
+// mlp_layer_types, a list; without it the first `first` layers. first_k_dense_replace beside it must say the same.
+DenseLayers read_mlp_layer_types(ConfigReader& reader, int64_t first);
+void write_mlp_layer_types(const DecoderSpec& spec, nlohmann::ordered_json& config);
 
 // deepseek_v3 with sigmoid scores, deepseek_v2 with softmax: other families of this architecture are computed alike.
 DecoderSpec latent_spec_from_gguf(const GgufFile& file);
+DecoderSpec latent_spec_from_gguf(const GgufFile& file, const std::string& family);
 // Layers behind the last, which predict further tokens, are skipped.
 WeightMap latent_weights(const DecoderSpec& spec);
 void write_latent_config(const DecoderSpec& spec, nlohmann::ordered_json& config);

@@ -129,6 +129,12 @@ void add_block(MapBuilder& builder, size_t index, int64_t hidden, const LatentAt
   builder.layer(index, "attention.key_value_a_norm", {attention.key_value_rank});
   builder.latent_heads(index, attention);
   builder.layer(index, "attention.output", {hidden, attention.num_heads * attention.value_size}, attention.bias);
+  if (!attention.indexer || attention.indexer->shared) return;
+  const auto& indexer = *attention.indexer;
+  builder.layer(index, "indexer.query", {indexer.num_heads * indexer.head_size, attention.query_rank});
+  builder.layer(index, "indexer.key", {indexer.head_size, hidden});
+  builder.layer(index, "indexer.key_norm", {indexer.head_size}, true);
+  builder.layer(index, "indexer.weights", {indexer.num_heads, hidden});
 }
 
 void add_block(MapBuilder& builder, size_t index, int64_t hidden, const MlpSpec& mlp) {
@@ -176,6 +182,10 @@ WeightNames llama_names() {
                  {"attention.key_value_a_norm", {"self_attn.kv_a_layernorm", "attn_kv_a_norm"}},
                  {"attention.key_value_b.key", {"self_attn.kv_b_proj", "attn_k_b"}},
                  {"attention.key_value_b.value", {"self_attn.kv_b_proj", "attn_v_b"}},
+                 {"indexer.query", {"self_attn.indexer.wq_b", "indexer.attn_q_b"}},
+                 {"indexer.key", {"self_attn.indexer.wk", "indexer.attn_k"}},
+                 {"indexer.key_norm", {"self_attn.indexer.k_norm", "indexer.k_norm"}},
+                 {"indexer.weights", {"self_attn.indexer.weights_proj", "indexer.proj"}},
                  {"channel_norm", {"post_attention_layernorm", "ffn_norm"}},
                  {"mlp.gate", {"mlp.gate_proj", "ffn_gate"}},
                  {"mlp.up", {"mlp.up_proj", "ffn_up"}},

@@ -1,0 +1,71 @@
+// DeepSeek sparse attention in a decoder: what it costs, what layers hand on, both paths. What it computes: tests/conformance; caches, packing, recomputation: the
+// tests of every family.
+#include "trainer/models/key_indexer.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "kernels/common/operator_path.h"
+#include "tests/trainer/torch/generation_tiny_model.h"
+
+namespace graft {
+namespace {
+
+constexpr int32_t kSeen = 9;   // index_topk of the tiny models
+
+Batch batch_of(const std::vector<int32_t>& lengths) {
+  Batch batch;
+  for (const auto length : lengths) {
+    std::vector<int32_t> tokens = {7, 3, 90, 41, 5};   // documents begin alike
+    for (int32_t i = 0; i < length - 5; ++i) tokens.push_back((length * 37 + i * i * 11 + 1) % 250);
+    batch.add_document(tokens);
+  }
+  return batch;
+}
+
+double relative_error(const at::Tensor& got, const at::Tensor& expected) { return ((got - expected).norm() / expected.norm()).item<double>(); }
+
+class KeyIndexerOf : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Families, KeyIndexerOf, testing::Values("deepseek_v32", "glm_moe_dsa"));
+
+TEST_P(KeyIndexerOf, IsNotReadWhereEveryTokenSeesAllKeys) {
+  const test::TinyModel whole(GetParam()), damaged(GetParam(), 258, {".indexer.", NAN});
+  const auto short_documents = batch_of({kSeen, 6, kSeen}), one_longer = batch_of({kSeen, kSeen + 7});
+  EXPECT_TRUE(at::equal(whole.decoder->forward(short_documents), damaged.decoder->forward(short_documents)));
+  EXPECT_FALSE(at::equal(whole.decoder->forward(one_longer), damaged.decoder->forward(one_longer)));
+}
+
+TEST_P(KeyIndexerOf, HasTheSameKeysOnTheReferencePath) {
+  const test::TinyModel model(GetParam());
+  const auto batch = share_prefix(batch_of({30, 6, 17}));
+  EXPECT_EQ(batch.shared_prefix, 5);
+  const auto fast = model.decoder->forward(batch);
+  set_operator_path(OperatorPath::kReference);
+  const auto reference = model.decoder->forward(batch);
+  set_operator_path(OperatorPath::kFast);
+  EXPECT_LE(relative_error(reference, fast), 1e-5);
+}
+
+TEST_P(KeyIndexerOf, RunsInBfloat16) {
+  const test::TinyModel model(GetParam());
+  const auto batch = batch_of({30, 6, 17});
+  const auto exact = model.decoder->forward(batch);
+  model.decoder->set_compute(ComputeType::kBFloat16);
+  EXPECT_LE(relative_error(model.decoder->forward(batch).to(at::kFloat), exact), 0.2);   // rounding moves a few keys over the border
+}
+
+TEST(LayerStream, CarriesSelectedKeysToLayersThatShareThem) {
+  const test::TinyModel model("glm_moe_dsa");   // full, shared, full
+  for (const int32_t length : {kSeen, 2 * kSeen}) {
+    const auto batch = batch_of({length});
+    const auto first = model.decoder->run_layer(0, {model.decoder->embed(batch), {}}, batch);
+    EXPECT_EQ(first.selected_keys_NB.defined(), length > kSeen);
+    const auto second = model.decoder->run_layer(1, first, batch);
+    EXPECT_FALSE(second.selected_keys_NB.defined()) << "the third layer has an indexer of its own";
+    const auto dense = model.decoder->run_layer(1, {first.x_NC, {}}, batch);
+    EXPECT_EQ(at::equal(second.x_NC, dense.x_NC), length == kSeen);
+  }
+}
+
+}  // namespace
+}  // namespace graft
