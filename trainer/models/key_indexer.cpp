@@ -7,7 +7,9 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/mul.h>
 
 #include "kernels/attention/key_bits.h"
 #include "kernels/attention/rotation.h"
@@ -33,15 +35,11 @@ std::vector<Document> documents_of(const LayerContext& context, int64_t keys_per
   return documents;
 }
 
-// The keys of the tokens before, and the new ones, which the cache holds from now on.
-at::Tensor cached_keys(KeyValueCache& cache, const at::Tensor& own_TD) {
-  const int64_t size = own_TD.size(1), before = cache.length * size;
-  cache.index_keys.resize(static_cast<size_t>(before + own_TD.numel()));
+// Attention counts the new tokens afterwards; what the cache holds beyond its length was cut back.
+void append(KeyValueCache& cache, const at::Tensor& own_TD) {
   const auto own = own_TD.contiguous();
-  std::copy_n(own.const_data_ptr<float>(), own.numel(), cache.index_keys.data() + before);
-  auto all = at::empty({cache.length + own.size(0), size}, at::kFloat);
-  std::copy(cache.index_keys.begin(), cache.index_keys.end(), all.data_ptr<float>());
-  return all;
+  cache.index_keys.resize(static_cast<size_t>(cache.length * own.size(1)));
+  cache.index_keys.insert(cache.index_keys.end(), own.const_data_ptr<float>(), own.const_data_ptr<float>() + own.numel());
 }
 
 at::Tensor rows_beyond(const std::vector<Document>& documents, c10::Device device) {
@@ -68,28 +66,29 @@ at::Tensor KeyIndexer::selected_keys(const BlockInput& input, const at::Tensor& 
   const auto cosine_NE = rows_at(rope.cosine_PE, context.batch.positions_N, key_norm.weight_C), sine_NE = rows_at(rope.sine_PE, context.batch.positions_N, key_norm.weight_C);
   const auto key_NHD = key_norm.apply(float_product(key, {}, x_NC)).unsqueeze(1);
   const auto key_ND = rotated(key_NHD, cosine_NE, sine_NE, spec_.neighbouring_pairs).squeeze(1);
-  std::vector<at::Tensor> keys;   // of each document
-  for (size_t d = 0; d < documents.size(); ++d) {
-    const auto& document = documents[d];
-    const auto own_TD = key_ND.narrow(0, document.begin, document.length);
-    if (caching) keys.push_back(cached_keys(*context.caches[d], own_TD));
-    else keys.push_back(document.before == 0 ? own_TD : at::cat({key_ND.narrow(0, 0, document.before), own_TD}));
-  }
+  const auto own_keys = [&](const Document& document) { return key_ND.narrow(0, document.begin, document.length); };
+  for (size_t d = 0; caching && d < documents.size(); ++d) append(*context.caches[d], own_keys(documents[d]));
   if (!selects) return {};
+  const auto keys_of = [&](size_t d) {
+    const auto& document = documents[d];
+    if (caching) return at::from_blob(context.caches[d]->index_keys.data(), {document.before + document.length, spec_.head_size}, at::TensorOptions(at::kFloat));
+    return document.before == 0 ? own_keys(document) : at::cat({key_ND.narrow(0, 0, document.before), own_keys(document)});
+  };
 
   const auto row_M = rows_beyond(documents, x_NC.device());
   const auto latent_MR = query_norm.apply(query_latent_NR.contiguous()).index_select(0, row_M);
   const auto query_MHD = rotated(float_product(query, {}, latent_MR).view({-1, spec_.num_heads, spec_.head_size}), cosine_NE.index_select(0, row_M),
                                  sine_NE.index_select(0, row_M), spec_.neighbouring_pairs);
-  const auto weights_MH = float_product(weights, {}, x_NC.index_select(0, row_M)) / std::sqrt(static_cast<double>(spec_.num_heads * spec_.head_size));
+  const double scale = 1 / std::sqrt(static_cast<double>(spec_.num_heads * spec_.head_size));   // of the heads' sum, and of products
+  const auto weights_MH = at::mul(float_product(weights, {}, x_NC.index_select(0, row_M)), scale);
   int64_t most = 0;
-  for (const auto& document_keys : keys) most = std::max(most, document_keys.size(0));
+  for (const auto& document : documents) most = std::max(most, document.before + document.length);
   auto bits_NB = at::full({x_NC.size(0), key_bytes(most)}, 255, x_NC.options().dtype(at::kByte));
   int64_t first = 0;
   for (size_t d = 0; d < documents.size(); ++d) {
     const auto& document = documents[d];
     if (document.beyond == 0) continue;
-    const auto bits = sparse_index(query_MHD.narrow(0, first, document.beyond), keys[d], weights_MH.narrow(0, first, document.beyond), spec_.keys_per_query);
+    const auto bits = sparse_index(query_MHD.narrow(0, first, document.beyond), keys_of(d), weights_MH.narrow(0, first, document.beyond), spec_.keys_per_query);
     bits_NB.narrow(0, document.begin + document.length - document.beyond, document.beyond).narrow(1, 0, bits.size(1)).copy_(bits);
     first += document.beyond;
   }

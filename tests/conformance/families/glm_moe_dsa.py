@@ -5,7 +5,7 @@ from golden import Case, Layout
 # Rows and documents are longer than index_topk; two layers share what the first one chose.
 SHARED = {
     "architectures": ["GlmMoeDsaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "dtype": "float32", "eos_token_id": [1, 2], "ep_size": 1,
-    "first_k_dense_replace": 1, "head_dim": 192, "hidden_act": "silu", "hidden_size": 48, "index_head_dim": 64, "index_n_heads": 9, "index_share_for_mtp_iteration": True,
+    "first_k_dense_replace": 1, "head_dim": 192, "hidden_act": "silu", "hidden_size": 48, "index_head_dim": 64, "index_n_heads": 16, "index_share_for_mtp_iteration": True,
     "index_skip_topk_offset": 3, "index_topk": 6, "index_topk_freq": 4, "index_topk_pattern": None, "indexer_rope_interleave": True,
     "indexer_types": ["full", "shared", "shared", "full"], "initializer_range": 0.02, "intermediate_size": 88, "kv_lora_rank": 24, "max_position_embeddings": 128,
     "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"], "model_type": "glm_moe_dsa", "moe_intermediate_size": 24, "moe_layer_freq": 1, "moe_router_dtype": "float32",
@@ -26,7 +26,7 @@ CASES = [
     Case("glm_moe_dsa_shared", SHARED, lora=lora("mlp", "mlp.shared_experts", attention=LATENT), gguf_lora=False),
     Case("glm_moe_dsa_dense", DENSE, sharded=True, gguf=False, lora=lora("mlp", attention=LATENT, use_rslora=True, r=3)),
     # Layers 0 and 2 have an indexer: every second one from the first on.
-    Case("glm_moe_dsa_frequency", DENSE | {"index_topk": 5, "index_n_heads": 11, "index_topk_pattern": None, "index_topk_freq": 2, "index_skip_topk_offset": 1}, gguf=False,
+    Case("glm_moe_dsa_frequency", DENSE | {"index_topk": 5, "index_n_heads": 17, "index_topk_pattern": None, "index_topk_freq": 2, "index_skip_topk_offset": 1}, gguf=False,
          lora={"target_modules": LATENT}),
     Case("glm_moe_dsa_further", SHARED | {"indexer_types": ["full"] * 4, "index_topk": 11}, layout=FURTHER, lora={"target_modules": ["o_proj"], "target_parameters": EXPERTS}),
 ]

@@ -25,8 +25,8 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
     all.update(more);
     return all;
   };
-  const auto with_indexer = [&](const Json& more) {   // sizes that llama.cpp takes
-    auto all = with_latents({{"qk_rope_head_dim", 32}, {"index_n_heads", 6}, {"index_head_dim", 64}, {"index_topk", 9}});
+  const auto with_indexer = [&](const Json& more) {   // sizes that llama.cpp takes; with few heads many scores are zero, and zeros have no order
+    auto all = with_latents({{"qk_rope_head_dim", 32}, {"index_n_heads", 16}, {"index_head_dim", 64}, {"index_topk", 9}});
     all.update(more);
     return all;
   };
