@@ -6,6 +6,7 @@ namespace graft {
 namespace {
 
 constexpr int64_t kMostIndexHeads = 4096, kLargestIndexHead = 4096;   // larger ones are damage
+constexpr int64_t kFirstDense = 3;                                    // transformers' classes: without a list and first_k_dense_replace
 
 void set_indexer(DecoderSpec& spec, const IndexerSpec& indexer) {
   for (auto& layer : spec.layers) std::get<LatentAttentionSpec>(layer.mixer).indexer = indexer;
@@ -31,7 +32,7 @@ IndexedLayers read_indexed_layers(ConfigReader& reader, const char* family, bool
   set_indexer(layers.spec, indexer);
   layers.experts = read_deepseek_experts(reader);
   read_sigmoid_router(reader, layers.experts.router);
-  layers.dense = read_mlp_layer_types(reader, reader.int_or("first_k_dense_replace", 3));
+  layers.dense = read_mlp_layer_types(reader, reader.int_or("first_k_dense_replace", kFirstDense), kFirstDense);
   // Of the cache's kind, of the router's numbers (always float32), of further layers.
   reader.ignore({"layer_types", "moe_router_dtype", "index_share_for_mtp_iteration"});
   reader.expect_false({"mlp_bias"});

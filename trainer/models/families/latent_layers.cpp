@@ -113,7 +113,7 @@ DenseLayers read_first_dense_layers(ConfigReader& reader) {
   return dense;
 }
 
-DenseLayers read_mlp_layer_types(ConfigReader& reader, int64_t first) {
+DenseLayers read_mlp_layer_types(ConfigReader& reader, int64_t first, std::optional<int64_t> class_default) {
   const int64_t layers = reader.need_int("num_hidden_layers");
   DenseLayers dense;
   if (!reader.has("mlp_layer_types")) {
@@ -130,17 +130,15 @@ DenseLayers read_mlp_layer_types(ConfigReader& reader, int64_t first) {
   }
   if (static_cast<int64_t>(dense.size()) >= layers) reader.wrong("mlp_layer_types", "a layer with experts (sparse)");
   // Published beside it; transformers reads the list, so the two must agree.
-  const auto count = static_cast<int64_t>(dense.size());
-  const bool first_ones = dense.empty() || *dense.rbegin() == count - 1;
-  if (reader.has("first_k_dense_replace") && (!first_ones || reader.need_int("first_k_dense_replace", 0) != count)) {
-    reader.wrong("first_k_dense_replace", fmt::format("what mlp_layer_types says (absent: {})", std::min(first, layers)));
-  }
-  reader.ignore({"first_k_dense_replace"});
+  const auto said = reader.int_or("first_k_dense_replace", -1), count = static_cast<int64_t>(dense.size());
+  const bool agree = said == count && (dense.empty() || *dense.rbegin() == count - 1);
+  if (said >= 0 && !agree && said != class_default) reader.wrong("first_k_dense_replace", fmt::format("what mlp_layer_types says (absent: {})", std::min(first, layers)));
   return dense;
 }
 
 void write_mlp_layer_types(const DecoderSpec& spec, nlohmann::ordered_json& config) {
-  config.erase("first_k_dense_replace");
+  const auto dense = dense_layers(spec);
+  if (!dense.empty() && dense.back() != static_cast<int64_t>(dense.size()) - 1) config.erase("first_k_dense_replace");   // other readers than transformers want it
   auto types = nlohmann::ordered_json::array();
   for (const auto& layer : spec.layers) types.push_back(layer.experts() ? "sparse" : "dense");
   config["mlp_layer_types"] = types;
