@@ -39,7 +39,7 @@ int layer_of(std::string_view name) {
 
 bool may_be_quantised(std::string_view name, std::span<const int64_t> shape) {
   return shape.size() >= 2 && name.ends_with("weight") && !contains(name, "_norm.weight") &&
-         !contains(name, "ffn_gate_inp.weight") && !contains(name, "ssm_conv1d") && !contains(name, "shortconv.conv.weight");
+         !contains(name, "ffn_gate_inp.weight") && !contains(name, "indexer.proj.weight") && !contains(name, "ssm_conv1d") && !contains(name, "shortconv.conv.weight");
 }
 
 // The first and last eighth of the layers, and every third between: where errors cost most.

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/attention/key_bits.h"
+#include "kernels/attention/rotation.h"
 #include "kernels/elementwise/typed_rows.h"
 
 namespace graft {
@@ -11,29 +13,20 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
   const int64_t num_heads = options.num_heads, num_kv = options.num_kv_heads, size = options.head_size;
   const auto type = wide_type(qkv.scalar_type());
   const auto parts = qkv.to(type).split_with_sizes({num_heads * size, num_kv * size, num_kv * size}, -1);
-  auto position_N = at::empty({static_cast<int64_t>(positions.size())}, at::kLong);
-  std::copy(positions.begin(), positions.end(), position_N.data_ptr<int64_t>());
-  position_N = position_N.to(qkv.device());
-  const auto at_positions = [&](const at::Tensor& table) { return table.index_select(0, position_N).to(type).unsqueeze(1); };
-  const auto rotated = [&](const at::Tensor& x_NHD) {
-    if (!options.cosine_PE.defined()) return x_NHD;
-    const auto cosine = at_positions(options.cosine_PE), sine = at_positions(options.sine_PE);
-    const int64_t turning = 2 * options.cosine_PE.size(1);
-    const auto head = x_NHD.narrow(-1, 0, turning), rest = x_NHD.narrow(-1, turning, size - turning);
-    const auto paired = options.neighbouring_pairs ? head.unflatten(-1, {-1, 2}).transpose(-1, -2) : head.unflatten(-1, {2, -1});   // [.., 2, E]
-    const auto a = paired.select(-2, 0), b = paired.select(-2, 1);
-    auto turned = at::stack({a * cosine - b * sine, b * cosine + a * sine}, -2);
-    if (options.neighbouring_pairs) turned = turned.transpose(-1, -2);
-    return at::cat({turned.flatten(-2), rest}, -1);
-  };
+  at::Tensor cosine_NE, sine_NE;
+  if (options.cosine_PE.defined()) {
+    cosine_NE = rows_at(options.cosine_PE, positions, parts[0]);
+    sine_NE = rows_at(options.sine_PE, positions, parts[0]);
+  }
+  const auto turned = [&](const at::Tensor& x_NHD) { return cosine_NE.defined() ? rotated(x_NHD, cosine_NE, sine_NE, options.neighbouring_pairs) : x_NHD; };
   const auto prepared = [&](const at::Tensor& x, int64_t heads, const at::Tensor& norm) {
     auto x_NHD = x.view({-1, heads, size});
-    if (options.norm_after_rotation) x_NHD = rotated(x_NHD);
+    if (options.norm_after_rotation) x_NHD = turned(x_NHD);
     if (norm.defined()) x_NHD = x_NHD * at::rsqrt(x_NHD.square().mean(-1, true) + options.head_norm_epsilon) * norm.to(type);
-    return options.norm_after_rotation ? x_NHD : rotated(x_NHD);
+    return options.norm_after_rotation ? x_NHD : turned(x_NHD);
   };
   auto q_NHD = prepared(parts[0], num_heads, options.query_norm_D);
-  if (options.query_scale_P.defined()) q_NHD = q_NHD * at_positions(options.query_scale_P).unsqueeze(1);
+  if (options.query_scale_P.defined()) q_NHD = q_NHD * rows_at(options.query_scale_P, positions, q_NHD).view({-1, 1, 1});
   const auto k_NKD = prepared(parts[1], num_kv, options.key_norm_D);
   const auto v_NKD = parts[2].view({-1, num_kv, size});
   // Cut once: a gradient is then put together once, not once a document.
@@ -53,6 +46,9 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
     const auto ones = at::ones({length, before + length}, qkv.options().dtype(at::kBool).requires_grad(false));
     auto hidden = ones.triu(before + 1);
     if (options.window > 0) hidden = hidden.logical_or(ones.tril(before - options.window));
+    if (options.selected_keys_NB.defined()) {
+      hidden = hidden.logical_or(unpack_keys(options.selected_keys_NB.narrow(0, document_offsets[d], length), before + length).logical_not());
+    }
     auto scores = at::matmul(q_HTD, k_HTD.transpose(1, 2)) * options.scale;
     if (options.softcap > 0) scores = at::tanh(scores / options.softcap) * options.softcap;
     if (options.alibi_slopes_H.defined()) {

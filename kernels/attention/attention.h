@@ -2,7 +2,7 @@
 //
 //   q, k <- rotate(head_norm(q, k)), or head_norm(rotate(q, k)); q <- query_scale(position) * q
 //   scores = scale * q k^T; scores <- softcap * tanh(scores / softcap); scores <- scores + slope(head) * key position
-//   out = softmax(scores and the head's sink, causal within a document, at most `window` keys back) v
+//   out = softmax(scores and the head's sink, causal within a document, at most `window` keys back, selected keys only) v
 //
 // Letters: N tokens, H query heads, K key-value heads (H a multiple of K: GQA), D head size. qkv [N, (H + 2K) * D] = [q | k | v], bfloat16
 // or float32; out [N, H * D] of the same type; scores and softmax in float32. Online softmax over key blocks, backward recomputes the scores
@@ -30,11 +30,15 @@ struct AttentionOptions {
   at::Tensor alibi_slopes_H;             // float32 (Press et al. 2022, arXiv 2108.12409); undefined: none
   at::Tensor sinks_H;                    // float32: a further score of each head, of a key without a value (gpt-oss, arXiv 2508.10925); undefined: none
   int64_t shared_prefix = 0;             // the first document's first tokens, which every later document sees as if they stood before its own
+  // uint8 (key_bits.h): the keys of its document that token n sees, at least one, those before the document (of the shared prefix, or cached) first; later
+  // keys stay unseen whatever it says. As much is computed as without. Undefined: all.
+  at::Tensor selected_keys_NB;
 };
 
 // Keys and values of earlier tokens, one per sequence (already rotated, float32, [K, capacity, D]).
 struct KeyValueCache {
   std::vector<float> keys, values;
+  std::vector<float> index_keys;   // of the layer's indexer, where it has one: [tokens, its head size]
   int64_t length = 0, capacity = 0;
   void reserve(int64_t tokens, int64_t num_kv_heads, int64_t head_size);
 };

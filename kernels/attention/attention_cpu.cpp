@@ -10,6 +10,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_heads.h"
+#include "kernels/attention/key_bits.h"
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
 #include "kernels/elementwise/typed_rows.h"
@@ -55,6 +56,13 @@ void check(const Tensor& qkv, const AttentionOptions& options, std::span<const i
   }
   if (options.sinks_H.defined() && options.sinks_H.numel() != options.num_heads) {
     fail("kernels", "attention: expected {} sinks, got {}", options.num_heads, options.sinks_H.numel());
+  }
+  if (const auto& bits = options.selected_keys_NB; bits.defined()) {
+    int64_t most = 0;   // without those of caches
+    for (size_t d = 0; d + 1 < offsets.size(); ++d) most = std::max<int64_t>(most, offsets[d + 1] - offsets[d] + (d == 0 ? 0 : options.shared_prefix));
+    if (bits.dim() != 2 || bits.scalar_type() != at::kByte || !bits.is_contiguous() || bits.size(0) != qkv.size(0) || bits.size(1) < key_bytes(most)) {
+      fail("kernels", "attention: expected selected keys as bytes [{}, {} or more], got {}", qkv.size(0), key_bytes(most), c10::str(bits.sizes()));
+    }
   }
   for (const auto& table : {options.cosine_PE, options.query_scale_P}) {
     if (!table.defined()) continue;
@@ -114,6 +122,19 @@ float finish_scores(float* row, int64_t count, const AttentionOptions& options, 
   return scale;
 }
 
+// Gives `count` keys from `first_key` on that the token does not select this value; how many it selects.
+int64_t fill_unselected(const AttentionOptions& options, int64_t token, float* row, int64_t count, int64_t first_key, float value) {
+  if (!options.selected_keys_NB.defined()) return count;
+  const uint8_t* bits = options.selected_keys_NB.const_data_ptr<uint8_t>() + token * options.selected_keys_NB.size(1);
+  int64_t selected = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const bool seen = has_key(bits, first_key + i);
+    row[i] = seen ? row[i] : value;
+    selected += seen;
+  }
+  return selected;
+}
+
 // One block of queries of one head: out and log-sum-exp.
 template <typename Operand>
 void forward_block(const Task<Operand>& task, const AttentionOptions& options, const Operand* queries, int64_t num_tokens, float* out_rows,
@@ -138,18 +159,21 @@ void forward_block(const Task<Operand>& task, const AttentionOptions& options, c
     for (int64_t r = 0; r < task.num_queries; ++r) {
       float* row = scores.data() + r * keys;
       const auto visible = visible_keys(document, options, task.first_query + r, begin, keys);
+      const int64_t token = document.query_begin + task.first_query + r;
       std::fill(row, row + visible.first, 0.0f);
       std::fill(row + visible.end, row + keys, 0.0f);
-      if (visible.count() == 0) {
+      float* seen = row + visible.first;
+      const float scale = finish_scores(seen, visible.count(), options, task.head, begin + visible.first - before - task.first_query - r);
+      if (fill_unselected(options, token, seen, visible.count(), begin + visible.first, -INFINITY) == 0) {
+        std::fill_n(seen, visible.count(), 0.0f);
         probabilities.take(row, keys, r * keys);
         continue;
       }
-      float* seen = row + visible.first;
-      const float scale = finish_scores(seen, visible.count(), options, task.head, begin + visible.first - before - task.first_query - r);
       const float maximum = std::max(maxima[r], rows::maximum(seen, visible.count()) * scale);
       const float correction = maxima[r] == -INFINITY ? 0.0f : std::exp(maxima[r] - maximum);
       maxima[r] = maximum;
       sums[r] = sums[r] * correction + rows::exp_and_sum(seen, visible.count(), scale, maximum);
+      fill_unselected(options, token, seen, visible.count(), begin + visible.first, 0);   // the exponential of -infinity there is small, not zero
       if (begin > 0) rows::scale(out_rows + r * out_stride, size, correction);
       probabilities.take(row, keys, r * keys);
     }
@@ -225,6 +249,7 @@ void backward_head(const DocumentView<Operand>& document, int64_t head, const At
         }
         const float scale = finish_scores(seen, visible.count(), options, head, key_begin + visible.first - before - query_begin - r);
         rows::exp_and_sum(seen, visible.count(), scale, log_sums[query_begin + r]);
+        fill_unselected(options, document.query_begin + query_begin + r, seen, visible.count(), key_begin + visible.first, 0);
         rows::softmax_backward(seen, dseen, visible.count(), deltas[query_begin + r], static_cast<float>(options.scale));
         if (options.softcap > 0) rows::soft_cap_backward(dseen, capped.data(), visible.count(), static_cast<float>(options.softcap));
         for (float* row : {p, dp}) {
@@ -343,6 +368,7 @@ Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std:
       std::copy_n(heads.values.const_data_ptr<float>() + source, count * size, cache.values.data() + target);
     }
     cache.length += count;
+    TORCH_INTERNAL_ASSERT(!options.selected_keys_NB.defined() || options.selected_keys_NB.size(1) >= key_bytes(cache.length), "bits for all keys");
     documents.push_back({begin, count, cache.length, cache.keys.data(), cache.values.data(), cache.capacity * size});
   }
   return forward_all(documents, options, heads.queries, nullptr, qkv);

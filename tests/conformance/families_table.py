@@ -31,7 +31,7 @@ TAIL = """
   `all-linear` adapts routers too: such an adapter is refused.
 - On the hub experts may lie one by one or stacked (`experts.gate_up_proj` [E, 2I, C]); exports write them one by one, GGUF stacks them. gpt_oss has a stacked layout of its own, with biases,
   in bfloat16 or as it is published, in MXFP4 (from hub files joined in memory to the blocks that GGUF has); merged exports are in the forms that are asked for, none of them MXFP4.
-- Layers that predict further tokens (glm4_moe, ernie4_5_moe, deepseek_v3, kimi_k2, glm4_moe_lite) are skipped by name, and `plan` lists them.
+- Layers that predict further tokens (glm4_moe, ernie4_5_moe, deepseek_v3, kimi_k2, glm4_moe_lite, deepseek_v32, glm_moe_dsa) are skipped by name, and `plan` lists them.
 - `objective.load_balancing` adds transformers' auxiliary loss (mixtral, qwen2_moe, qwen3_moe, ernie4_5_moe, gpt_oss) of each micro-batch, weighted by its share of the step's supervised
   tokens. With routers frozen it moves the layers before them.
 - `metrics.jsonl` has of each step `load_balancing_loss` (even routing: the number of experts a token goes through), `largest_expert_share` (of a layer's choices, the largest of all
@@ -49,6 +49,16 @@ TAIL = """
 - It has one epsilon for all norms: a GGUF file is computed with it here too, and `rms_norm_eps` above 1e-5 (published: at most 1e-5) is refused in GGUF exports. So are biases in attention,
   `rope_interleave` false, YaRN whose `mscale` is not `mscale_all_dim`, deepseek_v2's groups of experts by their best one, dense layers behind others.
 - The key-value cache holds keys and values of all heads, not the latent. Blocks of a quantised `attn_k_b` or `attn_v_b` are decoded to float32 when a GGUF base is loaded.
+
+## DeepSeek sparse attention (deepseek_v32, glm_moe_dsa)
+- Where a token has more than `index_topk` keys, its own included, an indexer scores them, and it sees the `index_topk` best. Batches whose documents are all of at most `index_topk` tokens never
+  read the indexer: they train and cost as latent attention does. Beyond, the indexer costs its products and attention multiplies all keys and hides the others: exact, but no faster than dense.
+- As in transformers the indexer has no gradient: it is frozen, `adapter.targets` does not reach its matrices (an adapter with some on them is refused), and adapters before it change what it
+  selects. It is computed in float32, also under bfloat16, without the Hadamard rotation (which changes no score) and the FP8 rounding of DeepSeek's own code.
+- A layer that shares (`indexer_types`, `index_topk_pattern`, `index_topk_freq`) sees the keys of the layer before it; recomputation keeps what was handed on. Caches hold the indexer's keys from the
+  first token on. With `run.shard_base` the indexer's matrices, as routers, stay whole in every process.
+- GGUF: `deepseek32` and `glm-dsa`. llama.cpp turns an indexer's keys by Hadamard matrices of 64 and takes half of a head as rotary, as published models have it: another `index_head_dim` is refused in
+  GGUF exports, and for glm_moe_dsa scaled rotary embedding too. `indexer.proj` is never quantised.
 
 ## Delta attention
 - qwen3_next, qwen3_5_text and qwen3_5_moe_text (the text models of Qwen3.5 to 3.8; inside `qwen3_5` and `qwen3_5_moe` vision models the vision part is skipped by name), kimi_linear. State and

@@ -19,7 +19,7 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
 
 class DeltaAttention:
     """What each family does."""
-    forms = ["peft", "safetensors", "gguf:F32", "gguf-lora"]
+    forms = ["peft", "safetensors:F32", "gguf:F32", "gguf-lora"]
 
     @classmethod
     def setUpClass(cls):
@@ -59,7 +59,7 @@ class KimiLinear(DeltaAttention, Runs):
     settings = {"model_type": "kimi_linear", "num_key_value_heads": 4, "kv_lora_rank": 24, "qk_nope_head_dim": 14, "qk_rope_head_dim": 6, "v_head_dim": 12, "num_local_experts": 4,
                 "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 48, "n_group": 1, "topk_group": 1, "rms_norm_eps": 1e-6, "linear_head_dim": 12,
                 "linear_num_heads": 4, "pad_token_id": 2, "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"]}
-    forms = ["peft", "safetensors", "gguf:F32"]
+    forms = ["peft", "safetensors:F32", "gguf:F32"]
 
 
 if __name__ == "__main__":

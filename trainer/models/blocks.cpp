@@ -10,6 +10,13 @@ void Block::set_device(c10::Device device, at::ScalarType compute) {
   for (auto* linear : linears()) linear->set_device(device, compute);
 }
 
+at::Tensor float_product(const FrozenWeight& weight, const at::Tensor& bias_O, const at::Tensor& x_NC) {
+  LinearPart part;
+  part.weight = &weight;
+  part.bias_O = bias_O;
+  return lora_linear(x_NC.to(at::kFloat), {}, {part});
+}
+
 LoraDropout dropout_of(const Linear& linear, const Batch& batch) {
   LoraDropout dropout;
   if (!linear.adapter || linear.adapter->dropout == 0 || batch.dropout_seed == 0) return dropout;

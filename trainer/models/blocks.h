@@ -23,6 +23,7 @@ struct LayerContext {
   std::span<KeyValueCache* const> caches;   // one per document, or empty: no earlier tokens
   std::span<DeltaState* const> delta_states;   // likewise
   Routing* routing = nullptr;               // where the caller wants it
+  at::Tensor* selected_keys_NB = nullptr;   // what the layers before handed on (LayerStream); a mixer with an indexer puts its own there
 };
 
 class Block {
@@ -35,6 +36,9 @@ class Block {
   // Moves what the block holds; this moves the linears, a block with tensors of its own moves them too.
   virtual void set_device(c10::Device device, at::ScalarType compute);
 };
+
+// What is never rounded to the compute type (routers, indexers): a frozen matrix times x, in float32.
+at::Tensor float_product(const FrozenWeight& weight, const at::Tensor& bias_O, const at::Tensor& x_NC);
 
 // The dropout of a linear's adapter in this batch.
 LoraDropout dropout_of(const Linear& linear, const Batch& batch);

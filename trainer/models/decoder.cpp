@@ -99,7 +99,7 @@ at::Tensor Decoder::embed(const Batch& batch) const {
   return (embedding_norm_ ? embedding_norm_->apply(x_NC) : x_NC).to(device_);
 }
 
-at::Tensor Decoder::run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state, Routing* routing) const {
+LayerStream Decoder::run_layer(int64_t index, const LayerStream& input, const Batch& batch, DecodeState* state, Routing* routing) const {
   const auto& layer = layers_[index];
   std::vector<KeyValueCache*> caches;
   std::vector<DeltaState*> delta_states;
@@ -109,22 +109,26 @@ at::Tensor Decoder::run_layer(int64_t index, const at::Tensor& x_NC, const Batch
       delta_states.push_back(&kept.delta);
     }
   }
-  const LayerContext context{batch, ropes_, caches, delta_states, routing};
+  LayerStream output{{}, input.selected_keys_NB};
+  const LayerContext context{batch, ropes_, caches, delta_states, routing, &output.selected_keys_NB};
   const auto residual = [&](const at::Tensor& input_NC, const std::optional<Norm>& before, const Block& block, const std::optional<Norm>& after) {
     const auto output_NC = block.forward(normed_input(before, input_NC), context);
     return at::add(input_NC, after ? after->apply(output_NC) : output_NC);
   };
-  const auto mixed_NC = residual(x_NC, layer.mixer_norm, *layer.mixer, layer.mixer_post_norm);
-  return residual(mixed_NC, layer.channel_norm, *layer.channel, layer.channel_post_norm);
+  const auto mixed_NC = residual(input.x_NC, layer.mixer_norm, *layer.mixer, layer.mixer_post_norm);
+  output.x_NC = residual(mixed_NC, layer.channel_norm, *layer.channel, layer.channel_post_norm);
+  const auto next = static_cast<size_t>(index) + 1;
+  if (next == spec_.layers.size() || !spec_.layers[next].takes_selected_keys()) output.selected_keys_NB = at::Tensor();
+  return output;
 }
 
 at::Tensor Decoder::final_norm(const at::Tensor& x_NC) const { return final_norm_->apply(x_NC); }
 
 at::Tensor Decoder::forward(const Batch& batch, DecodeState* state) const {
   const at::NoGradGuard no_gradient;
-  auto x_NC = embed(batch);
-  for (int64_t index = 0; index < num_layers(); ++index) x_NC = run_layer(index, x_NC, batch, state);
-  return final_norm(x_NC);
+  LayerStream stream{embed(batch), {}};
+  for (int64_t index = 0; index < num_layers(); ++index) stream = run_layer(index, stream, batch, state);
+  return final_norm(stream.x_NC);
 }
 
 std::vector<Linear*> Decoder::linears_of_layer(int64_t index) {

@@ -20,6 +20,12 @@ struct DecoderLayer {
   std::unique_ptr<Block> mixer, channel;
 };
 
+// What one layer hands on to the next.
+struct LayerStream {
+  at::Tensor x_NC;
+  at::Tensor selected_keys_NB;   // for a layer that sees the keys that this one saw (IndexerSpec::shared); else undefined
+};
+
 class Decoder {
  public:
   // `source` must hold exactly the map's tensors; its mapping stays open as long as the decoder.
@@ -30,7 +36,7 @@ class Decoder {
 
   // Its pieces, for the step's own layer loop.
   at::Tensor embed(const Batch& batch) const;
-  at::Tensor run_layer(int64_t index, const at::Tensor& x_NC, const Batch& batch, DecodeState* state = nullptr, Routing* routing = nullptr) const;
+  LayerStream run_layer(int64_t index, const LayerStream& input, const Batch& batch, DecodeState* state = nullptr, Routing* routing = nullptr) const;
   at::Tensor final_norm(const at::Tensor& x_NC) const;
 
   const FrozenWeight& embedding() const { return embedding_; }

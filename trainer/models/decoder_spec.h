@@ -51,6 +51,15 @@ struct AttentionSpec {
   bool output_gate = false;            // the query's rows are, for each head, [query | gate]: what a head gives is multiplied by sigmoid(gate)
 };
 
+// DeepSeek sparse attention (DeepSeek-V3.2): where a query has more keys before it than `keys_per_query`, it sees only that many, which an indexer scores best.
+struct IndexerSpec {
+  int64_t num_heads = 0, head_size = 0;   // rotary elements come first in a head, as many as in the attention's, with the same angles
+  int64_t keys_per_query = 0;             // index_topk
+  bool neighbouring_pairs = false;        // rotary pairs, as in RopeSpec, which may differ from the attention's
+  double norm_epsilon = 1e-6;             // of the layer norm of its key
+  bool shared = false;                    // the layer has no indexer of its own and takes the keys that the layer before it saw
+};
+
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come from one normed latent of a token, and one rotary key serves all
 // heads. A head's query and key are [plain | rotary]; its value has a size of its own.
 struct LatentAttentionSpec {
@@ -62,6 +71,7 @@ struct LatentAttentionSpec {
   bool bias = false;                   // on what makes the latents (not on queries from the input), and on the output
   double scale = 0;                    // of the scores
   std::optional<int64_t> rope = 0;     // index into DecoderSpec::ropes; none: positions do not turn the rotary part
+  std::optional<IndexerSpec> indexer;  // none: queries see all keys
 
   int64_t query_size() const { return plain_size + rotary_size; }   // of one head
   int64_t key_value_size() const { return plain_size + value_size; }
@@ -141,6 +151,7 @@ struct LayerSpec {
   const AttentionSpec& attention() const { return std::get<AttentionSpec>(mixer); }
   const LatentAttentionSpec* latent_attention() const { return std::get_if<LatentAttentionSpec>(&mixer); }   // null in a layer with another mixer
   const DeltaAttentionSpec* delta_attention() const { return std::get_if<DeltaAttentionSpec>(&mixer); }
+  bool takes_selected_keys() const { return latent_attention() && latent_attention()->indexer && latent_attention()->indexer->shared; }   // of the layer before
   HeadShape heads() const {
     if (delta_attention()) return {};
     if (const auto* latent = latent_attention()) return {latent->num_heads, latent->num_heads, latent->padded_size()};

@@ -27,11 +27,8 @@ std::vector<Linear*> LatentAttention::linears() {
 }
 
 // [N, 3 * H * D]. The operator turns the leading elements of a head: the rotary part comes first in queries and keys, which changes no score.
-at::Tensor LatentAttention::queries_keys_values(const BlockInput& input, const Batch& batch) const {
+at::Tensor LatentAttention::queries_keys_values(const at::Tensor& latents, const Batch& batch) const {
   const int64_t tokens = batch.num_tokens(), heads = spec_.num_heads, plain = spec_.plain_size, rotary = spec_.rotary_size, size = spec_.padded_size();
-  // Both read one input, in one pass: they share the mask of a dropout.
-  const auto& adapted = query_in.adapter ? query_in : key_value_in;
-  const auto latents = lora_linear(input.x_NC, input.prologue, {query_in.part(), key_value_in.part()}, dropout_of(adapted, batch));
   const int64_t query_width = query_in.outputs();
   auto query = latents.narrow(1, 0, query_width);
   if (query_out) query = expanded(query, *query_norm, *query_out, batch);
@@ -47,7 +44,9 @@ at::Tensor LatentAttention::queries_keys_values(const BlockInput& input, const B
 at::Tensor LatentAttention::forward(const BlockInput& input, const LayerContext& context) const {
   const auto& batch = context.batch;
   const int64_t tokens = batch.num_tokens(), heads = spec_.num_heads, size = spec_.padded_size();
-  const auto qkv = queries_keys_values(input, batch);
+  // Both read one input, in one pass: they share the mask of a dropout.
+  const auto& adapted = query_in.adapter ? query_in : key_value_in;
+  const auto latents = lora_linear(input.x_NC, input.prologue, {query_in.part(), key_value_in.part()}, dropout_of(adapted, batch));
   AttentionOptions options;
   options.num_heads = options.num_kv_heads = heads;
   options.head_size = size;
@@ -59,6 +58,9 @@ at::Tensor LatentAttention::forward(const BlockInput& input, const LayerContext&
     options.neighbouring_pairs = rope.neighbouring_pairs;
   }
   options.shared_prefix = batch.shared_prefix;
+  if (indexer) *context.selected_keys_NB = indexer->selected_keys(input, latents.narrow(1, 0, query_in.outputs()), *query_norm, context.ropes[static_cast<size_t>(*spec_.rope)], context);
+  if (spec_.indexer) options.selected_keys_NB = *context.selected_keys_NB;
+  const auto qkv = queries_keys_values(latents, batch);
   const auto mixed = context.caches.empty() ? packed_attention(qkv, options, batch.positions_N, batch.document_offsets)
                                             : cached_attention(qkv, options, batch.positions_N, batch.document_offsets, context.caches);
   const auto values = mixed.view({tokens, heads, size}).narrow(2, 0, spec_.value_size).reshape({tokens, heads * spec_.value_size});
@@ -70,6 +72,7 @@ void LatentAttention::set_device(c10::Device device, at::ScalarType compute) {
   for (auto* norm : {&query_norm, &key_value_norm}) {
     if (*norm) (*norm)->set_device(device);
   }
+  if (indexer) indexer->set_device(device);
 }
 
 }  // namespace graft

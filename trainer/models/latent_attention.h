@@ -4,6 +4,7 @@
 
 #include "trainer/models/blocks.h"
 #include "trainer/models/decoder_spec.h"
+#include "trainer/models/key_indexer.h"
 
 namespace graft {
 
@@ -21,9 +22,10 @@ class LatentAttention final : public Block {
   std::optional<Norm> key_value_norm;
   Linear key_value_out;                // from the latent: a head's rows are [plain key | value]
   Linear output;
+  std::optional<KeyIndexer> indexer;   // with a queries' latent
 
  private:
-  at::Tensor queries_keys_values(const BlockInput& input, const Batch& batch) const;
+  at::Tensor queries_keys_values(const at::Tensor& latents_NR, const Batch& batch) const;
 
   LatentAttentionSpec spec_;
 };

@@ -24,6 +24,12 @@ inline void move_to(at::Tensor& tensor, c10::Device device) {
   if (tensor.defined()) tensor = tensor.to(device);
 }
 
+// The same of a matrix that is multiplied in float32 and that no adapter sits on.
+inline void move_float(FrozenWeight& weight, c10::Device device) {
+  if (device.is_cpu()) weight.drop_device_copy();
+  else weight.to_device(device, at::kFloat);
+}
+
 struct Linear {
   std::string ours;          // "layers.0.attention.query"
   std::string module_name;   // as PEFT names it: "model.layers.0.self_attn.q_proj"

@@ -21,14 +21,6 @@ at::Tensor within_best_groups(const RouterSpec& spec, const at::Tensor& scores_N
   return grouped.masked_fill(outside.unsqueeze(-1), -std::numeric_limits<double>::infinity()).view({rows, spec.num_experts});
 }
 
-// One row of frozen weights, or a few, times x in float32: a router is never rounded.
-at::Tensor logits_of(const FrozenWeight& weight, const at::Tensor& bias_O, const at::Tensor& x_NC) {
-  LinearPart part;
-  part.weight = &weight;
-  part.bias_O = bias_O;
-  return lora_linear(x_NC.to(at::kFloat), {}, {part});
-}
-
 }  // namespace
 
 Routed route(const RouterSpec& spec, const at::Tensor& logits_NE, const at::Tensor& selection_bias_E) {
@@ -54,7 +46,7 @@ std::vector<Linear*> MixtureOfExperts::linears() {
 
 at::Tensor MixtureOfExperts::forward(const BlockInput& input, const LayerContext& context) const {
   const auto x_NC = materialised(input);
-  const auto logits_NE = logits_of(router, router_bias_E, x_NC);
+  const auto logits_NE = float_product(router, router_bias_E, x_NC);
   const auto routed = route(spec_.router, logits_NE, selection_bias_E);
   if (context.routing) *context.routing = {routed.chosen_NK, at::softmax(logits_NE, -1)};
   ExpertActivation activation;
@@ -64,17 +56,14 @@ at::Tensor MixtureOfExperts::forward(const BlockInput& input, const LayerContext
   const auto y_NC = experts(x_NC, routed.chosen_NK, routed.weights_NK, gate_up.bank(), down.bank(), activation);
   if (!shared) return y_NC;
   auto shared_NC = shared->forward({x_NC, {}}, context);
-  if (shared_gate) shared_NC = shared_NC * at::sigmoid(logits_of(*shared_gate, {}, x_NC)).to(shared_NC.scalar_type());
+  if (shared_gate) shared_NC = shared_NC * at::sigmoid(float_product(*shared_gate, {}, x_NC)).to(shared_NC.scalar_type());
   return y_NC + shared_NC;
 }
 
 void MixtureOfExperts::set_device(c10::Device device, at::ScalarType compute) {
   Block::set_device(device, compute);
-  for (auto* weight : {&router, shared_gate ? &*shared_gate : nullptr}) {
-    if (!weight) continue;
-    if (device.is_cpu()) weight->drop_device_copy();
-    else weight->to_device(device, at::kFloat);
-  }
+  move_float(router, device);
+  if (shared_gate) move_float(*shared_gate, device);
   for (auto* vector : {&router_bias_E, &selection_bias_E}) move_to(*vector, device);
 }
 

@@ -172,6 +172,12 @@ std::unique_ptr<Block> WeightLoader::block(const std::string& prefix, const Late
   }
   attention->key_value_out = joined(name + "key_value_b", parts);
   attention->output = linear(name + "output", spec.bias);
+  if (!spec.indexer || spec.indexer->shared) return attention;
+  auto& indexer = attention->indexer.emplace(*spec.indexer);
+  indexer.query = matrix(prefix + "indexer.query.weight");
+  indexer.key = matrix(prefix + "indexer.key.weight");
+  indexer.key_norm = *norm(prefix + "indexer.key_norm", NormSpec{spec.indexer->norm_epsilon, NormSpec::Kind::kLayer});
+  indexer.weights = matrix(prefix + "indexer.weights.weight");
   return attention;
 }
 

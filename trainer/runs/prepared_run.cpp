@@ -10,6 +10,7 @@
 #include "checkpoints/hash.h"
 #include "checkpoints/tensor_source.h"
 #include "data/rows/packing.h"
+#include "kernels/attention/key_bits.h"
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/adapters/adapter_files.h"
@@ -231,6 +232,19 @@ int64_t latent_width(const DecoderSpec& spec) {
   return latent ? 2 * (latent->query_rank + latent->key_value_rank) + latent->rotary_size + latent->num_heads * latent->value_size : 0;
 }
 
+int64_t selected_key_bytes(const PreparedRun& run, int64_t tokens, Recompute recompute) {
+  const auto& layers = run.decoder->spec().layers;
+  const int64_t longest = run.dataset.train.statistics.longest;
+  int64_t kept = 0;
+  for (size_t layer = 0; layer < layers.size(); ++layer) {
+    const auto* latent = layers[layer].latent_attention();
+    if (!latent || !latent->indexer || latent->indexer->shared || longest <= latent->indexer->keys_per_query) continue;
+    const bool hands_on = layer + 1 < layers.size() && layers[layer + 1].takes_selected_keys();
+    kept = std::max<int64_t>(1, kept + (recompute == Recompute::kNone || hands_on ? 1 : 0));
+  }
+  return kept * tokens * key_bytes(longest);
+}
+
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const auto& spec = run.decoder->spec();
   const auto heads = spec.attention_layer().heads();
@@ -245,6 +259,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const int64_t layers = static_cast<int64_t>(spec.layers.size());
   // An eighth more: what the heap rounds up and cannot reuse (measured at 500 and 2,000 tokens).
   estimate.activations = 9 * tokens / 8 * (recompute == Recompute::kNone ? layers * per_token_layer : layers * element * hidden + per_token_layer);
+  estimate.activations += selected_key_bytes(run, tokens, recompute);
   // Scratch of one operator at a time: backward of gate and up (dy and p and dp), of attention (heads, gradients), or a block of logits;
   // beside it the gradients that leave gate and up.
   const int64_t extended = hidden + 2 * rank, logits = default_loss_buffer_bytes(true);

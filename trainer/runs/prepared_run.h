@@ -73,6 +73,8 @@ int64_t largest_micro_batch(const PreparedRun& run);
 int64_t widest_channel(const DecoderSpec& spec);
 // Elements a token and layer that latent attention keeps for backward beside what all attention keeps.
 int64_t latent_width(const DecoderSpec& spec);
+// Bytes of what says which keys tokens see: of the layer at work, of those that hand it on and, with kept graphs, of all that choose.
+int64_t selected_key_bytes(const PreparedRun& run, int64_t tokens, Recompute recompute);
 
 // Bytes of memory that training is expected to need at its peak, and of what: lines for the plan.
 struct MemoryEstimate {

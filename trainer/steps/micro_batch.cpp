@@ -33,17 +33,18 @@ SupervisedRows supervised_rows(const Batch& batch, c10::Device device) {
 
 // One layer's input (a leaf) and, when its graph is kept, its output and what its router gave.
 struct LayerRecord {
-  at::Tensor input_NC, output_NC;
+  LayerStream input;
+  at::Tensor output_NC;
   Routing routing;
 };
 
 void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& batch, int64_t layer, LayerRecord record,
                     const LoadBalancing* balancing, at::Tensor& gradient_NC) {
   const c10::AutoGradMode with_gradient(true);
-  if (!record.output_NC.defined()) record.output_NC = decoder.run_layer(layer, record.input_NC, batch, nullptr, balancing ? &record.routing : nullptr);
+  if (!record.output_NC.defined()) record.output_NC = decoder.run_layer(layer, record.input, batch, nullptr, balancing ? &record.routing : nullptr).x_NC;
   std::vector<at::Tensor> inputs;
-  const bool below = record.input_NC.requires_grad();
-  if (below) inputs.push_back(record.input_NC);
+  const bool below = record.input.x_NC.requires_grad();
+  if (below) inputs.push_back(record.input.x_NC);
   for (const auto* adapter : adapters.adapters_of_layer(layer)) {
     inputs.push_back(adapter->slot.lora_a_RC);
     inputs.push_back(adapter->slot.lora_b_OR);
@@ -76,22 +77,23 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   const bool routes = options.load_balancing > 0 || options.want_routing;
   std::optional<LoadBalancing> balancing;
   if (routes && decoder.spec().experts()) balancing.emplace(decoder.spec().experts()->router);
-  auto x_NC = decoder.embed(batch);
+  LayerStream stream{decoder.embed(batch), {}};
   for (int64_t layer = 0; layer < num_layers; ++layer) {
     if (options.weights) options.weights->use_layer(layer);
     Routing routing;
     if (layer < lowest) {
-      x_NC = decoder.run_layer(layer, x_NC, batch, nullptr, balancing ? &routing : nullptr);
+      stream = decoder.run_layer(layer, stream, batch, nullptr, balancing ? &routing : nullptr);
     } else {
       auto& record = records[layer];
-      record.input_NC = x_NC.detach().requires_grad_(layer > lowest);
+      record.input = {stream.x_NC.detach().requires_grad_(layer > lowest), stream.selected_keys_NB};
       const c10::AutoGradMode keep_graph(options.recompute == Recompute::kNone);
-      const auto output_NC = decoder.run_layer(layer, record.input_NC, batch, nullptr, balancing ? &routing : nullptr);
-      if (options.recompute == Recompute::kNone) record.output_NC = output_NC, record.routing = routing;
-      x_NC = output_NC.detach();
+      stream = decoder.run_layer(layer, record.input, batch, nullptr, balancing ? &routing : nullptr);
+      if (options.recompute == Recompute::kNone) record.output_NC = stream.x_NC, record.routing = routing;
+      stream.x_NC = stream.x_NC.detach();
     }
     if (balancing && routing.chosen_NK.defined()) balancing->add(routing);
   }
+  const auto& x_NC = stream.x_NC;
   const auto rows = supervised_rows(batch, x_NC.device());
   MicroBatchResult result;
   result.num_supervised = static_cast<int64_t>(rows.labels_M.size());

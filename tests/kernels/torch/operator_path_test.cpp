@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/key_bits.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/lora_linear/lora_linear.h"
 #include "kernels/quantized/small_floats.h"
@@ -122,7 +123,7 @@ TEST_P(Path, LoraLinear) {
 
 TEST_P(Path, PackedAttention) {
   const auto type = this->type();
-  for (const bool head_norm : {false, true}) {
+  for (const bool head_norm : {false, true}) {   // with it, tokens see some keys only
     for (const int64_t shared_prefix : {0, 7}) {
       AttentionOptions options;
       options.num_heads = 6;
@@ -137,6 +138,8 @@ TEST_P(Path, PackedAttention) {
         options.query_norm_D = random_tensor({16}, 3) + 1;
         options.key_norm_D = random_tensor({16}, 4) + 1;
         options.head_norm_epsilon = 1e-3;
+        const auto seen = at::arange(33).unsqueeze(1).add(at::arange(40)).remainder(3).ne(0);
+        options.selected_keys_NB = pack_keys(seen.logical_or(at::arange(40).eq(0)));   // all see the first
       }
       const std::vector<int32_t> offsets = {0, 9, 10, 10, 33};
       std::vector<int32_t> positions;

@@ -154,7 +154,7 @@ TEST(DevicePathLayers, StayOnTheirDevice) {
       auto x = model.decoder->embed(batch);
       for (int64_t layer = 0; layer < model.decoder->num_layers(); ++layer) {
         const auto input = x.detach().requires_grad_(true);
-        x = model.decoder->run_layer(layer, input, batch);
+        x = model.decoder->run_layer(layer, {input, {}}, batch).x_NC;
         EXPECT_TRUE(x.is_meta());
         EXPECT_EQ(x.scalar_type(), scalar_type(compute));
         std::vector<at::Tensor> inputs = {input};

@@ -16,8 +16,8 @@
 
 namespace graft::test {
 
-// vocab_size at least what the test's tokenizer has.
-inline void write_tiny_model(const std::filesystem::path& folder, const std::string& model_type, int64_t vocab_size = 258) {
+// vocab_size at least what the test's tokenizer has. `damaged`: the value of weights whose hub names contain it.
+inline void write_tiny_model(const std::filesystem::path& folder, const std::string& model_type, int64_t vocab_size = 258, const std::pair<std::string, float>& damaged = {}) {
   std::filesystem::create_directories(folder);
   const auto config = tiny_config(model_type, vocab_size);
   write_file(folder / "config.json", config.dump());
@@ -40,6 +40,7 @@ inline void write_tiny_model(const std::filesystem::path& folder, const std::str
       const double uniform = 2 * counter_uniform(7, index, e) - 1;
       const double centre = rule.shape.size() == 1 && rule.ours.ends_with(".weight") ? 1 : 0;
       values[e] = static_cast<float>(rule.shape.size() == 1 ? centre + 0.3 * uniform : 0.45 * uniform);
+      if (!damaged.first.empty() && rule.hub.find(damaged.first) != std::string::npos) values[e] = damaged.second;
     }
     writer.write(rule.hub, std::as_bytes(std::span(values)));
   }
@@ -49,8 +50,8 @@ inline void write_tiny_model(const std::filesystem::path& folder, const std::str
 struct TinyModel {
   TemporaryFolder folder;
   std::unique_ptr<Decoder> decoder;
-  explicit TinyModel(const std::string& model_type, int64_t vocab_size = 258) {
-    write_tiny_model(folder.path(), model_type, vocab_size);
+  explicit TinyModel(const std::string& model_type, int64_t vocab_size = 258, const std::pair<std::string, float>& damaged = {}) {
+    write_tiny_model(folder.path(), model_type, vocab_size, damaged);
     decoder = load_decoder(folder.path(), ComputeType::kFloat32);
   }
 };

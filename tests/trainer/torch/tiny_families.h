@@ -30,6 +30,11 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
     all.update(more);
     return all;
   };
+  const auto with_indexer = [&](const Json& more) {   // sizes that llama.cpp takes; with few heads many scores are zero, and zeros have no order
+    auto all = with_latents({{"qk_rope_head_dim", 32}, {"index_n_heads", 16}, {"index_head_dim", 64}, {"index_topk", 9}});
+    all.update(more);
+    return all;
+  };
   const std::map<std::string, Json> extra = {
       {"mistral", {{"sliding_window", 9}}},
       {"ministral3", {{"rope_theta", nullptr}, {"rope_parameters", {{"rope_type", "yarn"}, {"rope_theta", 10000.0}, {"factor", 4.0}, {"original_max_position_embeddings", 8},
@@ -51,6 +56,9 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
                                                                       {"mscale_all_dim", 1.0}}}})},
       {"kimi_k2", with_latents({{"v_head_dim", 40}})},
       {"glm4_moe_lite", with_latents({{"n_shared_experts", 2}})},
+      // A query sees 9 keys: the tests' documents are longer.
+      {"deepseek_v32", with_indexer({{"n_group", 2}})},
+      {"glm_moe_dsa", with_indexer({{"num_hidden_layers", 3}, {"indexer_types", {"full", "shared", "full"}}})},
       {"qwen3_next", with_delta({{"num_experts", 5}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"shared_expert_intermediate_size", 40}})},
       {"qwen3_5_text", with_delta({{"linear_num_value_heads", 6}})},
       {"qwen3_5_moe_text", with_delta({{"num_experts", 5}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"shared_expert_intermediate_size", 40}})},

@@ -11,8 +11,8 @@ const std::vector<Family>& families() {
       llama_family(), mistral_family(), ministral3_family(), qwen2_family(), qwen3_family(), smollm3_family(), phi3_family(), glm_family(), glm4_family(),
       chatglm_family(), hunyuan_v1_dense_family(), ernie4_5_family(), pangu_embedded_family(), olmo2_family(), gemma2_family(), gemma3_text_family(),
       bloom_family(), gpt2_family(), mixtral_family(), qwen2_moe_family(), qwen3_moe_family(), glm4_moe_family(), hunyuan_v1_moe_family(), ernie4_5_moe_family(),
-      gpt_oss_family(), deepseek_v2_family(), deepseek_v3_family(), kimi_k2_family(), glm4_moe_lite_family(), qwen3_next_family(), qwen3_5_text_family(),
-      qwen3_5_moe_text_family(), kimi_linear_family(),
+      gpt_oss_family(), deepseek_v2_family(), deepseek_v3_family(), kimi_k2_family(), glm4_moe_lite_family(), deepseek_v32_family(), glm_moe_dsa_family(), qwen3_next_family(),
+      qwen3_5_text_family(), qwen3_5_moe_text_family(), kimi_linear_family(),
   };
   return table;
 }

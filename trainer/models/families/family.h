@@ -61,6 +61,8 @@ Family qwen3_next_family();
 Family qwen3_5_text_family();
 Family qwen3_5_moe_text_family();
 Family kimi_linear_family();
+Family deepseek_v32_family();
+Family glm_moe_dsa_family();
 
 const std::vector<Family>& families();
 // UserError that lists those there are.

@@ -1,5 +1,6 @@
 #include "trainer/models/families/gguf_keys.h"
 
+#include "checkpoints/gguf_writer.h"
 #include "kernels/common/error.h"
 
 namespace graft {
@@ -20,6 +21,7 @@ void GgufKeys::f32(const std::string& key, double value) { set({key, GgufType::k
 void GgufKeys::list(const std::string& key, const std::vector<int64_t>& values) { set({key, GgufType::kArray, GgufType::kI32, values}); }
 void GgufKeys::text(const std::string& key, const std::string& value) { set({key, GgufType::kString, GgufType::kString, value}); }
 void GgufKeys::boolean(const std::string& key, bool value) { set({key, GgufType::kBool, GgufType::kString, value}); }
+void GgufKeys::u32s(const std::string& key, const std::vector<uint32_t>& values) { set(gguf_u32s(key, values)); }
 void GgufKeys::erase(const std::string& key) {
   std::erase_if(entries_, [&](const GgufEntry& entry) { return entry.key == architecture_ + "." + key; });
 }
@@ -40,6 +42,7 @@ double GgufReader::float_or(const std::string& key, double otherwise) const { re
 std::string GgufReader::text_or(const std::string& key, const std::string& otherwise) const {
   return file_.get_string(prefix_ + key).value_or(otherwise);
 }
+std::vector<int64_t> GgufReader::ints(const std::string& key) const { return file_.get_ints(prefix_ + key); }
 bool GgufReader::bool_or(const std::string& key, bool otherwise) const { return file_.get_bool(prefix_ + key).value_or(otherwise); }
 
 }  // namespace graft

@@ -15,6 +15,7 @@ class GgufKeys {
   void list(const std::string& key, const std::vector<int64_t>& values);   // of int32
   void text(const std::string& key, const std::string& value);
   void boolean(const std::string& key, bool value);
+  void u32s(const std::string& key, const std::vector<uint32_t>& values);
   void erase(const std::string& key);
   const std::string& architecture() const { return architecture_; }
   const std::vector<GgufEntry>& entries() const { return entries_; }
@@ -36,6 +37,7 @@ class GgufReader {
   double float_or(const std::string& key, double otherwise) const;
   std::string text_or(const std::string& key, const std::string& otherwise) const;
   bool bool_or(const std::string& key, bool otherwise) const;
+  std::vector<int64_t> ints(const std::string& key) const;           // empty when absent
   const GgufFile& file() const { return file_; }
   std::string name() const;                                          // for messages
 

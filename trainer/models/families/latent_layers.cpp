@@ -113,12 +113,48 @@ DenseLayers read_first_dense_layers(ConfigReader& reader) {
   return dense;
 }
 
+DenseLayers read_mlp_layer_types(ConfigReader& reader, int64_t first, std::optional<int64_t> class_default) {
+  const int64_t layers = reader.need_int("num_hidden_layers");
+  DenseLayers dense;
+  if (!reader.has("mlp_layer_types")) {
+    reader.ignore({"mlp_layer_types"});
+    for (int64_t layer = 0; layer < std::min(first, layers); ++layer) dense.insert(layer);
+  } else {
+    const auto& types = reader.at("mlp_layer_types");
+    bool known = types.is_array() && static_cast<int64_t>(types.size()) == layers;
+    for (int64_t layer = 0; known && layer < layers; ++layer) {
+      known = types[static_cast<size_t>(layer)] == "dense" || types[static_cast<size_t>(layer)] == "sparse";
+      if (types[static_cast<size_t>(layer)] == "dense") dense.insert(layer);
+    }
+    if (!known) reader.wrong("mlp_layer_types", "dense or sparse for each layer");
+  }
+  if (static_cast<int64_t>(dense.size()) >= layers) reader.wrong("mlp_layer_types", "a layer with experts (sparse)");
+  // Published beside it; transformers reads the list, so the two must agree.
+  const auto said = reader.int_or("first_k_dense_replace", -1), count = static_cast<int64_t>(dense.size());
+  const bool agree = said == count && (dense.empty() || *dense.rbegin() == count - 1);
+  if (said >= 0 && !agree && said != class_default) reader.wrong("first_k_dense_replace", fmt::format("what mlp_layer_types says (absent: {})", std::min(first, layers)));
+  return dense;
+}
+
+void write_mlp_layer_types(const DecoderSpec& spec, nlohmann::ordered_json& config) {
+  const auto dense = dense_layers(spec);
+  if (!dense.empty() && dense.back() != static_cast<int64_t>(dense.size()) - 1) config.erase("first_k_dense_replace");   // other readers than transformers want it
+  auto types = nlohmann::ordered_json::array();
+  for (const auto& layer : spec.layers) types.push_back(layer.experts() ? "sparse" : "dense");
+  config["mlp_layer_types"] = types;
+}
+
 DecoderSpec latent_spec_from_gguf(const GgufFile& file) {
+  const bool sigmoid = experts_from_gguf(file).router.score == RouterSpec::Score::kSigmoid;
+  return latent_spec_from_gguf(file, sigmoid ? "deepseek_v3" : "deepseek_v2");
+}
+
+DecoderSpec latent_spec_from_gguf(const GgufFile& file, const std::string& family) {
   const GgufReader reader(file);
   auto experts = experts_from_gguf(file);
   auto& router = experts.router;
   const bool sigmoid = router.score == RouterSpec::Score::kSigmoid;
-  auto spec = headless_spec(file, sigmoid ? "deepseek_v3" : "deepseek_v2");
+  auto spec = headless_spec(file, family);
   auto attention = attention_from_gguf(file, spec.final_norm.epsilon);
   spec.ropes = {rope_from_gguf(file, attention, spec.max_positions)};
   attention.scale = score_scale(attention, spec.ropes[0]);

@@ -1,5 +1,7 @@
 // What families with latent attention share: DeepSeek's keys of attention and experts in config.json, and GGUF's architecture deepseek2, which holds all of them.
 #pragma once
+#include <optional>
+
 #include "trainer/models/families/expert_layers.h"
 #include "trainer/models/families/llama_like.h"
 
@@ -13,9 +15,14 @@ ExpertsSpec read_deepseek_experts(ConfigReader& reader);
 void read_sigmoid_router(ConfigReader& reader, RouterSpec& router);
 // first_k_dense_replace.
 DenseLayers read_first_dense_layers(ConfigReader& reader);
+// mlp_layer_types, a list; without it the first `first` layers. first_k_dense_replace beside it must say the same, or be what transformers' class has by default
+// and writes beside any list.
+DenseLayers read_mlp_layer_types(ConfigReader& reader, int64_t first, std::optional<int64_t> class_default = {});
+void write_mlp_layer_types(const DecoderSpec& spec, nlohmann::ordered_json& config);
 
 // deepseek_v3 with sigmoid scores, deepseek_v2 with softmax: other families of this architecture are computed alike.
 DecoderSpec latent_spec_from_gguf(const GgufFile& file);
+DecoderSpec latent_spec_from_gguf(const GgufFile& file, const std::string& family);
 // Layers behind the last, which predict further tokens, are skipped.
 WeightMap latent_weights(const DecoderSpec& spec);
 WeightMap latent_weights(const DecoderSpec& spec, const WeightNames& names);

@@ -12,7 +12,7 @@ constexpr std::string_view kApache = "the LICENSE file of this project, SHA-256 
 
 constexpr LicenceTerms kTable[] = {
     {"apache-2.0", "Apache License 2.0", "qwen2, qwen3, qwen3_moe, qwen3_next, qwen3_5_text, qwen3_5_moe_text, mistral, mixtral, smollm3, ernie4_5, ernie4_5_moe, olmo2, gpt_oss", true, "", "no", "", "keep licence and NOTICE", kApache},
-    {"mit", "MIT License", "phi3, glm4, glm4_moe, glm4_moe_lite, deepseek_v3 (from 0324 on), R1 distillations, kimi_linear, gpt2", true, "", "no", "", "keep the copyright line", "unverified"},
+    {"mit", "MIT License", "phi3, glm4, glm4_moe, glm4_moe_lite, deepseek_v3 (from 0324 on), deepseek_v32, glm_moe_dsa (GLM-5; 5.3 has a text of its own), R1 distillations, kimi_linear, gpt2", true, "", "no", "", "keep the copyright line", "unverified"},
     {"bsd-3-clause", "BSD 3-Clause License", "", true, "", "no", "", "keep the copyright line", "unverified"},
     {"cc-by-4.0", "Creative Commons Attribution 4.0", "", true, "", "unverified", "", "name the authors", "unverified"},
     {"cc-by-nc-4.0", "Creative Commons Attribution-NonCommercial 4.0", "", false, "non-commercial", "unverified", "", "name the authors", "unverified"},

@@ -152,6 +152,12 @@ void add_block(MapBuilder& builder, size_t index, int64_t hidden, const LatentAt
   builder.layer(index, "attention.key_value_a_norm", {attention.key_value_rank});
   builder.latent_heads(index, attention);
   builder.layer(index, "attention.output", {hidden, attention.num_heads * attention.value_size}, attention.bias);
+  if (!attention.indexer || attention.indexer->shared) return;
+  const auto& indexer = *attention.indexer;
+  builder.layer(index, "indexer.query", {indexer.num_heads * indexer.head_size, attention.query_rank});
+  builder.layer(index, "indexer.key", {indexer.head_size, hidden});
+  builder.layer(index, "indexer.key_norm", {indexer.head_size}, true);
+  builder.layer(index, "indexer.weights", {indexer.num_heads, hidden});
 }
 
 // [queries | keys | values], whose values are a part of their own: some files hold their heads in another order.
@@ -275,6 +281,10 @@ WeightNames llama_names() {
                  {"delta.decay_bias", {"linear_attn.dt_bias", "ssm_dt.bias"}},
                  {"delta.norm", {"linear_attn.norm", "ssm_norm"}},
                  {"delta.output", {"linear_attn.out_proj", "ssm_out"}},
+                 {"indexer.query", {"self_attn.indexer.wq_b", "indexer.attn_q_b"}},
+                 {"indexer.key", {"self_attn.indexer.wk", "indexer.attn_k"}},
+                 {"indexer.key_norm", {"self_attn.indexer.k_norm", "indexer.k_norm"}},
+                 {"indexer.weights", {"self_attn.indexer.weights_proj", "indexer.proj"}},
                  {"channel_norm", {"post_attention_layernorm", "ffn_norm"}},
                  {"mlp.gate", {"mlp.gate_proj", "ffn_gate"}},
                  {"mlp.up", {"mlp.up_proj", "ffn_up"}},
