@@ -35,7 +35,7 @@ class Block {
   virtual void set_device(c10::Device device, at::ScalarType compute);
 };
 
-// The dropout of a linear's adapter in this batch.
-LoraDropout dropout_of(const Linear& linear, const Batch& batch);
+// Linear layers that read one input, in one pass: [y_1 | y_2 | ...]. Those with an adapter share the mask of its dropout.
+at::Tensor project(const BlockInput& input, const std::vector<const Linear*>& linears, const Batch& batch);
 
 }  // namespace graft

@@ -13,8 +13,7 @@ namespace {
 at::Tensor padded(const at::Tensor& x, int64_t size) { return x.size(-1) == size ? x : at::constant_pad_nd(x, {0, size - x.size(-1)}); }
 
 at::Tensor expanded(const at::Tensor& latent_NR, const Norm& norm, const Linear& linear, const Batch& batch) {
-  const auto input = normed_input(norm, latent_NR.contiguous());
-  return lora_linear(input.x_NC, input.prologue, {linear.part()}, dropout_of(linear, batch));
+  return project(normed_input(norm, latent_NR.contiguous()), {&linear}, batch);
 }
 
 }  // namespace
@@ -29,9 +28,7 @@ std::vector<Linear*> LatentAttention::linears() {
 // [N, 3 * H * D]. The operator turns the leading elements of a head: the rotary part comes first in queries and keys, which changes no score.
 at::Tensor LatentAttention::queries_keys_values(const BlockInput& input, const Batch& batch) const {
   const int64_t tokens = batch.num_tokens(), heads = spec_.num_heads, plain = spec_.plain_size, rotary = spec_.rotary_size, size = spec_.padded_size();
-  // Both read one input, in one pass: they share the mask of a dropout.
-  const auto& adapted = query_in.adapter ? query_in : key_value_in;
-  const auto latents = lora_linear(input.x_NC, input.prologue, {query_in.part(), key_value_in.part()}, dropout_of(adapted, batch));
+  const auto latents = project(input, {&query_in, &key_value_in}, batch);
   const int64_t query_width = query_in.outputs();
   auto query = latents.narrow(1, 0, query_width);
   if (query_out) query = expanded(query, *query_norm, *query_out, batch);
@@ -60,7 +57,7 @@ at::Tensor LatentAttention::forward(const BlockInput& input, const LayerContext&
   const auto mixed = context.caches.empty() ? packed_attention(qkv, options, batch.positions_N, batch.document_offsets)
                                             : cached_attention(qkv, options, batch.positions_N, batch.document_offsets, context.caches);
   const auto values = mixed.view({tokens, heads, size}).narrow(2, 0, spec_.value_size).reshape({tokens, heads * spec_.value_size});
-  return lora_linear(values, {}, {output.part()}, dropout_of(output, batch));
+  return project({values, {}}, {&output}, batch);
 }
 
 void LatentAttention::set_device(c10::Device device, at::ScalarType compute) {

@@ -67,9 +67,7 @@ at::Tensor SoftmaxAttention::normed_widths(const at::Tensor& qkv) const {
 
 at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext& context) const {
   const auto& batch = context.batch;
-  std::vector<LinearPart> parts;
-  for (const auto& linear : inputs) parts.push_back(linear.part());
-  auto qkv = lora_linear(input.x_NC, input.prologue, parts, dropout_of(inputs.front(), batch));
+  auto qkv = project(input, addresses(inputs), batch);
   AttentionOptions options;
   options.num_heads = spec_.num_heads;
   options.num_kv_heads = spec_.num_kv_heads;
@@ -99,7 +97,7 @@ at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext
   }
   const auto mixed = context.caches.empty() ? packed_attention(qkv, options, rows, batch.document_offsets)
                                             : cached_attention(qkv, options, rows, batch.document_offsets, context.caches);
-  return lora_linear(mixed, {}, {output.part()}, dropout_of(output, batch));
+  return project({mixed, {}}, {&output}, batch);
 }
 
 void SoftmaxAttention::set_device(c10::Device device, at::ScalarType compute) {
