@@ -107,6 +107,10 @@ GgufFile::GgufFile(const std::filesystem::path& path) : impl_(std::make_unique<I
 
 GgufFile::~GgufFile() = default;
 
+void GgufFile::forget(std::span<const std::byte> bytes) const {
+  for (const MappedFile& shard : impl_->shards) shard.forget(bytes);
+}
+
 const GgufEntry* GgufFile::find_key(std::string_view key) const {
   const auto found = impl_->by_key.find(key);
   return found == impl_->by_key.end() ? nullptr : found->second;

@@ -44,6 +44,7 @@ class GgufFile : public TensorSource {
   // metadata is the first shard's. UserError with file and tensor or key for anything that is not as the format says.
   explicit GgufFile(const std::filesystem::path& path);
   ~GgufFile() override;
+  void forget(std::span<const std::byte> bytes) const override;
   const std::vector<GgufEntry>& metadata() const { return metadata_; }  // in the file's order
   const GgufEntry* find_key(std::string_view key) const;                // null when absent
 

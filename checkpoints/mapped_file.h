@@ -19,6 +19,9 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return bytes_; }
   const std::filesystem::path& path() const { return path_; }
+  // Pages that lie whole in `bytes` and were read go back to the page cache: no memory of this process until they are read again. Bytes that
+  // are not of this file stay as they are.
+  void forget(std::span<const std::byte> bytes) const;
 
  private:
   std::filesystem::path path_;

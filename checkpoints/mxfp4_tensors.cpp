@@ -21,6 +21,7 @@ class JoinedTensors : public TensorSource {
     }
     index_tensors();
   }
+  void forget(std::span<const std::byte> bytes) const override { source_->forget(bytes); }
 
  private:
   StoredTensor joined(const StoredTensor& blocks) {
@@ -49,7 +50,9 @@ class JoinedTensors : public TensorSource {
           for (int j = 0; j < 16; ++j) block.nibbles[j] = static_cast<uint8_t>(element(j) | element(j + 16) << 4);
         }
       }
+      source_->forget(blocks.bytes.first(static_cast<size_t>((expert + 1) * rows * row_blocks * 16)));   // one copy in memory, not two
     }
+    source_->forget(scales->bytes);
     return {name + std::string(kMxfp4Ending), TensorType::kMXFP4, {experts, rows, row_blocks * BlockMXFP4::kElements}, std::as_bytes(std::span<const BlockMXFP4>(memory)), blocks.file};
   }
 

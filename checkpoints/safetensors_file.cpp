@@ -103,4 +103,8 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& file_or_directory)
 
 SafetensorsFile::~SafetensorsFile() = default;
 
+void SafetensorsFile::forget(std::span<const std::byte> bytes) const {
+  for (const MappedFile& file : impl_->files) file.forget(bytes);
+}
+
 }  // namespace graft

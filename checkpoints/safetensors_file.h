@@ -27,6 +27,7 @@ class SafetensorsFile : public TensorSource {
   // All shards and tensors that are absent, surplus or twice there are one UserError.
   explicit SafetensorsFile(const std::filesystem::path& file_or_directory);
   ~SafetensorsFile() override;
+  void forget(std::span<const std::byte> bytes) const override;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }  // of the first file
 
  private:

@@ -35,6 +35,8 @@ class TensorSource {
   const StoredTensor* find(std::string_view name) const;  // null when absent
   // The files behind it, in order (for hashes and `inspect`).
   const std::vector<std::filesystem::path>& files() const { return files_; }
+  // Of mapped files: these bytes were read and are not needed soon, so their pages go back to the page cache. What lies elsewhere stays.
+  virtual void forget(std::span<const std::byte>) const {}
 
  protected:
   // To be called once tensors_ is complete: makes find() fast. Names that occur twice are one UserError that lists them all.

@@ -59,12 +59,13 @@ TokenizerParts read_tiktoken_file(std::string_view file, const std::string& orig
   TokenizerParts parts;
   parts.origin = origin;
   parts.ignore_merges = true;
-  parts.tied_merges = true;
   std::unordered_map<std::string_view, int32_t> ranks;
   for (const RankedToken& token : tokens) {
     if (!ranks.emplace(token.bytes, token.rank).second) fail("tokenizers", "expected each token once, got that of rank {} twice ({}) — is the file broken?", token.rank, origin);
     parts.vocabulary.emplace_back(spell_bytes(token.bytes), token.rank);
   }
+  // All pairs that make one token have its rank there, and ranks of their own here. That changes nothing: two parts that stand beside each other came about
+  // without what is around them, so they are what joining makes of the token's bytes alone, and of the pairs of a token no text ever shows but that one.
   for (const RankedToken& token : tokens) {
     const std::string_view bytes = token.bytes;
     for (size_t at = 1; at < bytes.size(); ++at) {

@@ -31,7 +31,6 @@ struct TokenizerParts {
 
   // BPE
   std::vector<std::pair<std::string, std::string>> merges;   // in order of rank
-  bool tied_merges = false;                                  // merges to the same token are of one rank: tiktoken
   std::string unknown_token;                                 // for what has no token; empty: it is left out
   bool fuse_unknown = false;                                 // one for several in a row
   bool ignore_merges = false;                                // a piece that is a token is that token

@@ -72,8 +72,7 @@ std::vector<Merge> VocabularyTokenizer::read_merges() const {
   for (size_t rank = 0; rank < parts_.merges.size(); ++rank) {
     const auto& [left, right] = parts_.merges[rank];
     const int32_t left_id = need(left, rank), right_id = need(right, rank), joined = need(left + right, rank);
-    const bool tied = parts_.tied_merges && !merges.empty() && merges.back().joined == joined;
-    merges.push_back({left_id, right_id, joined, tied ? merges.back().rank : static_cast<uint32_t>(rank)});
+    merges.push_back({left_id, right_id, joined, static_cast<uint32_t>(rank)});
   }
   return merges;
 }

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <numeric>
 
 #include "kernels/common/error.h"
 #include "tests/support/files.h"
@@ -57,6 +59,35 @@ TEST(SafetensorsFile, ReadsTensorsInTheOrderOfTheirData) {
   EXPECT_EQ(static_cast<int>(b->bytes[0]), 8);
   EXPECT_EQ(file.find("none")->bytes.size(), 0u);
   EXPECT_EQ(file.find("scalar")->num_elements(), 1);
+}
+
+// Resident bytes of the mapping of a file, as the kernel counts them.
+int64_t resident_bytes(const std::filesystem::path& file) {
+  std::ifstream maps("/proc/self/smaps");
+  int64_t kilobytes = 0;
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('/') != std::string::npos) inside = line.ends_with(file.string());
+    if (inside && line.starts_with("Rss:")) kilobytes += std::stoll(line.substr(4));
+  }
+  return kilobytes * 1024;
+}
+
+TEST(SafetensorsFile, ForgetsThePagesOfItsOwnBytesAlone) {
+  constexpr int kBytes = 1 << 20;
+  test::TemporaryFolder folder;
+  test::write_file(folder / "m.safetensors", file_of("{" + entry("a", "U8", "[1048576]", 0, kBytes) + "}", kBytes));
+  const SafetensorsFile file(folder / "m.safetensors");
+  const auto bytes = file.find("a")->bytes;
+  const auto sum = [&] { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}, [](int64_t sum, std::byte byte) { return sum + static_cast<int>(byte); }); };
+  const int64_t expected = sum();
+  EXPECT_GE(resident_bytes(folder / "m.safetensors"), kBytes);
+  file.forget(bytes);
+  EXPECT_LE(resident_bytes(folder / "m.safetensors"), 1 << 16);   // the header's, and what the kernel maps around it
+  EXPECT_EQ(sum(), expected);
+  std::vector<std::byte> elsewhere(kBytes, std::byte{7});
+  file.forget(elsewhere);   // of anonymous memory the system would keep nothing
+  EXPECT_EQ(std::count(elsewhere.begin(), elsewhere.end(), std::byte{7}), kBytes);
 }
 
 struct Damage {

@@ -8,7 +8,7 @@ import math
 import pathlib
 import sys
 
-sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parents[1] / "support")]
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / folder) for folder in ("runs", "support", "conformance")]
 import graft_program
 from parallel_test import Runs
 from tiny_chat_model import make_tiny_chat_model
@@ -66,6 +66,22 @@ class Experts(Runs):
         self.assertEqual(self.train("two", 2, **changes), one)
         self.assertEqual(self.train("sharded", 2, run__shard_base=True, run__recompute="layer", **changes), one)
         self.assertEqual([line["expert_entropy"] for line in self.lines("two")], [line["expert_entropy"] for line in self.lines("alone")])
+
+    def test_four_bit_experts_are_whole_again_after_a_sharded_run(self):
+        """Their blocks lie in memory, not in a file that could be read again: what is exported at the end must be the base that was trained on."""
+        from transformers import AutoModelForCausalLM
+        import golden
+        model = make_tiny_chat_model(self.folder / "four_bits", model_type="gpt_oss", num_local_experts=EXPERTS, num_experts_per_tok=CHOSEN, head_dim=16, intermediate_size=256,
+                                     rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+        golden.write_mxfp4(AutoModelForCausalLM.from_pretrained(model), model / "model.safetensors")
+        config = json.loads((model / "config.json").read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}
+        (model / "config.json").write_text(json.dumps(config))
+        planned = graft_program.run("plan", "--no-probe", self.recipe("planned_blocks", model__base=str(model), run__shard_base=True))
+        self.assertIn("MXFP4 blocks stay whole in every process", planned.stdout + planned.stderr)
+        changes = {"model__base": str(model), "schedule__steps": 3, "export": [{"format": "safetensors", "verify": {"max_mean_kl": 1e-3}}]}
+        self.assertEqual(self.train("blocks2", 2, run__shard_base=True, **changes), self.train("blocks", **changes))
+        merged = [sorted((self.folder / name / "exports").rglob("*.safetensors"))[0].read_bytes() for name in ("blocks", "blocks2")]
+        self.assertTrue(merged[0] == merged[1], "the base of the sharded run is another one")
 
     def test_what_does_not_go_is_said(self):
         for changes, expected in (({"adapter__dropout": 0.1}, "expected adapter.dropout 0 with adapters on experts"),

@@ -49,32 +49,66 @@ def newest_checkpoint(run: pathlib.Path) -> int:
     return max((int(path.name.split("-")[1]) for path in (run / "checkpoints").glob("step-*") if not path.name.endswith(".partial")), default=0)
 
 
-def run_killed(graft: str, out: pathlib.Path, kills: int, inside: int, seed: int) -> tuple[int, int]:
-    """Kills at random moments, the first `inside` times while a checkpoint is written. Returns kills inside a checkpoint and steps computed."""
-    chance, killed, killed_inside, computed = random.Random(seed), 0, 0, 0
-    while True:
+def within(out: pathlib.Path) -> str:
+    """What a process that stands still is in the middle of; "between" where a checkpoint is due and does not show yet, and behind the last step."""
+    if writes_checkpoint(out):
+        return "checkpoint"
+    steps = steps_done(out)
+    return "step" if steps < STEPS and (steps % EVERY != 0 or newest_checkpoint(out) >= steps) else "between"
+
+
+def stop(process: subprocess.Popen) -> bool:
+    """All threads of the process stand still; false where it has ended instead."""
+    process.send_signal(signal.SIGSTOP)
+    while process.poll() is None:
+        try:
+            states = [path.read_text().rpartition(")")[2].split()[0] for path in pathlib.Path(f"/proc/{process.pid}/task").glob("*/stat")]
+        except (FileNotFoundError, ProcessLookupError):   # a thread that has just ended
+            continue
+        if set(states) == {"T"}:
+            return True
+    return False
+
+
+def kill_within(process: subprocess.Popen, out: pathlib.Path, wanted: str, after: int, spread: float) -> bool:
+    """Kills `spread` seconds into a step, or into the writing of a checkpoint, from step `after` on; false where the run ends before. The process is stopped
+    first, so that where the kill falls is known: elsewhere it goes on to the next such moment, and ever earlier into it."""
+    begin = newest_checkpoint(out)
+
+    def wait(until) -> None:
+        while process.poll() is None and not until():
+            time.sleep(0.0005)
+
+    wait(lambda: steps_done(out) == begin and not writes_checkpoint(out))   # the resumed process has cut back what the killed one left
+    wait(lambda: steps_done(out) >= after)
+    while process.poll() is None:
+        wait(lambda: within(out) == wanted)
+        time.sleep(spread)
+        spread /= 2
+        if stop(process):
+            if within(out) == wanted:
+                process.kill()
+                return True
+            process.send_signal(signal.SIGCONT)
+    return False
+
+
+def run_killed(graft: str, out: pathlib.Path, moments: list[str], seconds: float, seed: int) -> int:
+    """Kills a run once for each of the moments, at random times that `seed` chooses, and lets it end. Returns how many steps were computed."""
+    chance, computed = random.Random(seed), 0
+    for wanted in [*chance.sample(moments, len(moments)), None]:
         begin = newest_checkpoint(out)
         resume = ["--resume"] if (out / "manifest.json").exists() else []
         process = subprocess.Popen(command(graft, out, *resume), stderr=subprocess.PIPE, text=True)
-        wait_inside = killed_inside < inside
-        after = chance.randint(1, 2)
-        while process.poll() is None:
-            if killed < kills and (writes_checkpoint(out) if wait_inside else steps_done(out) >= begin + after):
-                break
-            time.sleep(0.001)
-        if not wait_inside:
-            time.sleep(chance.random() * 0.3)
-        if process.poll() is None and killed < kills:
-            os.kill(process.pid, signal.SIGKILL)
-            killed += 1
+        if wanted:
+            room = begin + 2 * EVERY < STEPS   # for kills beyond the next checkpoint, and a step that follows them
+            after = begin + (EVERY if wanted == "checkpoint" else chance.randint(1, 2 * EVERY - 1 if room else EVERY - 1))
+            killed = kill_within(process, out, wanted, after, chance.random() * (seconds if wanted == "step" else 0.05))
         _, errors = process.communicate()
-        if process.returncode != 0 and writes_checkpoint(out):
-            killed_inside += 1
+        assert process.returncode == (-signal.SIGKILL if wanted else 0), f"exit {process.returncode} instead of a kill within a {wanted}: {errors}"
+        assert not wanted or killed
         computed += steps_done(out) - begin
-        if process.returncode == 0:
-            assert killed == kills, f"the run ended after {killed} of {kills} kills: give it more steps"
-            return killed_inside, computed
-        assert process.returncode == -signal.SIGKILL, f"exit {process.returncode}: {errors}"
+    return computed
 
 
 def full_disk(graft: str, out: pathlib.Path, whole: pathlib.Path) -> None:
@@ -95,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--graft", required=True)
     parser.add_argument("--kills", type=int, default=4)
-    parser.add_argument("--inside", type=int, default=2, help="of them, kills while a checkpoint is written")
+    parser.add_argument("--inside", type=int, default=2, help="of them, kills while a checkpoint is written; the others come within a step")
     parser.add_argument("--steps", type=int, default=6)
     args = parser.parse_args()
     global STEPS
@@ -104,11 +138,13 @@ def main() -> None:
     try:
         whole, killed = folder / "whole", folder / "killed"
         subprocess.run(command(args.graft, whole), check=True)
-        inside, computed = run_killed(args.graft, killed, args.kills, args.inside, seed=1)
-        assert inside >= args.inside, f"only {inside} kills came while a checkpoint was written"
+        seconds = [json.loads(line)["seconds"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
+        moments = ["checkpoint"] * args.inside + ["step"] * (args.kills - args.inside)
+        computed = run_killed(args.graft, killed, moments, sum(seconds) / len(seconds), seed=1)
         assert computed <= STEPS + args.kills * EVERY, f"{computed} steps were computed for {STEPS}"
         assert outcome(whole) == outcome(killed), "the resumed run ended with other bytes or losses"
-        print(f"{args.kills} kills ({inside} while a checkpoint was written), {computed} steps computed for {STEPS}, the same {STEPS} losses and adapter {outcome(whole)[0][:16]}")
+        print(f"{args.kills} kills ({moments.count('step')} within a step, {moments.count('checkpoint')} while a checkpoint was written), {computed} steps computed "
+              f"for {STEPS}, the same {STEPS} losses and adapter {outcome(whole)[0][:16]}")
 
         again = subprocess.run(command(args.graft, whole), capture_output=True, text=True)
         assert again.returncode == 2 and "--resume" in again.stderr, again.stderr

@@ -40,7 +40,7 @@ class Block {
 // What is never rounded to the compute type (routers, indexers): a frozen matrix times x, in float32.
 at::Tensor float_product(const FrozenWeight& weight, const at::Tensor& bias_O, const at::Tensor& x_NC);
 
-// The dropout of a linear's adapter in this batch.
-LoraDropout dropout_of(const Linear& linear, const Batch& batch);
+// Linear layers that read one input, in one pass: [y_1 | y_2 | ...]. Those with an adapter share the mask of its dropout.
+at::Tensor project(const BlockInput& input, const std::vector<const Linear*>& linears, const Batch& batch);
 
 }  // namespace graft

@@ -13,7 +13,7 @@ namespace {
 using Form = DeltaAttentionSpec::Form;
 
 at::Tensor expanded(const at::Tensor& latent_NR, const Linear& linear, const Batch& batch) {
-  return lora_linear(latent_NR.contiguous(), {}, {linear.part()}, dropout_of(linear, batch));
+  return project({latent_NR.contiguous(), {}}, {&linear}, batch);
 }
 
 // [N, G * sum of sizes], each key head's parts beside each other, to one [N, G * size] a part.
@@ -57,13 +57,7 @@ DeltaAttentionInputs DeltaAttention::parts_of(const at::Tensor& projected, const
 
 at::Tensor DeltaAttention::forward(const BlockInput& input, const LayerContext& context) const {
   const auto& batch = context.batch;
-  std::vector<LinearPart> parts;
-  const Linear* adapted = &inputs.front();   // all read one input: they share the mask of a dropout
-  for (const auto& linear : inputs) {
-    parts.push_back(linear.part());
-    if (linear.adapter && !adapted->adapter) adapted = &linear;
-  }
-  const auto rows = parts_of(lora_linear(input.x_NC, input.prologue, parts, dropout_of(*adapted, batch)), batch);
+  const auto rows = parts_of(project(input, addresses(inputs), batch), batch);
   DeltaAttentionOptions options;
   options.num_key_heads = spec_.num_key_heads;
   options.num_value_heads = spec_.num_value_heads;
@@ -78,7 +72,7 @@ at::Tensor DeltaAttention::forward(const BlockInput& input, const LayerContext& 
   options.gate = spec_.form == Form::kLowRank ? DeltaAttentionOptions::Gate::kSigmoid : DeltaAttentionOptions::Gate::kSilu;
   const auto mixed = context.delta_states.empty() ? delta_attention(rows, options, batch.document_offsets)
                                                   : cached_delta_attention(rows, options, batch.document_offsets, context.delta_states);
-  return lora_linear(mixed, {}, {output.part()}, dropout_of(output, batch));
+  return project({mixed, {}}, {&output}, batch);
 }
 
 void DeltaAttention::set_device(c10::Device device, at::ScalarType compute) {

@@ -13,8 +13,7 @@ namespace {
 at::Tensor padded(const at::Tensor& x, int64_t size) { return x.size(-1) == size ? x : at::constant_pad_nd(x, {0, size - x.size(-1)}); }
 
 at::Tensor expanded(const at::Tensor& latent_NR, const Norm& norm, const Linear& linear, const Batch& batch) {
-  const auto input = normed_input(norm, latent_NR.contiguous());
-  return lora_linear(input.x_NC, input.prologue, {linear.part()}, dropout_of(linear, batch));
+  return project(normed_input(norm, latent_NR.contiguous()), {&linear}, batch);
 }
 
 }  // namespace
@@ -44,9 +43,7 @@ at::Tensor LatentAttention::queries_keys_values(const at::Tensor& latents, const
 at::Tensor LatentAttention::forward(const BlockInput& input, const LayerContext& context) const {
   const auto& batch = context.batch;
   const int64_t tokens = batch.num_tokens(), heads = spec_.num_heads, size = spec_.padded_size();
-  // Both read one input, in one pass: they share the mask of a dropout.
-  const auto& adapted = query_in.adapter ? query_in : key_value_in;
-  const auto latents = lora_linear(input.x_NC, input.prologue, {query_in.part(), key_value_in.part()}, dropout_of(adapted, batch));
+  const auto latents = project(input, {&query_in, &key_value_in}, batch);
   AttentionOptions options;
   options.num_heads = options.num_kv_heads = heads;
   options.head_size = size;
@@ -64,7 +61,7 @@ at::Tensor LatentAttention::forward(const BlockInput& input, const LayerContext&
   const auto mixed = context.caches.empty() ? packed_attention(qkv, options, batch.positions_N, batch.document_offsets)
                                             : cached_attention(qkv, options, batch.positions_N, batch.document_offsets, context.caches);
   const auto values = mixed.view({tokens, heads, size}).narrow(2, 0, spec_.value_size).reshape({tokens, heads * spec_.value_size});
-  return lora_linear(values, {}, {output.part()}, dropout_of(output, batch));
+  return project({values, {}}, {&output}, batch);
 }
 
 void LatentAttention::set_device(c10::Device device, at::ScalarType compute) {

@@ -94,4 +94,10 @@ struct Linear {
   }
 };
 
+inline std::vector<const Linear*> addresses(const std::vector<Linear>& linears) {
+  std::vector<const Linear*> all;
+  for (const auto& linear : linears) all.push_back(&linear);
+  return all;
+}
+
 }  // namespace graft

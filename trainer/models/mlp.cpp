@@ -22,12 +22,10 @@ std::vector<Linear*> Mlp::linears() {
 }
 
 at::Tensor Mlp::forward(const BlockInput& input, const LayerContext& context) const {
-  std::vector<LinearPart> parts;
-  for (const auto& linear : inputs) parts.push_back(linear.part());
   LinearPrologue activation;
   activation.kind = activation_of(spec_);
-  const auto inner = lora_linear(input.x_NC, input.prologue, parts, dropout_of(inputs.front(), context.batch));
-  return lora_linear(inner, activation, {down.part()}, dropout_of(down, context.batch));
+  const auto inner = project(input, addresses(inputs), context.batch);
+  return project({inner, activation}, {&down}, context.batch);
 }
 
 }  // namespace graft

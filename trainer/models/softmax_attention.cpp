@@ -69,9 +69,7 @@ at::Tensor SoftmaxAttention::normed_widths(const at::Tensor& qkv) const {
 
 at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext& context) const {
   const auto& batch = context.batch;
-  std::vector<LinearPart> parts;
-  for (const auto& linear : inputs) parts.push_back(linear.part());
-  auto qkv = lora_linear(input.x_NC, input.prologue, parts, dropout_of(inputs.front(), batch));
+  auto qkv = project(input, addresses(inputs), batch);
   at::Tensor gate;
   if (spec_.output_gate) {   // [queries | gates | keys | values]
     const int64_t width = spec_.num_heads * spec_.head_size;
@@ -108,7 +106,7 @@ at::Tensor SoftmaxAttention::forward(const BlockInput& input, const LayerContext
   auto mixed = context.caches.empty() ? packed_attention(qkv, options, rows, batch.document_offsets)
                                             : cached_attention(qkv, options, rows, batch.document_offsets, context.caches);
   if (gate.defined()) mixed = at::mul(mixed, at::sigmoid(gate));
-  return lora_linear(mixed, {}, {output.part()}, dropout_of(output, batch));
+  return project({mixed, {}}, {&output}, batch);
 }
 
 void SoftmaxAttention::set_device(c10::Device device, at::ScalarType compute) {

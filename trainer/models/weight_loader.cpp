@@ -20,12 +20,17 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-// [rows, columns] to [columns, rows], elements of `element_bytes`.
-std::shared_ptr<Bytes> transposed(const std::byte* data, int64_t rows, int64_t columns, int64_t element_bytes) {
-  auto copy = std::make_shared<Bytes>(static_cast<size_t>(rows * columns * element_bytes));
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) {
-      std::memcpy(copy->data() + (c * rows + r) * element_bytes, data + (r * columns + c) * element_bytes, static_cast<size_t>(element_bytes));
+// Those columns of [rows, columns] that `form` takes, as rows; elements of `element_bytes`.
+std::shared_ptr<Bytes> transposed(const std::byte* data, int64_t rows, int64_t columns, int64_t element_bytes, const StoredForm& form) {
+  constexpr int64_t kTile = 32;   // so many rows are written at a time: more would fall out of the cache between two elements
+  const int64_t taken = columns / form.interleaved;
+  auto copy = std::make_shared<Bytes>(static_cast<size_t>(rows * taken * element_bytes));
+  for (int64_t first = 0; first < taken; first += kTile) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = first; c < std::min(taken, first + kTile); ++c) {
+        const auto* element = data + (r * columns + c * form.interleaved + form.phase) * element_bytes;
+        std::memcpy(copy->data() + (c * rows + r) * element_bytes, element, static_cast<size_t>(element_bytes));
+      }
     }
   }
   return copy;
@@ -38,14 +43,8 @@ FrozenWeight from_transposed(const StoredTensor& tensor, const StoredForm& form)
   Bytes decoded(plain ? 0 : static_cast<size_t>(tensor.num_elements()) * sizeof(float));
   if (!plain) dequantize(tensor.type, tensor.bytes.data(), tensor.num_elements(), reinterpret_cast<float*>(decoded.data()));
   const int64_t element_bytes = plain ? layout.block_bytes : static_cast<int64_t>(sizeof(float));
-  auto copy = transposed(plain ? tensor.bytes.data() : decoded.data(), tensor.shape[0], tensor.shape[1], element_bytes);
-  const int64_t row_bytes = tensor.shape[0] * element_bytes, rows = tensor.shape[1] / form.interleaved;
-  for (int64_t row = 0; form.interleaved > 1 && row < rows; ++row) {   // moves down only, so in place
-    std::memmove(copy->data() + row * row_bytes, copy->data() + (row * form.interleaved + form.phase) * row_bytes, static_cast<size_t>(row_bytes));
-  }
-  copy->resize(static_cast<size_t>(rows * row_bytes));
-  copy->shrink_to_fit();
-  return FrozenWeight(plain ? tensor.type : TensorType::kF32, rows, tensor.shape[0], copy->data(), copy);
+  auto copy = transposed(plain ? tensor.bytes.data() : decoded.data(), tensor.shape[0], tensor.shape[1], element_bytes, form);
+  return FrozenWeight(plain ? tensor.type : TensorType::kF32, tensor.shape[1] / form.interleaved, tensor.shape[0], copy->data(), copy);
 }
 
 }  // namespace
@@ -64,7 +63,11 @@ const BoundWeight& WeightLoader::find(const std::string& ours) const {
 FrozenWeight WeightLoader::matrix(const std::string& ours) const {
   const auto& weight = find(ours);
   const auto& tensor = *weight.tensor;
-  if (weight.form->transposed) return from_transposed(tensor, *weight.form);
+  if (weight.form->transposed) {
+    auto ours = from_transposed(tensor, *weight.form);
+    source_->forget(tensor.bytes);   // one copy in memory, not two
+    return ours;
+  }
   const auto order = stored_row_of_ours(*weight.rule, column_);
   FrozenWeight stored(tensor.type, tensor.shape[0], tensor.shape[1], tensor.bytes.data(), source_);
   if (order.empty()) return stored;
@@ -73,6 +76,7 @@ FrozenWeight WeightLoader::matrix(const std::string& ours) const {
   for (size_t row = 0; row < order.size(); ++row) {
     std::memcpy(copy->data() + row * stored.row_bytes(), stored.row(order[row]), stored.row_bytes());
   }
+  source_->forget(tensor.bytes);
   return FrozenWeight(tensor.type, tensor.shape[0], tensor.shape[1], copy->data(), copy);
 }
 
@@ -130,6 +134,7 @@ Linear WeightLoader::joined(const std::string& ours, const std::vector<std::stri
     if (one_type) std::memcpy(target, weight.row(0), static_cast<size_t>(weight.num_bytes()));
     else weight.decode_rows(0, weight.rows(), reinterpret_cast<float*>(target), columns);
     target += weight.rows() * row_bytes;
+    source_->forget({weight.row(0), static_cast<size_t>(weight.num_bytes())});
   }
   linear.weight = FrozenWeight(type, rows, columns, copy->data(), copy);
   return linear;

@@ -5,8 +5,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "kernels/common/error.h"
 #include "kernels/common/rounded_up.h"
@@ -17,19 +15,15 @@ namespace {
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kPieceRows = 256;   // pieces of whole chains: the bits of one head (frozen_product.h)
 
-bool is_mapped(const Decoder& decoder, const FrozenWeight& weight) {
+// Lies where the source keeps it: in a mapped file, or (MXFP4 of safetensors) in memory of its own, which is not let go.
+bool is_source_memory(const Decoder& decoder, const FrozenWeight& weight) {
   return std::any_of(decoder.weights().begin(), decoder.weights().end(), [&](const BoundWeight& bound) {
     const auto* begin = bound.tensor->bytes.data();
     return weight.row(0) >= begin && weight.row(0) < begin + bound.tensor->bytes.size();
   });
 }
 
-// Pages of a mapped file that were read go back to the page cache.
-void forget_pages(const std::byte* begin, int64_t bytes) {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto first = (reinterpret_cast<uintptr_t>(begin) + page - 1) / page * page, end = (reinterpret_cast<uintptr_t>(begin) + static_cast<uintptr_t>(bytes)) / page * page;
-  if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
-}
+void forget(const Decoder& decoder, const FrozenWeight& weight) { decoder.source().forget({weight.row(0), static_cast<size_t>(weight.num_bytes())}); }
 
 at::Tensor bytes_of(const at::Tensor& matrix) { return matrix.view({-1}).view(at::kByte); }
 
@@ -82,7 +76,7 @@ ShardedBase::ShardedBase(Decoder& decoder, ProcessGroup& group, c10::Device devi
   if (!device.is_cpu()) decoder.mutable_head().hold(at::Tensor());
   head_ = std::make_unique<Head>(*this, whole);
   for (const auto& bound : decoder.weights()) {   // also those whose rows were put in our order: they were read, too
-    forget_pages(bound.tensor->bytes.data(), static_cast<int64_t>(bound.tensor->bytes.size()));
+    decoder.source().forget(bound.tensor->bytes);
   }
   int64_t largest = 0;
   for (const auto& unit : units_) largest = std::max(largest, unit.share * group.size());
@@ -118,8 +112,8 @@ void ShardedBase::take(Unit& unit) {
     }
     if (!device_.is_cpu()) {
       member.weight->hold(at::Tensor());
-    } else if (is_mapped(decoder_, *member.weight)) {
-      forget_pages(member.weight->row(0), member.bytes);
+    } else if (is_source_memory(decoder_, *member.weight)) {
+      forget(decoder_, *member.weight);
     } else {
       member.original = FrozenWeight();   // its rows were put in our order, in memory: now only the shards have them
       *member.weight = FrozenWeight(member.weight->type(), member.weight->rows(), member.weight->columns(), nullptr, nullptr);
@@ -140,7 +134,7 @@ void ShardedBase::begin(const GatherRound& round) {
 
 void ShardedBase::use_layer(int64_t layer) {
   const auto& embedding = decoder_.embedding();   // the rows of this micro-batch have been read, each with the pages around it
-  if (layer == 0 && is_mapped(decoder_, embedding)) forget_pages(embedding.row(0), embedding.num_bytes());
+  if (layer == 0) forget(decoder_, embedding);
   use(layer);
 }
 const HeadPieces& ShardedBase::head() { return *head_; }

@@ -39,6 +39,13 @@ void take_device(PreparedRun& run) {
   if (!run.device.note.empty()) run.notes.push_back(run.device.note);
 }
 
+// What ShardedBase cannot let go of: memory of the source's own (checkpoints/mxfp4_tensors.h).
+void note_whole_weights(PreparedRun& run) {
+  const auto& weights = run.decoder->weights();
+  const bool joined = fs::is_directory(run.files.base) && std::any_of(weights.begin(), weights.end(), [](const auto& weight) { return weight.tensor->type == TensorType::kMXFP4; });
+  if (joined && run.recipe.run.shard_base) run.notes.push_back("shard_base: the experts' MXFP4 blocks stay whole in every process; those of a GGUF file do not (docs/scale.md)");
+}
+
 void choose_recompute(PreparedRun& run) {
   if (run.recipe.run.recompute != "auto") {
     run.recompute = run.recipe.run.recompute == "layer" ? Recompute::kLayer : Recompute::kNone;
@@ -126,6 +133,7 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
     for (const auto& file : python_files(run.files.base)) run.notes.push_back("not executed: " + file.filename().string() + " (Python code in the model directory)");
   }
   run.decoder = load_decoder(run.files.base, compute_type(recipe.model.compute));
+  note_whole_weights(run);
   if (options.hash_base) run.base_hashes = std::make_shared<const FileHashes>(run.decoder->source().files());
   if (const auto* experts = run.decoder->spec().experts(); recipe.objective.load_balancing > 0 && (!experts || !experts->has_balancing_loss)) {
     fail("recipe", "expected objective.load_balancing 0 with a {} model, {}, got {:g} — take it out", run.decoder->spec().family,

@@ -195,6 +195,24 @@ class Tiktoken(Compared):
                 prefix = run_tool(directory, [{"text": ""}], "--special")[0]
                 self.assertEqual(prefix, [size + 1] if class_ == "HYTokenizer" else [], class_)
 
+    def test_any_ranks(self):
+        """Vocabularies that no training makes: tokens of few letters in any order, most of them made by several pairs."""
+        import random
+        import tiktoken
+        chance = random.Random(11)
+        for number in range(60):
+            letters = "abc"[:chance.randint(1, 3)]
+            tokens = ["".join(chance.choices(letters, k=chance.randint(2, 6))) for _ in range(chance.randint(3, 30))]
+            # Every byte is a token, some of them behind longer ones.
+            ranked = list(dict.fromkeys([bytes([byte]) for byte in range(256) if chr(byte) not in letters] + chance.sample([*letters, *tokens], len(letters) + len(tokens))))
+            ranks = {token if isinstance(token, bytes) else token.encode(): rank for rank, token in enumerate(ranked)}
+            with self.subTest(number), tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "tiktoken.model").write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()))
+                (Path(folder) / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "TikTokenTokenizer"}))
+                strings = ["".join(chance.choices(letters, k=chance.randint(1, 90))) for _ in range(100)]
+                encoding = tiktoken.Encoding("any", pat_str=KIMI, mergeable_ranks=ranks, special_tokens={})
+                self.assert_same(strings, ids_of(folder, strings), [encoding.encode(text) for text in strings], f"vocabulary {number}")
+
     def test_without_a_known_class(self):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "tokenizer.model").write_bytes(b"YQ== 0\nYg== 1\n")

@@ -116,7 +116,7 @@ TEST(TiktokenFile, JoinsByRankWholePiecesFirst) {
   EXPECT_EQ(tokenizer->vocab_size(), 7);
 }
 
-// Different pairs may make one token, in tiktoken and sentencepiece with one rank: then the leftmost pair is joined.
+// Different pairs may have one rank (pieces of equal score in sentencepiece): then the leftmost pair is joined.
 TEST(MergeTable, PairsOfOneRankAreJoinedFromTheLeft) {
   const auto joined = [](uint32_t rank) {
     std::vector<int32_t> ids = {1, 2, 3};
