@@ -17,7 +17,6 @@ struct Columns {   // of one row of a state
 };
 
 GRAFT_INLINE_IN_CLONES Columns* rows_of(float* block) { return reinterpret_cast<Columns*>(block); }
-GRAFT_INLINE_IN_CLONES const Columns* rows_of(const float* block) { return reinterpret_cast<const Columns*>(block); }
 
 GRAFT_INLINE_IN_CLONES float sum(const Lanes& x) {
   const HalfLanes half = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
