@@ -13,6 +13,7 @@ namespace graft {
 namespace {
 
 constexpr size_t kLongestToken = 4096;  // bytes; the longest in use have 256
+constexpr size_t kMostPairBytes = 32;   // for each byte of the file; the vocabulary of SmolLM2 has 0.9, one of a, aa, aaa, ... any number
 
 struct RankedToken {
   std::string bytes;
@@ -66,10 +67,17 @@ TokenizerParts read_tiktoken_file(std::string_view file, const std::string& orig
   }
   // All pairs that make one token have its rank there, and ranks of their own here. That changes nothing: two parts that stand beside each other came about
   // without what is around them, so they are what joining makes of the token's bytes alone, and of the pairs of a token no text ever shows but that one.
+  size_t pair_bytes = 0;
   for (const RankedToken& token : tokens) {
     const std::string_view bytes = token.bytes;
     for (size_t at = 1; at < bytes.size(); ++at) {
-      if (ranks.contains(bytes.substr(0, at)) && ranks.contains(bytes.substr(at))) parts.merges.emplace_back(spell_bytes(bytes.substr(0, at)), spell_bytes(bytes.substr(at)));
+      if (!ranks.contains(bytes.substr(0, at)) || !ranks.contains(bytes.substr(at))) continue;
+      parts.merges.emplace_back(spell_bytes(bytes.substr(0, at)), spell_bytes(bytes.substr(at)));
+      pair_bytes += bytes.size();
+      if (pair_bytes > kMostPairBytes * file.size()) {
+        fail("tokenizers", "expected tokens that few pairs of others make, got {} pairs of {} bytes up to rank {} ({} of {} bytes) — is the file broken?", parts.merges.size(), pair_bytes,
+             token.rank, origin, file.size());
+      }
     }
   }
   return parts;

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "data/templates/token_mask.h"
+#include "data/tokenizers/base64.h"
 #include "data/tokenizers/merge_table.h"
 #include "data/tokenizers/stream_decoder.h"
 #include "data/tokenizers/tokenizer_sources.h"
@@ -136,6 +137,9 @@ TEST(TiktokenFile, DamagedFilesAreOneError) {
   refused("YQ== 0\nY!== 1\n", "line 2");
   refused("YQ== 0\nYg== -1\n", "line 2");
   refused("YQ== 0\nYQ== 1\n", "each token once");
+  std::string many;   // a, aa, aaa, ...: as many pairs as the square of the tokens
+  for (size_t length = 1; length <= 255; ++length) many += to_base64(std::string(length, 'a')) + fmt::format(" {}\n", length);
+  refused(many.c_str(), "few pairs");
   EXPECT_FALSE(is_tiktoken_file(model_file()));
   EXPECT_TRUE(is_tiktoken_file("YQ== 0\n"));
 }
