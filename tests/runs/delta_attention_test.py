@@ -19,7 +19,7 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
 
 class DeltaAttention:
     """What each family does."""
-    forms = ["peft", "safetensors:F32", "gguf:F32", "gguf-lora"]
+    forms = ["peft", "safetensors", "gguf:F32", "gguf-lora"]
 
     @classmethod
     def setUpClass(cls):
@@ -27,7 +27,7 @@ class DeltaAttention:
         cls.model = make_tiny_chat_model(cls.folder / "delta", **cls.settings)
 
     def test_train_and_export(self):
-        self.train("whole", export=[{"format": form, "verify": {"max_mean_kl": 1e-6}} for form in self.forms])
+        self.train("whole", export=[{"format": form, "verify": {"max_mean_kl": 1e-4 if form == "safetensors" else 1e-6}} for form in self.forms])    # bfloat16 there
         lines = [json.loads(line) for line in (self.folder / "whole/metrics.jsonl").read_text().splitlines()]
         self.assertLess(lines[-1]["loss"], lines[0]["loss"])
         self.assertEqual(len(list((self.folder / "whole/certificates").glob("*.json"))), len(self.forms))
@@ -59,7 +59,7 @@ class KimiLinear(DeltaAttention, Runs):
     settings = {"model_type": "kimi_linear", "num_key_value_heads": 4, "kv_lora_rank": 24, "qk_nope_head_dim": 14, "qk_rope_head_dim": 6, "v_head_dim": 12, "num_local_experts": 4,
                 "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 48, "n_group": 1, "topk_group": 1, "rms_norm_eps": 1e-6, "linear_head_dim": 12,
                 "linear_num_heads": 4, "pad_token_id": 2, "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"]}
-    forms = ["peft", "safetensors:F32", "gguf:F32"]
+    forms = ["peft", "safetensors", "gguf:F32"]
 
 
 if __name__ == "__main__":
