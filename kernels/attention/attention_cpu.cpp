@@ -1,5 +1,7 @@
 // The CPU path: heads are unpacked (attention_heads.h), then blocks of queries walk over blocks of keys.
 // Operand: see operands.h; softmax is float32.
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include <ATen/Parallel.h>
@@ -81,17 +83,32 @@ struct Task {
   int64_t head, first_query, num_queries;
 };
 
+// The largest first: threads take one after another, and the last ones to end should be small.
 template <typename Operand>
-std::vector<Task<Operand>> tasks_of(const std::vector<DocumentView<Operand>>& documents, int64_t num_heads, int64_t query_block) {
+std::vector<Task<Operand>> tasks_of(const std::vector<DocumentView<Operand>>& documents, int64_t num_heads) {
   std::vector<Task<Operand>> tasks;
   for (const auto& document : documents) {
     for (int64_t head = 0; head < num_heads; ++head) {
-      for (int64_t first = 0; first < document.num_queries; first += query_block) {
-        tasks.push_back({&document, head, first, std::min(query_block, document.num_queries - first)});
+      for (int64_t first = 0; first < document.num_queries; first += kQueryBlock) {
+        tasks.push_back({&document, head, first, std::min(kQueryBlock, document.num_queries - first)});
       }
     }
   }
+  const auto work = [](const Task<Operand>& task) { return task.num_queries * (task.document->num_keys - task.document->num_queries + task.first_query + task.num_queries); };
+  std::stable_sort(tasks.begin(), tasks.end(), [&](const auto& x, const auto& y) { return work(x) > work(y); });
   return tasks;
+}
+
+// Calls f(task) on every task, each on one thread; which one is left to chance, so tasks write apart from each other.
+template <typename Tasks, typename Function>
+void for_each_task(const Tasks& tasks, const Function& f) {
+  std::atomic<size_t> next{0};
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  at::parallel_for(0, std::min<int64_t>(threads, static_cast<int64_t>(tasks.size())), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) {
+      for (size_t t = next++; t < tasks.size(); t = next++) f(tasks[t]);
+    }
+  });
 }
 
 // The columns of a block of keys that a query sees: not the future, nothing before the window.
@@ -192,15 +209,10 @@ Tensor forward_all(const std::vector<DocumentView<Operand>>& documents, const At
   Scratch scratch;
   auto out = at::empty({num_tokens, options.num_heads * size}, like.options().requires_grad(false));
   const auto out32 = like.scalar_type() == at::kFloat ? out : scratch.tensor(out.sizes());
-  const auto tasks = tasks_of(documents, options.num_heads, kQueryBlock);
-  at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const auto& task = tasks[t];
-      const int64_t row = task.document->query_begin + task.first_query;
-      forward_block(task, options, data_of<const Operand>(queries), num_tokens,
-                    out32.data_ptr<float>() + row * options.num_heads * size + task.head * size, options.num_heads * size,
-                    log_sum_HN ? log_sum_HN->data_ptr<float>() + task.head * num_tokens + row : nullptr);
-    }
+  for_each_task(tasks_of(documents, options.num_heads), [&](const auto& task) {
+    const int64_t row = task.document->query_begin + task.first_query;
+    forward_block(task, options, data_of<const Operand>(queries), num_tokens, out32.data_ptr<float>() + row * options.num_heads * size + task.head * size,
+                  options.num_heads * size, log_sum_HN ? log_sum_HN->data_ptr<float>() + task.head * num_tokens + row : nullptr);
   });
   if (like.scalar_type() == at::kFloat) return out;
   const float* source = out32.const_data_ptr<float>();
@@ -214,9 +226,41 @@ struct HeadGradients {
   float *dq, *dk, *dv;   // [queries, D], [keys, D], [keys, D]
 };
 
+// A query head of a document, or half of it: the keys of one part.
 template <typename Operand>
-void backward_head(const DocumentView<Operand>& document, int64_t head, const AttentionOptions& options, const Operand* queries, const Operand* dout,
-                   const Operand* out, const float* log_sums, const HeadGradients& gradients) {
+struct BackwardTask {
+  const DocumentView<Operand>* document;
+  int64_t head, key_begin, key_end, work;
+  bool second;   // part: its gradients of queries are added to the first's afterwards
+};
+
+// Two parts of equal work for long documents, whatever the number of threads: a few heads on a few threads would end far apart.
+template <typename Operand>
+std::vector<BackwardTask<Operand>> backward_tasks(const std::vector<DocumentView<Operand>>& documents, int64_t num_heads, int64_t window) {
+  std::vector<BackwardTask<Operand>> tasks;
+  for (const auto& document : documents) {
+    const auto queries_of = [&](int64_t key) {
+      const int64_t all = std::min(document.num_queries, document.num_keys - key);
+      return window == 0 ? all : std::min(all, window + kKeyBlock);
+    };
+    int64_t work = 0, first_work = 0, border = 0;
+    for (int64_t key = 0; key < document.num_keys; key += kKeyBlock) work += queries_of(key);
+    for (; border < document.num_keys && 2 * first_work < work; border += kKeyBlock) first_work += queries_of(border);
+    if (document.num_keys < 2 * kKeyBlock || border >= document.num_keys) border = document.num_keys, first_work = work;
+    for (int64_t head = 0; head < num_heads; ++head) {
+      tasks.push_back({&document, head, 0, border, first_work, false});
+      if (border < document.num_keys) tasks.push_back({&document, head, border, document.num_keys, work - first_work, true});
+    }
+  }
+  std::stable_sort(tasks.begin(), tasks.end(), [](const auto& x, const auto& y) { return x.work > y.work; });
+  return tasks;
+}
+
+template <typename Operand>
+void backward_part(const BackwardTask<Operand>& task, const AttentionOptions& options, const Operand* queries, const Operand* dout, const Operand* out,
+                   const float* log_sums, const HeadGradients& gradients) {
+  const auto& document = *task.document;
+  const int64_t head = task.head;
   const int64_t size = options.head_size, num_queries = document.num_queries, group = options.num_heads / options.num_kv_heads;
   const int64_t before = document.num_keys - num_queries;   // the first query's key
   const Operand* k = document.keys + head / group * document.key_head_stride;
@@ -229,8 +273,8 @@ void backward_head(const DocumentView<Operand>& document, int64_t head, const At
     rows::to_float(out + r * size, size, wide.data() + size);
     deltas[r] = rows::dot(wide.data(), wide.data() + size, size);
   }
-  for (int64_t key_begin = 0; key_begin < document.num_keys; key_begin += kKeyBlock) {
-    const int64_t block_keys = std::min(kKeyBlock, document.num_keys - key_begin);
+  for (int64_t key_begin = task.key_begin; key_begin < task.key_end; key_begin += kKeyBlock) {
+    const int64_t block_keys = std::min(kKeyBlock, task.key_end - key_begin);
     const int64_t first_query = std::max<int64_t>(0, key_begin - before) / kQueryBlock * kQueryBlock;
     const int64_t end_query = options.window == 0 ? num_queries : std::min(num_queries, key_begin + block_keys - 1 + options.window - before);
     for (int64_t query_begin = first_query; query_begin < end_query; query_begin += kQueryBlock) {
@@ -288,20 +332,23 @@ struct PackedAttentionBackward : torch::autograd::Node {
     const auto heads = unpack_heads<Operand>(scratch, qkv, options, positions);
     const auto layout = lay_out_keys<Operand>(scratch, heads, offsets, options);
     const auto dout_HND = by_head<Operand>(scratch, dout, options), out_HND = by_head<Operand>(scratch, out, options);
-    auto dq_HND = scratch.tensor({num_heads, num_tokens, size}).zero_();
+    const auto tasks = backward_tasks(layout.documents, num_heads, options.window);
+    const bool halved = std::any_of(tasks.begin(), tasks.end(), [](const auto& task) { return task.second; });
+    auto dq_HND = scratch.tensor({num_heads, num_tokens, size}).zero_(), second_dq_HND = halved ? scratch.tensor(dq_HND.sizes()).zero_() : Tensor();
     auto dk_HMD = scratch.tensor({num_heads, layout.num_rows, size}).zero_(), dv_HMD = scratch.tensor(dk_HMD.sizes()).zero_();
-    const auto tasks = tasks_of(layout.documents, num_heads, num_tokens + 1);
-    at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        const int64_t first = tasks[t].head * num_tokens + tasks[t].document->query_begin, offset = first * size;
-        const int64_t document = tasks[t].document - layout.documents.data();
-        const int64_t key_offset = (tasks[t].head * layout.num_rows + layout.first_row[document]) * size;
-        backward_head(*tasks[t].document, tasks[t].head, options, data_of<const Operand>(heads.queries) + offset,
-                      data_of<const Operand>(dout_HND) + offset, data_of<const Operand>(out_HND) + offset,
-                      log_sum_HN.const_data_ptr<float>() + first,
-                      {data_of<float>(dq_HND) + offset, data_of<float>(dk_HMD) + key_offset, data_of<float>(dv_HMD) + key_offset});
-      }
+    for_each_task(tasks, [&](const auto& task) {
+      const int64_t first = task.head * num_tokens + task.document->query_begin, offset = first * size;
+      const int64_t document = task.document - layout.documents.data();
+      const int64_t key_offset = (task.head * layout.num_rows + layout.first_row[document]) * size;
+      backward_part(task, options, data_of<const Operand>(heads.queries) + offset, data_of<const Operand>(dout_HND) + offset, data_of<const Operand>(out_HND) + offset,
+                    log_sum_HN.const_data_ptr<float>() + first,
+                    {data_of<float>(task.second ? second_dq_HND : dq_HND) + offset, data_of<float>(dk_HMD) + key_offset, data_of<float>(dv_HMD) + key_offset});
     });
+    if (halved) {
+      at::parallel_for(0, dq_HND.numel(), 16384, [&](int64_t begin, int64_t end) {
+        rows::add(data_of<float>(dq_HND) + begin, data_of<const float>(second_dq_HND) + begin, end - begin);
+      });
+    }
     return pack_gradients(qkv, options, positions, dq_HND, sum_to_tokens(scratch, dk_HMD, layout, num_tokens), sum_to_tokens(scratch, dv_HMD, layout, num_tokens));
   }
 
