@@ -83,19 +83,18 @@ struct Task {
   int64_t head, first_query, num_queries;
 };
 
-// The largest first: threads take one after another, and the last ones to end should be small.
+// A head's tasks beside each other, which read the same keys; the largest first, so that the last ones to end are small.
 template <typename Operand>
 std::vector<Task<Operand>> tasks_of(const std::vector<DocumentView<Operand>>& documents, int64_t num_heads) {
   std::vector<Task<Operand>> tasks;
   for (const auto& document : documents) {
     for (int64_t head = 0; head < num_heads; ++head) {
-      for (int64_t first = 0; first < document.num_queries; first += kQueryBlock) {
+      for (int64_t first = (document.num_queries - 1) / kQueryBlock * kQueryBlock; first >= 0; first -= kQueryBlock) {
         tasks.push_back({&document, head, first, std::min(kQueryBlock, document.num_queries - first)});
       }
     }
   }
-  const auto work = [](const Task<Operand>& task) { return task.num_queries * (task.document->num_keys - task.document->num_queries + task.first_query + task.num_queries); };
-  std::stable_sort(tasks.begin(), tasks.end(), [&](const auto& x, const auto& y) { return work(x) > work(y); });
+  std::stable_sort(tasks.begin(), tasks.end(), [](const auto& x, const auto& y) { return x.document->num_keys > y.document->num_keys; });
   return tasks;
 }
 
@@ -230,7 +229,7 @@ struct HeadGradients {
 template <typename Operand>
 struct BackwardTask {
   const DocumentView<Operand>* document;
-  int64_t head, key_begin, key_end, work;
+  int64_t head, key_begin, key_end;
   bool second;   // part: its gradients of queries are added to the first's afterwards
 };
 
@@ -246,13 +245,13 @@ std::vector<BackwardTask<Operand>> backward_tasks(const std::vector<DocumentView
     int64_t work = 0, first_work = 0, border = 0;
     for (int64_t key = 0; key < document.num_keys; key += kKeyBlock) work += queries_of(key);
     for (; border < document.num_keys && 2 * first_work < work; border += kKeyBlock) first_work += queries_of(border);
-    if (document.num_keys < 2 * kKeyBlock || border >= document.num_keys) border = document.num_keys, first_work = work;
+    if (document.num_keys < 2 * kKeyBlock || border >= document.num_keys) border = document.num_keys;
     for (int64_t head = 0; head < num_heads; ++head) {
-      tasks.push_back({&document, head, 0, border, first_work, false});
-      if (border < document.num_keys) tasks.push_back({&document, head, border, document.num_keys, work - first_work, true});
+      tasks.push_back({&document, head, 0, border, false});
+      if (border < document.num_keys) tasks.push_back({&document, head, border, document.num_keys, true});
     }
   }
-  std::stable_sort(tasks.begin(), tasks.end(), [](const auto& x, const auto& y) { return x.work > y.work; });
+  std::stable_sort(tasks.begin(), tasks.end(), [](const auto& x, const auto& y) { return x.document->num_keys > y.document->num_keys; });
   return tasks;
 }
 
