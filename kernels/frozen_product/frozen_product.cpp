@@ -129,6 +129,44 @@ void frozen_product(int64_t num_rows, const Element* p_NE, int64_t p_row_stride,
 }
 
 template <typename Element>
+void frozen_product_to_bf16(int64_t num_rows, const Element* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, const float* bias_O, uint16_t* y_NO,
+                            int64_t y_row_stride) {
+  const auto sizes = sizes_of(parts);
+  const int64_t extended = sizes.inputs + sizes.ranks;
+  if (num_rows == 0) return;
+  const auto finish = [&](float* sums, int64_t first, int64_t columns, uint16_t* y) {
+    if (bias_O) rows::add(sums, bias_O + first, columns);
+    rows::from_float(sums, columns, y + first);
+  };
+  if (extended > depth_chunk<Element>(kPanelColumns)) {   // sums of several chunks: they leave the cache between them
+    Scratch scratch;
+    const int64_t stride = scratch_row_stride(sizes.outputs);
+    float* sums = scratch.floats(num_rows * stride);
+    frozen_product(num_rows, p_NE, p_row_stride, parts, sums, stride);
+    at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) finish(sums + n * stride, 0, sizes.outputs, y_NO + n * y_row_stride);
+    });
+    return;
+  }
+  share_out(num_rows, sizes.outputs, kColumnUnit, [&](int64_t first, int64_t last, int64_t row_first, int64_t row_last) {
+    Scratch scratch;
+    auto* panel = scratch.elements<PanelWord<Element>>(kPanelBytes / 4);
+    auto* decoded = scratch.elements<Element>(kPanelColumns * kDecodeColumns);
+    float* sums = scratch.floats(kRowBlock * kPanelColumns);
+    for (int64_t o = first; o < last; o += kPanelColumns) {
+      const int64_t columns = std::min(kPanelColumns, last - o);
+      const int64_t width = rounded_up(columns, 16);
+      pack_forward(parts, sizes, o, columns, width, 0, extended, panel, decoded);
+      for (int64_t row = row_first; row < row_last; row += kRowBlock) {
+        const int64_t count = std::min(kRowBlock, row_last - row);
+        panel_product(p_NE + row * p_row_stride, p_row_stride, count, panel, width, extended, sums, kPanelColumns, columns, false);
+        for (int64_t r = 0; r < count; ++r) finish(sums + r * kPanelColumns, o, columns, y_NO + (row + r) * y_row_stride);
+      }
+    }
+  });
+}
+
+template <typename Element>
 void frozen_product_backward(int64_t num_rows, const Element* dy_NO, int64_t dy_row_stride, std::span<const FrozenPart> parts, float* dp_NE,
                              int64_t dp_row_stride, bool accumulate) {
   constexpr int64_t kPer = kElementsPerWord<Element>;
@@ -158,6 +196,8 @@ void frozen_product_backward(int64_t num_rows, const Element* dy_NO, int64_t dy_
 
 template void frozen_product(int64_t, const float*, int64_t, std::span<const FrozenPart>, float*, int64_t);
 template void frozen_product(int64_t, const uint16_t*, int64_t, std::span<const FrozenPart>, float*, int64_t);
+template void frozen_product_to_bf16(int64_t, const float*, int64_t, std::span<const FrozenPart>, const float*, uint16_t*, int64_t);
+template void frozen_product_to_bf16(int64_t, const uint16_t*, int64_t, std::span<const FrozenPart>, const float*, uint16_t*, int64_t);
 template void frozen_product_backward(int64_t, const float*, int64_t, std::span<const FrozenPart>, float*, int64_t, bool);
 template void frozen_product_backward(int64_t, const uint16_t*, int64_t, std::span<const FrozenPart>, float*, int64_t, bool);
 

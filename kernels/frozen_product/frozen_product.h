@@ -23,6 +23,10 @@ struct FrozenPart {
 
 template <typename Element>
 void frozen_product(int64_t num_rows, const Element* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, float* y_NO, int64_t y_row_stride);
+// The same plus bias_O (or null), rounded to bfloat16 while it is in the cache.
+template <typename Element>
+void frozen_product_to_bf16(int64_t num_rows, const Element* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, const float* bias_O, uint16_t* y_NO,
+                            int64_t y_row_stride);
 // accumulate: dp += instead of dp =. Rows of M that come in several calls give the bits of one call when each but the last has a multiple of 256.
 template <typename Element>
 void frozen_product_backward(int64_t num_rows, const Element* dy_NO, int64_t dy_row_stride, std::span<const FrozenPart> parts, float* dp_NE,

@@ -1,5 +1,7 @@
 // The CPU path. Letters: N tokens, C inputs, O outputs (of all parts), R ranks (of all parts), E = C + R the extended inner dimension.
 // Operand: see operands.h.
+#include <algorithm>
+
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/function.h>
@@ -291,24 +293,21 @@ std::pair<Tensor, Tensor> forward(const Tensor& x_NC, const LinearPrologue& prol
     rows::from_float(z32, num_rows * ranks, z);
     for (int64_t n = 0; n < num_rows; ++n) std::copy_n(z + n * ranks, ranks, p + n * extended + inputs);
   }
-  const bool in_place = y_NO.scalar_type() == at::kFloat;
-  const int64_t y_stride = in_place ? sizes.outputs : scratch_row_stride(sizes.outputs);
-  float* y32 = in_place ? y_NO.data_ptr<float>() : scratch.floats(num_rows * y_stride);
-  frozen_product(num_rows, p, extended, frozen_parts(parts), y32, y_stride);
+  const auto frozen = frozen_parts(parts);
+  const bool has_bias = std::any_of(parts.begin(), parts.end(), [](const LinearPart& part) { return part.bias_O.defined(); });
+  std::vector<float> bias(has_bias ? static_cast<size_t>(sizes.outputs) : 0);   // zeros for parts without one
   int64_t output = 0;
   for (const auto& part : parts) {
-    if (part.bias_O.defined()) {
-      const float* bias = part.bias_O.const_data_ptr<float>();
-      for (int64_t n = 0; n < num_rows; ++n) rows::add(y32 + n * y_stride + output, bias, part.weight->rows());
-    }
+    if (part.bias_O.defined()) std::copy_n(part.bias_O.const_data_ptr<float>(), part.weight->rows(), bias.data() + output);
     output += part.weight->rows();
   }
-  if (!in_place) {
-    auto* target = static_cast<uint16_t*>(y_NO.data_ptr());
-    at::parallel_for(0, num_rows, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) rows::from_float(y32 + n * y_stride, sizes.outputs, target + n * sizes.outputs);
-    });
+  if (y_NO.scalar_type() == at::kBFloat16) {
+    frozen_product_to_bf16(num_rows, p, extended, frozen, has_bias ? bias.data() : nullptr, static_cast<uint16_t*>(y_NO.data_ptr()), sizes.outputs);
+    return {z_NR, inverse_rms_N};
   }
+  float* y = y_NO.data_ptr<float>();
+  frozen_product(num_rows, p, extended, frozen, y, sizes.outputs);
+  for (int64_t n = 0; has_bias && n < num_rows; ++n) rows::add(y + n * sizes.outputs, bias.data(), sizes.outputs);
   return {z_NR, inverse_rms_N};
 }
 
