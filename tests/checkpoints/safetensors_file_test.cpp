@@ -67,7 +67,8 @@ int64_t resident_bytes(const std::filesystem::path& file) {
   int64_t kilobytes = 0;
   bool inside = false;
   for (std::string line; std::getline(maps, line);) {
-    if (line.find('/') != std::string::npos) inside = line.ends_with(file.string());
+    const bool is_header = line.find_first_of("0123456789abcdef") == 0;   // a mapping's; what is said of it begins with a capital letter
+    if (is_header) inside = line.ends_with(file.string());
     if (inside && line.starts_with("Rss:")) kilobytes += std::stoll(line.substr(4));
   }
   return kilobytes * 1024;
