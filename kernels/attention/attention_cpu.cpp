@@ -1,7 +1,6 @@
 // The CPU path: heads are unpacked (attention_heads.h), then blocks of queries walk over blocks of keys.
 // Operand: see operands.h; softmax is float32.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include <ATen/Parallel.h>
@@ -18,6 +17,7 @@
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/matrix_product/operands.h"
 #include "kernels/scratch/scratch.h"
+#include "kernels/tasks/for_each_task.h"
 
 namespace graft {
 namespace {
@@ -96,18 +96,6 @@ std::vector<Task<Operand>> tasks_of(const std::vector<DocumentView<Operand>>& do
   }
   std::stable_sort(tasks.begin(), tasks.end(), [](const auto& x, const auto& y) { return x.document->num_keys > y.document->num_keys; });
   return tasks;
-}
-
-// Calls f(task) on every task, each on one thread; which one is left to chance, so tasks write apart from each other.
-template <typename Tasks, typename Function>
-void for_each_task(const Tasks& tasks, const Function& f) {
-  std::atomic<size_t> next{0};
-  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  at::parallel_for(0, std::min<int64_t>(threads, static_cast<int64_t>(tasks.size())), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t thread = begin; thread < end; ++thread) {
-      for (size_t t = next++; t < tasks.size(); t = next++) f(tasks[t]);
-    }
-  });
 }
 
 // The columns of a block of keys that a query sees: not the future, nothing before the window.

@@ -14,6 +14,7 @@
 #include "kernels/delta_attention/delta_recurrence.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/scratch/scratch.h"
+#include "kernels/tasks/for_each_task.h"
 
 namespace graft {
 namespace {

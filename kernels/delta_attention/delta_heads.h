@@ -5,8 +5,6 @@
 #include <span>
 #include <vector>
 
-#include <ATen/Parallel.h>
-
 #include "kernels/delta_attention/delta_attention.h"
 #include "kernels/elementwise/rows_cpu.h"
 #include "kernels/scratch/scratch.h"
@@ -122,13 +120,6 @@ inline std::vector<Task> tasks_of(const DeltaAttentionOptions& options, std::spa
   }
   std::stable_sort(tasks.begin(), tasks.end(), [](const Task& x, const Task& y) { return x.tokens > y.tokens; });
   return tasks;
-}
-
-template <typename Function>
-void for_each_task(const std::vector<Task>& tasks, const Function& function) {
-  at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) function(tasks[t]);
-  });
 }
 
 }  // namespace graft::delta_heads

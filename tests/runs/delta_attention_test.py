@@ -31,7 +31,6 @@ class DeltaAttention:
         lines = [json.loads(line) for line in (self.folder / "whole/metrics.jsonl").read_text().splitlines()]
         self.assertLess(lines[-1]["loss"], lines[0]["loss"])
         self.assertEqual(len(list((self.folder / "whole/certificates").glob("*.json"))), len(self.forms))
-        # A prompt alone, and beside others and after a search through labels that jumps back and forth.
         evaluation = json.loads((self.folder / "whole/evaluation.json").read_text())
         self.assertIn("accuracy", json.dumps(evaluation))
 
@@ -41,7 +40,7 @@ class DeltaAttention:
         self.assertEqual(self.train("sharded", 2, run__shard_base=True, run__recompute="layer"), one)
 
     def test_chat_remembers(self):
-        """The second turn continues the state of the first: as if both were one prompt."""
+        """Two turns run through; that they continue one state is shown by SequenceBatch's tests."""
         command = [graft_program.PROGRAM, "chat", self.model, "--temperature", "0", "--max-tokens", "8"]
         done = subprocess.run(list(map(str, command)), input="Hello\nAnd again\n", capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)

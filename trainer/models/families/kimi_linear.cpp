@@ -66,21 +66,6 @@ std::vector<bool> read_delta(ConfigReader& reader, size_t layers, DeltaAttention
   return linear;
 }
 
-DenseLayers read_dense(ConfigReader& reader, int64_t layers) {
-  if (!reader.has("mlp_layer_types")) {
-    reader.ignore({"mlp_layer_types"});
-    return read_first_dense_layers(reader);
-  }
-  DenseLayers dense;
-  const auto& types = reader.at("mlp_layer_types");
-  if (!types.is_array() || static_cast<int64_t>(types.size()) != layers) reader.wrong("mlp_layer_types", "dense or sparse for each layer");
-  for (int64_t layer = 0; layer < static_cast<int64_t>(types.size()); ++layer) {
-    if (types[static_cast<size_t>(layer)] == "dense") dense.insert(layer);
-  }
-  reader.ignore({"first_k_dense_replace"});
-  return dense;
-}
-
 void set_layers(DecoderSpec& spec, const DeltaAttentionSpec& delta, const std::vector<bool>& linear) {
   for (size_t layer = 0; layer < spec.layers.size(); ++layer) {
     auto& mixer = spec.layers[layer].mixer;
@@ -104,7 +89,7 @@ DecoderSpec from_config(const ordered_json& hub_config) {
   reader.bool_or("use_grouped_topk", true);
   auto experts = read_deepseek_experts(reader);
   read_sigmoid_router(reader, experts.router);
-  const auto dense = read_dense(reader, static_cast<int64_t>(spec.layers.size()));
+  const auto dense = read_mlp_layer_types(reader, reader.has("mlp_layer_types") ? 0 : reader.need_int("first_k_dense_replace", 0));
   reader.finish();
   set_layers(spec, delta, linear);
   set_experts(spec, experts, dense);
@@ -113,9 +98,7 @@ DecoderSpec from_config(const ordered_json& hub_config) {
 
 DecoderSpec from_gguf(const GgufFile& file) {
   const GgufReader reader(file);
-  auto spec = latent_spec_from_gguf(file);
-  spec.family = "kimi_linear";
-  spec.experts();
+  auto spec = latent_spec_from_gguf(file, "kimi_linear");
   DeltaAttentionSpec delta;
   delta.form = DeltaAttentionSpec::Form::kLowRank;
   delta.num_key_heads = delta.num_value_heads = reader.need_int("attention.head_count", kMostHeads);
