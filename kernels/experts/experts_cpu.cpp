@@ -17,6 +17,7 @@
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/matrix_product/operands.h"
 #include "kernels/scratch/scratch.h"
+#include "kernels/tasks/for_each_task.h"
 
 namespace graft {
 namespace {
@@ -133,21 +134,8 @@ void for_experts(const SortedRows& sorted, const Function& f) {
     for (const auto expert : active) f(expert);
     return;
   }
-  // The largest first, each to the thread with least work. Decoding a weight costs as much as some rows.
-  constexpr int64_t kDecodingRows = 32;
   std::stable_sort(active.begin(), active.end(), [&](int64_t a, int64_t b) { return sorted.count(a) > sorted.count(b); });
-  std::vector<std::vector<int64_t>> lists(static_cast<size_t>(threads));
-  std::vector<int64_t> work(static_cast<size_t>(threads), 0);
-  for (const auto expert : active) {
-    const auto thread = static_cast<size_t>(std::min_element(work.begin(), work.end()) - work.begin());
-    lists[thread].push_back(expert);
-    work[thread] += sorted.count(expert) + kDecodingRows;
-  }
-  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t thread = begin; thread < end; ++thread) {
-      for (const auto expert : lists[static_cast<size_t>(thread)]) f(expert);
-    }
-  });
+  for_each_task(active, f);
 }
 
 struct Work {

@@ -105,13 +105,18 @@ void pack_backward(std::span<const FrozenPart> parts, const Sizes& sizes, int64_
   });
 }
 
-}  // namespace
-
 template <typename Element>
-void frozen_product(int64_t num_rows, const Element* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, float* y_NO, int64_t y_row_stride) {
-  const auto sizes = sizes_of(parts);
+struct ForwardPanel {
+  const PanelWord<Element>* words;
+  int64_t first, columns, width;       // of M's rows
+  int64_t begin, end;                  // of the inner dimension
+  int64_t row_first, row_last;         // of p
+};
+
+// Packs M^T panel after panel, a chunk of the inner dimension at a time, and calls use(panel) on each, on the threads' shares of M's rows and of p's.
+template <typename Element, typename Function>
+void for_forward_panels(int64_t num_rows, std::span<const FrozenPart> parts, const Sizes& sizes, const Function& use) {
   const int64_t extended = sizes.inputs + sizes.ranks, chunk = depth_chunk<Element>(kPanelColumns);
-  if (num_rows == 0) return;
   share_out(num_rows, sizes.outputs, kColumnUnit, [&](int64_t first, int64_t last, int64_t row_first, int64_t row_last) {
     Scratch scratch;
     auto* panel = scratch.elements<PanelWord<Element>>(kPanelBytes / 4);
@@ -121,10 +126,21 @@ void frozen_product(int64_t num_rows, const Element* p_NE, int64_t p_row_stride,
       for (int64_t o = first; o < last; o += kPanelColumns) {
         const int64_t columns = std::min(kPanelColumns, last - o), width = rounded_up(columns, 16);
         pack_forward(parts, sizes, o, columns, width, e, end, panel, decoded);
-        panel_product(p_NE + row_first * p_row_stride + e, p_row_stride, row_last - row_first, panel, width, end - e, y_NO + row_first * y_row_stride + o,
-                      y_row_stride, columns, e > 0);
+        use(ForwardPanel<Element>{panel, o, columns, width, e, end, row_first, row_last});
       }
     }
+  });
+}
+
+}  // namespace
+
+template <typename Element>
+void frozen_product(int64_t num_rows, const Element* p_NE, int64_t p_row_stride, std::span<const FrozenPart> parts, float* y_NO, int64_t y_row_stride) {
+  const auto sizes = sizes_of(parts);
+  if (num_rows == 0) return;
+  for_forward_panels<Element>(num_rows, parts, sizes, [&](const ForwardPanel<Element>& panel) {
+    panel_product(p_NE + panel.row_first * p_row_stride + panel.begin, p_row_stride, panel.row_last - panel.row_first, panel.words, panel.width, panel.end - panel.begin,
+                  y_NO + panel.row_first * y_row_stride + panel.first, y_row_stride, panel.columns, panel.begin > 0);
   });
 }
 
@@ -148,20 +164,13 @@ void frozen_product_to_bf16(int64_t num_rows, const Element* p_NE, int64_t p_row
     });
     return;
   }
-  share_out(num_rows, sizes.outputs, kColumnUnit, [&](int64_t first, int64_t last, int64_t row_first, int64_t row_last) {
+  for_forward_panels<Element>(num_rows, parts, sizes, [&](const ForwardPanel<Element>& panel) {
     Scratch scratch;
-    auto* panel = scratch.elements<PanelWord<Element>>(kPanelBytes / 4);
-    auto* decoded = scratch.elements<Element>(kPanelColumns * kDecodeColumns);
     float* sums = scratch.floats(kRowBlock * kPanelColumns);
-    for (int64_t o = first; o < last; o += kPanelColumns) {
-      const int64_t columns = std::min(kPanelColumns, last - o);
-      const int64_t width = rounded_up(columns, 16);
-      pack_forward(parts, sizes, o, columns, width, 0, extended, panel, decoded);
-      for (int64_t row = row_first; row < row_last; row += kRowBlock) {
-        const int64_t count = std::min(kRowBlock, row_last - row);
-        panel_product(p_NE + row * p_row_stride, p_row_stride, count, panel, width, extended, sums, kPanelColumns, columns, false);
-        for (int64_t r = 0; r < count; ++r) finish(sums + r * kPanelColumns, o, columns, y_NO + (row + r) * y_row_stride);
-      }
+    for (int64_t row = panel.row_first; row < panel.row_last; row += kRowBlock) {
+      const int64_t count = std::min(kRowBlock, panel.row_last - row);
+      panel_product(p_NE + row * p_row_stride, p_row_stride, count, panel.words, panel.width, extended, sums, kPanelColumns, panel.columns, false);
+      for (int64_t r = 0; r < count; ++r) finish(sums + r * kPanelColumns, panel.first, panel.columns, y_NO + (row + r) * y_row_stride);
     }
   });
 }
