@@ -1,4 +1,4 @@
-# libgraft_cuda.so: every kernels/**/*.cu and the *_cuda.cpp files that register them with the dispatcher. The program
+# libgraft_cuda.so: every kernels/**/*.cu, their launchers in one table (kernels/device_launch), and the *_cuda.cpp files. The program
 # does not link it; it loads it where a GPU is visible. nvcc 13.0: the machine's, else the one of .deps/python.
 find_program(GRAFT_NVCC nvcc PATHS "$ENV{CUDA_HOME}/bin" /usr/local/cuda/bin "${GRAFT_SITE}/nvidia/cu13/bin")
 if(NOT GRAFT_NVCC)

@@ -10,10 +10,12 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_device.h"
 #include "kernels/attention/attention_heads.h"
 #include "kernels/attention/key_bits.h"
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
+#include "kernels/device_launch/device_launch.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/matrix_product/operands.h"
 #include "kernels/scratch/scratch.h"
@@ -346,6 +348,7 @@ struct PackedAttentionBackward : torch::autograd::Node {
 Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                         std::span<const int32_t> document_offsets) {
   check(qkv, options, positions, document_offsets);
+  if (takes_kernels(qkv, attention_has_kernels(qkv, options))) return packed_attention_by_kernels(qkv, options, positions, document_offsets);
   if (!takes_fast_path(qkv)) return packed_attention_reference(qkv, options, positions, document_offsets);
   const bool needs_gradient = torch::autograd::compute_requires_grad(qkv);
   auto log_sum_HN = needs_gradient ? at::empty({options.num_heads, qkv.size(0)}, at::kFloat) : Tensor();

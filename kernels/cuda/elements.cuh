@@ -1,26 +1,39 @@
-// Rows of bfloat16 or float32 in memory, float32 in registers; four elements an access where the row allows it.
+// Numbers in memory: float32, bfloat16, float16. In registers they are float32.
 #pragma once
+#include <type_traits>
+
 #include "kernels/cuda/device.cuh"
 
 namespace graft::cuda {
 
-using Bfloat16 = uint16_t;   // bit pattern
+struct Bfloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
 
 GRAFT_DEVICE float to_float(float value) { return value; }
-GRAFT_DEVICE float to_float(Bfloat16 value) { return float_of(static_cast<uint32_t>(value) << 16); }
+GRAFT_DEVICE float to_float(Bfloat16 value) { return float_of(static_cast<uint32_t>(value.bits) << 16); }
+GRAFT_DEVICE float to_float(Float16 value) { return float_of_float16(value.bits); }
 
-template <typename Element>
-GRAFT_DEVICE Element from_float(float value);
-template <>
-GRAFT_DEVICE float from_float<float>(float value) {
-  return value;
-}
 // Round to nearest even; NaN stays NaN.
-template <>
-GRAFT_DEVICE Bfloat16 from_float<Bfloat16>(float value) {
-  const uint32_t bits = bits_of(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<Bfloat16>((bits >> 16) | 0x40u);
-  return static_cast<Bfloat16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+template <typename Element>
+GRAFT_DEVICE Element from_float(float value) {
+  if constexpr (std::is_same<Element, float>::value) {
+    return value;
+  } else if constexpr (std::is_same<Element, Bfloat16>::value) {
+    return {bfloat16_bits(value)};
+  } else {
+    return {float16_bits(value)};
+  }
+}
+
+// Two neighbours in one register, the first in the low half.
+template <typename Element>
+GRAFT_DEVICE uint32_t pair_of(float first, float second) {
+  static_assert(sizeof(Element) == 2, "bfloat16 or float16");
+  return std::is_same<Element, Bfloat16>::value ? bfloat16_pair(first, second) : float16_pair(first, second);
 }
 
 // `kCount` neighbours, moved in one access.
@@ -28,5 +41,8 @@ template <typename Element, int kCount>
 struct alignas(sizeof(Element) * kCount) Pack {
   Element values[kCount];
 };
+// As many as an access of 16 bytes moves.
+template <typename Element>
+constexpr int kWidestPack = 16 / static_cast<int>(sizeof(Element));
 
 }  // namespace graft::cuda

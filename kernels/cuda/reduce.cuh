@@ -1,6 +1,6 @@
 // Sums over a warp and a block in one fixed order: the same bits in every run, and in every thread of the block.
 #pragma once
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/shared.cuh"
 
 namespace graft::cuda {
 
@@ -11,7 +11,7 @@ GRAFT_DEVICE float warp_sum(float value) {
 
 template <int kThreads>
 struct BlockSumMemory {
-  float of_warp[kThreads / kWarp];
+  SharedArray<float, kThreads / kWarp> of_warp;
 };
 
 // Every thread of the block calls it once; a second call needs other memory, or a barrier between.
@@ -20,10 +20,10 @@ GRAFT_DEVICE float block_sum(float value, BlockSumMemory<kThreads>& memory) {
   const int thread = thread_in_block();
   value = warp_sum(value);
   if (kThreads == kWarp) return value;
-  if (thread % kWarp == 0) memory.of_warp[thread / kWarp] = value;
+  if (thread % kWarp == 0) memory.of_warp.write(thread / kWarp, value);
   block_barrier();
   float sum = 0;
-  for (int warp = 0; warp < kThreads / kWarp; ++warp) sum += memory.of_warp[warp];
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) sum += memory.of_warp.read(warp);
   return sum;
 }
 

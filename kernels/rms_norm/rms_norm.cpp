@@ -1,13 +1,12 @@
 #include "kernels/rms_norm/rms_norm.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include "kernels/common/error.h"
-#include "kernels/common/operator_path.h"
+#include "kernels/device_launch/device_launch.h"
 #include "kernels/elementwise/typed_rows.h"
+#include "kernels/rms_norm/rms_norm_cpu.h"
 
 namespace graft {
 
@@ -18,24 +17,37 @@ at::Tensor rms_norm_reference(const at::Tensor& x_NC, const at::Tensor& weight_C
 
 namespace {
 
+cuda::RowType row_type(const at::Tensor& x) { return x.scalar_type() == at::kFloat ? cuda::RowType::kFloat32 : cuda::RowType::kBfloat16; }
+
+std::tuple<at::Tensor, at::Tensor> forward_by_kernel(const at::Tensor& x_NC, const at::Tensor& weight_C, double epsilon) {
+  const auto x = for_kernels(x_NC), weight = for_kernels(weight_C);
+  auto y = at::empty_like(x);
+  auto inverse_rms = at::empty({x.size(0)}, x.options().dtype(at::kFloat));
+  launch_on(x, "rms_norm", cuda::RmsNormForward{x.const_data_ptr(), weight.const_data_ptr<float>(), y.data_ptr(), inverse_rms.data_ptr<float>(), x.size(0),
+                                                static_cast<int>(x.size(1)), static_cast<float>(epsilon), row_type(x)});
+  return {y, inverse_rms};
+}
+
+at::Tensor backward_by_kernel(const at::Tensor& gradient_NC, const at::Tensor& x_NC, const at::Tensor& weight_C, const at::Tensor& inverse_rms_N) {
+  const auto gradient = for_kernels(gradient_NC), x = for_kernels(x_NC), weight = for_kernels(weight_C);
+  auto dx = at::empty_like(x);
+  launch_on(x, "rms_norm", cuda::RmsNormBackward{gradient.const_data_ptr(), x.const_data_ptr(), weight.const_data_ptr<float>(), inverse_rms_N.const_data_ptr<float>(), dx.data_ptr(),
+                                                 x.size(0), static_cast<int>(x.size(1)), row_type(x)});
+  return dx;
+}
+
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, double epsilon) {
-    static const auto forward_op = c10::Dispatcher::singleton()
-                                       .findSchemaOrThrow("graft::rms_norm_forward", "")
-                                       .typed<std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, const at::Tensor&, double)>();
     at::AutoDispatchBelowADInplaceOrView guard;
-    auto [y, inverse_rms] = forward_op.call(x, weight, epsilon);
+    auto [y, inverse_rms] = takes_kernels(x) ? forward_by_kernel(x, weight, epsilon) : rms_norm_cpu::forward(x, weight, epsilon);
     context->save_for_backward({x, weight, inverse_rms});
     return y;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list gradients) {
-    static const auto backward_op =
-        c10::Dispatcher::singleton()
-            .findSchemaOrThrow("graft::rms_norm_backward", "")
-            .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&)>();
     const auto saved = context->get_saved_variables();
-    return {backward_op.call(gradients[0].contiguous(), saved[0], saved[1], saved[2]), at::Tensor(), at::Tensor()};
+    const auto gradient = gradients[0].contiguous();
+    return {takes_kernels(gradient) ? backward_by_kernel(gradient, saved[0], saved[1], saved[2]) : rms_norm_cpu::backward(gradient, saved[0], saved[1], saved[2]), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -50,13 +62,8 @@ at::Tensor rms_norm(const at::Tensor& x_NC, const at::Tensor& weight_C, double e
     fail("kernels", "rms_norm: expected x in bfloat16 or float32 and weight in float32, got {} and {}", c10::toString(x_NC.scalar_type()),
          c10::toString(weight_C.scalar_type()));
   }
-  if (x_NC.is_cpu() && !takes_fast_path(x_NC)) return rms_norm_reference(x_NC, weight_C, epsilon);   // GPUs have a kernel of ours
+  if (!takes_kernels(x_NC) && !takes_fast_path(x_NC)) return rms_norm_reference(x_NC, weight_C, epsilon);
   return RmsNorm::apply(x_NC.contiguous(), weight_C.contiguous(), epsilon);
-}
-
-TORCH_LIBRARY(graft, library) {
-  library.def("rms_norm_forward(Tensor x, Tensor weight, float epsilon) -> (Tensor, Tensor)");
-  library.def("rms_norm_backward(Tensor gradient, Tensor x, Tensor weight, Tensor inverse_rms) -> Tensor");
 }
 
 }  // namespace graft

@@ -19,20 +19,20 @@ GRAFT_KERNEL(kThreads) rms_norm_forward(const RmsNormForward arguments) {
 
   float square_sum = 0;
   for (int i = thread_in_block(); i < num_packs; i += kThreads) {
-    const Packed chunk = x[i];
+    const Packed chunk = load(x + i);
     for (int k = 0; k < kPack; ++k) square_sum += to_float(chunk.values[k]) * to_float(chunk.values[k]);
   }
   square_sum = block_sum(square_sum, memory);
   const float inverse_rms = inverse_square_root(square_sum / static_cast<float>(arguments.width) + arguments.epsilon);
-  if (thread_in_block() == 0) arguments.inverse_rms_N[row] = inverse_rms;
+  if (thread_in_block() == 0) store(arguments.inverse_rms_N + row, inverse_rms);
 
   for (int i = thread_in_block(); i < num_packs; i += kThreads) {
-    Packed chunk = x[i];
-    const Pack<float, kPack> scale = weight[i];
+    Packed chunk = load(x + i);
+    const Pack<float, kPack> scale = load(weight + i);
     for (int k = 0; k < kPack; ++k) {
       chunk.values[k] = from_float<Element>(to_float(chunk.values[k]) * inverse_rms * scale.values[k]);
     }
-    y[i] = chunk;
+    store(y + i, chunk);
   }
 }
 
@@ -47,26 +47,26 @@ GRAFT_KERNEL(kThreads) rms_norm_backward(const RmsNormBackward arguments) {
   const auto* x = static_cast<const Packed*>(arguments.x_NC) + row * num_packs;
   const auto* weight = reinterpret_cast<const Pack<float, kPack>*>(arguments.weight_C);
   auto* dx = static_cast<Packed*>(arguments.dx_NC) + row * num_packs;
-  const float inverse_rms = arguments.inverse_rms_N[row];
+  const float inverse_rms = load(arguments.inverse_rms_N + row);
 
   float dot = 0;
   for (int i = thread_in_block(); i < num_packs; i += kThreads) {
-    const Packed g = gradient[i], chunk = x[i];
-    const Pack<float, kPack> scale = weight[i];
+    const Packed g = load(gradient + i), chunk = load(x + i);
+    const Pack<float, kPack> scale = load(weight + i);
     for (int k = 0; k < kPack; ++k) dot += to_float(g.values[k]) * scale.values[k] * to_float(chunk.values[k]);
   }
   dot = block_sum(dot, memory);
   const float along_x = dot * inverse_rms * inverse_rms / static_cast<float>(arguments.width);
 
   for (int i = thread_in_block(); i < num_packs; i += kThreads) {
-    const Packed g = gradient[i];
-    const Pack<float, kPack> scale = weight[i];
-    Packed chunk = x[i];
+    const Packed g = load(gradient + i);
+    const Pack<float, kPack> scale = load(weight + i);
+    Packed chunk = load(x + i);
     for (int k = 0; k < kPack; ++k) {
       const float h = to_float(g.values[k]) * scale.values[k];
       chunk.values[k] = from_float<Element>(inverse_rms * (h - to_float(chunk.values[k]) * along_x));
     }
-    dx[i] = chunk;
+    store(dx + i, chunk);
   }
 }
 
@@ -96,7 +96,7 @@ void launch_typed(const Arguments& arguments, void* stream) {
 }
 
 template <typename Arguments>
-const char* launch(const Arguments& arguments, void* stream) {
+const char* launch_any(const Arguments& arguments, void* stream) {
   if (arguments.num_rows == 0) return nullptr;
   if (arguments.type == RowType::kBfloat16) {
     launch_typed<Bfloat16>(arguments, stream);
@@ -108,7 +108,7 @@ const char* launch(const Arguments& arguments, void* stream) {
 
 }  // namespace
 
-const char* launch_rms_norm(const RmsNormForward& arguments, void* stream) { return launch(arguments, stream); }
-const char* launch_rms_norm(const RmsNormBackward& arguments, void* stream) { return launch(arguments, stream); }
+const char* launch(const RmsNormForward& arguments, void* stream) { return launch_any(arguments, stream); }
+const char* launch(const RmsNormBackward& arguments, void* stream) { return launch_any(arguments, stream); }
 
 }  // namespace graft::cuda

@@ -32,7 +32,7 @@ struct RmsNormBackward {
 inline int rms_norm_threads(int width) { return width <= 512 ? 32 : width <= 2048 ? 128 : 512; }
 
 // Null, or the driver's words. `stream` is a cudaStream_t.
-const char* launch_rms_norm(const RmsNormForward& arguments, void* stream);
-const char* launch_rms_norm(const RmsNormBackward& arguments, void* stream);
+const char* launch(const RmsNormForward& arguments, void* stream);
+const char* launch(const RmsNormBackward& arguments, void* stream);
 
 }  // namespace graft::cuda

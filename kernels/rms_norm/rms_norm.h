@@ -1,6 +1,5 @@
 // RMS norm with a frozen weight: y = x * rsqrt(mean(x^2) + epsilon) * weight (Zhang and Sennrich 2019, arXiv 1910.07467).
 // x [N, C] bfloat16 or float32; weight [C] float32; statistics in float32. Gradient: x only.
-// Dispatched through torch.ops.graft: rms_norm_forward -> (y, inverse_rms [N] float32), rms_norm_backward -> dx.
 #pragma once
 #include <ATen/core/Tensor.h>
 

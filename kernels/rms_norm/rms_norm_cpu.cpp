@@ -1,13 +1,12 @@
-// The CPU path of graft::rms_norm_forward and graft::rms_norm_backward.
+#include "kernels/rms_norm/rms_norm_cpu.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <torch/library.h>
 
 #include "kernels/elementwise/typed_rows.h"
 
-namespace graft {
-namespace {
+namespace graft::rms_norm_cpu {
 
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& x_NC, const at::Tensor& weight_C, double epsilon) {
   auto y_NC = at::empty_like(x_NC);
@@ -48,11 +47,4 @@ at::Tensor backward(const at::Tensor& gradient_NC, const at::Tensor& x_NC, const
   return dx_NC;
 }
 
-}  // namespace
-
-TORCH_LIBRARY_IMPL(graft, CPU, library) {
-  library.impl("rms_norm_forward", forward);
-  library.impl("rms_norm_backward", backward);
-}
-
-}  // namespace graft
+}  // namespace graft::rms_norm_cpu

@@ -40,9 +40,9 @@ void check(int num_rows, int width, double tolerance) {
   const auto weight = random_row_values<float>(width, 3);
   std::vector<Element> y(x.size()), dx(x.size());
   std::vector<float> inverse_rms(num_rows);
-  ASSERT_EQ(launch_rms_norm(RmsNormForward{x.data(), weight.data(), y.data(), inverse_rms.data(), num_rows, width, kEpsilon, type_of<Element>()}, nullptr),
+  ASSERT_EQ(launch(RmsNormForward{x.data(), weight.data(), y.data(), inverse_rms.data(), num_rows, width, kEpsilon, type_of<Element>()}, nullptr),
             nullptr);
-  ASSERT_EQ(launch_rms_norm(RmsNormBackward{gradient.data(), x.data(), weight.data(), inverse_rms.data(), dx.data(), num_rows, width, type_of<Element>()},
+  ASSERT_EQ(launch(RmsNormBackward{gradient.data(), x.data(), weight.data(), inverse_rms.data(), dx.data(), num_rows, width, type_of<Element>()},
                             nullptr),
             nullptr);
   for (int n = 0; n < num_rows; ++n) {

@@ -1,15 +1,16 @@
-# Device code on the CPU: every kernels/*/*.cu compiled as C++ with tests/emulator first on the include path, so that
-# "kernels/cuda/device.cuh" is the emulator's.
+# Device code on the CPU: every kernels/*/*.cu compiled as C++ with tests/emulator first on the include path, so that "kernels/cuda/device.cuh" is the
+# emulator's. Locals that nobody wrote start as a pattern.
 file(GLOB device_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/*/*.cu")
-file(GLOB emulator_tests CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/*_test.cpp")
-set(emulated_sources "")
+file(GLOB emulator_sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/*.cpp")
+set(emulated_sources "${PROJECT_SOURCE_DIR}/kernels/attention/attention_tiles.cpp")
 foreach(source ${device_sources})
   get_filename_component(stem "${source}" NAME_WE)
   set(wrapper "${CMAKE_CURRENT_BINARY_DIR}/emulated_${stem}.cpp")
   file(GENERATE OUTPUT "${wrapper}" CONTENT "#include \"${source}\"\n")
   list(APPEND emulated_sources "${wrapper}")
 endforeach()
-add_executable(test_emulator ${emulator_tests} ${emulated_sources})
+add_executable(test_emulator ${emulator_sources} ${emulated_sources})
+target_compile_options(test_emulator PRIVATE -ftrivial-auto-var-init=pattern)
 target_include_directories(test_emulator BEFORE PRIVATE "${CMAKE_CURRENT_LIST_DIR}" "${PROJECT_SOURCE_DIR}")
-target_link_libraries(test_emulator PRIVATE Threads::Threads GTest::gtest GTest::gtest_main)
+target_link_libraries(test_emulator PRIVATE Threads::Threads GTest::gtest GTest::gmock GTest::gtest_main)
 gtest_discover_tests(test_emulator TEST_PREFIX "emulator/" DISCOVERY_TIMEOUT 60)

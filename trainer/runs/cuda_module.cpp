@@ -6,6 +6,8 @@
 
 #include <ATen/Context.h>
 
+#include "kernels/device_launch/launcher_table.h"
+
 namespace graft {
 
 namespace fs = std::filesystem;
@@ -21,7 +23,11 @@ std::string load_cuda_module(const fs::path& path) {
   auto problem = cuda_module_missing(path);
   if (!problem.empty()) return problem;
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
-  if (!dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) return std::string("libgraft_cuda.so does not load: ") + dlerror();
+  void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (!module) return std::string("libgraft_cuda.so does not load: ") + dlerror();
+  const auto fill = reinterpret_cast<FillLaunchers>(dlsym(module, "graft_fill_launchers"));
+  if (!fill) return "libgraft_cuda.so is not of this build of graft (graft_fill_launchers is not in it)";
+  fill(device_launchers());
   auto& context = at::globalContext();
   context.setDeterministicAlgorithms(true, /*warn_only=*/false);
   context.setDeterministicFillUninitializedMemory(false);   // we never read what we did not write

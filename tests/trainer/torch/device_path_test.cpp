@@ -104,12 +104,6 @@ at::Tensor index_select_meta(const at::Tensor& self, int64_t dimension, const at
   return at::empty(sizes, self.options());
 }
 TORCH_LIBRARY_IMPL(aten, Meta, library) { library.impl("index_select", index_select_meta); }
-// GPUs have a kernel of ours.
-std::tuple<at::Tensor, at::Tensor> rms_norm_meta(const at::Tensor& x, const at::Tensor&, double) {
-  return {at::empty_like(x), at::empty({x.size(0)}, x.options().dtype(at::kFloat))};
-}
-TORCH_LIBRARY_IMPL(graft, Meta, library) { library.impl("rms_norm_forward", rms_norm_meta); }
-
 // While it lives, an operator that takes tensors of two devices fails the test, as it would on a GPU (copies may; numbers as tensors may).
 class OneDevice {
  public:

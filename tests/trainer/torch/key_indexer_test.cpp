@@ -7,11 +7,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "checkpoints/gguf_writer.h"
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
-#include "trainer/exports/export.h"
 
 namespace graft {
 namespace {
@@ -128,35 +126,6 @@ TEST(IndexedFamilies, RefuseInGgufWhatLlamaCppComputesOtherwise) {
   EXPECT_THAT(error_of([] { gguf_hyperparameters(spec_of(changed("deepseek_v32", {{"index_head_dim", 128}}))); }), testing::HasSubstr("index_head_dim"));
   const nlohmann::ordered_json yarn = {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"mscale", 1.0}, {"mscale_all_dim", 1.0}}}};
   EXPECT_THAT(error_of([&] { gguf_hyperparameters(spec_of(changed("glm_moe_dsa", yarn))); }), testing::HasSubstr("no scaled rotary embedding"));
-}
-
-// llama.cpp's converter counts layers that predict further tokens among the others; files from before GLM-5.2 do not say which layers share.
-TEST(IndexedFamilies, ReadFilesWithFurtherLayers) {
-  const test::TinyModel model("glm_moe_dsa");
-  const test::TemporaryFolder folder;
-  ExportRequest request;
-  request.base = model.folder.path();
-  request.decoder = model.decoder.get();
-  request.format = "gguf:F32";
-  request.out = folder / "model.gguf";
-  const GgufFile exported(export_model(request).path);
-  for (const bool types : {true, false}) {
-    std::vector<GgufEntry> metadata = exported.metadata();
-    std::erase_if(metadata, [&](const GgufEntry& entry) { return entry.key == "glm-dsa.block_count" || entry.key == "glm-dsa.attention.indexer.types"; });
-    metadata.push_back(gguf_u32("glm-dsa.block_count", 4));
-    metadata.push_back(gguf_u32("glm-dsa.nextn_predict_layers", 1));
-    if (types) metadata.push_back(gguf_i32s("glm-dsa.attention.indexer.types", {1, 0, 1, 1}));
-    std::vector<TensorDeclaration> declarations = {{"blk.3.nextn.eh_proj.weight", TensorType::kF32, {2, 2}}};
-    for (const auto& tensor : exported.tensors()) declarations.push_back({tensor.name, tensor.type, tensor.shape});
-    const auto path = folder / (types ? "types.gguf" : "tensors.gguf");
-    GgufWriter writer(path, metadata, declarations);
-    const std::vector<float> further(4, 1.0f);
-    writer.write("blk.3.nextn.eh_proj.weight", std::as_bytes(std::span(further)));
-    for (const auto& tensor : exported.tensors()) writer.write(tensor.name, tensor.bytes);
-    writer.finish();
-    const auto batch = batch_of({30});
-    EXPECT_LE(relative_error(load_decoder(path, ComputeType::kFloat32)->forward(batch), model.decoder->forward(batch)), 1e-5) << types;
-  }
 }
 
 }  // namespace

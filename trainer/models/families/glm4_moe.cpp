@@ -47,8 +47,6 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
 DecoderSpec from_gguf(const GgufFile& file) {
   auto spec = llama_like_spec(file, "glm4_moe");
   const GgufReader reader(file);
-  const auto further = static_cast<size_t>(std::max<int64_t>(0, reader.int_or("nextn_predict_layers", 0)));
-  if (further < spec.layers.size()) spec.layers.resize(spec.layers.size() - further);
   auto experts = experts_from_gguf(file);
   experts.router.score = RouterSpec::Score::kSigmoid;
   experts.router.selection_bias = true;

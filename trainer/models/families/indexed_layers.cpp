@@ -42,11 +42,6 @@ IndexedLayers read_indexed_layers(ConfigReader& reader, const char* family, bool
 DecoderSpec indexed_spec_from_gguf(const GgufFile& file, const char* family, bool neighbouring_pairs) {
   const GgufReader reader(file);
   auto spec = latent_spec_from_gguf(file, family);
-  const auto further = reader.int_or("nextn_predict_layers", 0);
-  if (further < 0 || further >= static_cast<int64_t>(spec.layers.size())) {
-    fail("models", "expected nextn_predict_layers below block_count, got {} ({}) — the file is damaged", further, reader.name());
-  }
-  spec.layers.resize(spec.layers.size() - static_cast<size_t>(further));
   IndexerSpec indexer;
   indexer.num_heads = reader.need_int("attention.indexer.head_count", kMostIndexHeads);
   indexer.head_size = reader.need_int("attention.indexer.key_length", kLargestIndexHead);

@@ -73,7 +73,12 @@ DecoderSpec headless_spec(const GgufFile& file, const std::string& family) {
                       layer_norm ? NormSpec::Kind::kLayer : NormSpec::Kind::kRms};
   layer.mixer_norm = layer.channel_norm = spec.final_norm = norm;
   layer.mlp().width = reader.need_int("feed_forward_length", kLargestCount * 4);
-  spec.layers.assign(static_cast<size_t>(reader.need_int("block_count", 4096)), layer);
+  // llama.cpp's converters count layers that predict further tokens among the others: they are skipped.
+  const auto blocks = reader.need_int("block_count", 4096), further = reader.int_or("nextn_predict_layers", 0);
+  if (further < 0 || further >= blocks) {
+    fail("models", "expected nextn_predict_layers below block_count {}, got {} ({}) — the file is damaged", blocks, further, reader.name());
+  }
+  spec.layers.assign(static_cast<size_t>(blocks - further), layer);
   return spec;
 }
 

@@ -27,7 +27,7 @@ struct LlamaDefaults {
 // Everything but what the family sets itself. The reader is finished by the caller.
 DecoderSpec llama_like_spec(ConfigReader& reader, const std::string& family, const LlamaDefaults& defaults = {});
 DecoderSpec llama_like_spec(const GgufFile& file, const std::string& family);
-// The same without what it says of heads and rotary embedding.
+// The same without what it says of heads and rotary embedding. Layers that predict further tokens (nextn_predict_layers) are not among its layers.
 DecoderSpec headless_spec(const GgufFile& file, const std::string& family);
 
 // layer_types: "full_attention" or "sliding_attention" per layer; where the key is absent, is_sliding(index) says.
