@@ -7,41 +7,14 @@
 #include <torch/library.h>
 
 #include "kernels/common/operator_path.h"
-#include "tests/trainer/torch/generation_tiny_model.h"
-#include "trainer/optimizers/adamw.h"
+#include "tests/trainer/torch/few_steps.h"
 #include "trainer/runs/run_state.h"
-#include "trainer/steps/micro_batch.h"
 
 namespace graft {
 namespace {
 
-Batch some_batch(int32_t step, bool dropout) {
-  Batch batch;
-  for (int32_t r = 0; r < 5; ++r) {
-    std::vector<int32_t> tokens = {7, 3, 90, 41, 12, 5};   // rows begin alike: the batch shares its prefix
-    for (int32_t i = 0; i < 4 + 3 * r; ++i) tokens.push_back((step * 31 + r * 37 + i * i * 11 + 1) % 250);
-    batch.add_document(tokens);
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      batch.labels_N.push_back(i >= 6 && i + 1 < tokens.size() ? tokens[i + 1] : kUnsupervised);
-      batch.weights_N.push_back(r == 2 ? 0.5f : 1.0f);
-      batch.row_keys_N.push_back((int64_t{r} << 24) + static_cast<int64_t>(i));
-    }
-  }
-  if (dropout) batch.dropout_seed = 5 + static_cast<uint64_t>(step);
-  return batch;
-}
-
-struct Setup {
-  const char* family;
-  ComputeType compute;
-  double dropout;
-  Recompute recompute;
-};
-
-struct Outcome {
-  std::vector<double> losses, norms;
-  at::Tensor parameters;
-};
+using test::Setup;
+using test::some_batch;
 
 class ReferencePath {
  public:
@@ -49,38 +22,13 @@ class ReferencePath {
   ~ReferencePath() { set_operator_path(OperatorPath::kFast); }
 };
 
-Outcome train(const Setup& setup, bool device_copies) {
-  test::TinyModel model(setup.family);
-  model.decoder->set_compute(setup.compute);
-  AdapterOptions options;
-  options.rank = 4;
-  options.alpha = 8;
-  options.dropout = setup.dropout;
-  AdapterSet adapters(*model.decoder, options, 3);
-  if (device_copies) {
-    for (auto* linear : model.decoder->linears()) linear->weight.to_device(at::kCPU, scalar_type(setup.compute));
-  }
-  AdamW optimizer({}, adapters.num_parameters());
-  Outcome outcome;
-  for (int32_t step = 0; step < 6; ++step) {
-    adapters.gradients.zero_();
-    MicroBatchOptions step_options;
-    step_options.gradient_scale = 1.0 / 50;
-    step_options.recompute = setup.recompute;
-    outcome.losses.push_back(run_micro_batch(*model.decoder, &adapters, some_batch(step % 2, setup.dropout > 0), step_options).weighted_loss / 50);
-    outcome.norms.push_back(optimizer.step(adapters.parameters, adapters.gradients, 0.01));
-  }
-  outcome.parameters = adapters.parameters.clone();
-  return outcome;
-}
-
 class DevicePath : public ::testing::TestWithParam<Setup> {};
 
 TEST_P(DevicePath, TrainsAsTheFastPathDoes) {
   const auto& setup = GetParam();
-  const auto fast = train(setup, false);
+  const auto fast = test::train(setup, 6);
   const ReferencePath reference;
-  const auto ours = train(setup, true);
+  const auto ours = test::train(setup, 6, true);
   const double tolerance = setup.compute == ComputeType::kFloat32 ? 1e-5 : 1e-2;
   for (size_t step = 0; step < fast.losses.size(); ++step) {
     EXPECT_NEAR(ours.losses[step], fast.losses[step], tolerance * fast.losses[step]) << "step " << step + 1;
@@ -104,6 +52,7 @@ at::Tensor index_select_meta(const at::Tensor& self, int64_t dimension, const at
   return at::empty(sizes, self.options());
 }
 TORCH_LIBRARY_IMPL(aten, Meta, library) { library.impl("index_select", index_select_meta); }
+
 // While it lives, an operator that takes tensors of two devices fails the test, as it would on a GPU (copies may; numbers as tensors may).
 class OneDevice {
  public:

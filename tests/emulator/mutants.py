@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Plants one fault at a time in device code and says which of them the emulator's tests find.
+
+  tests/emulator/mutants.py [--only STEM] [--jobs 2] [--sample N] [--out FILE]
+
+A mutant drops a barrier, a wait or a commit, shifts one index by one, or swaps one sign of a kernel; it is compiled with the emulator and run against the
+kernel's tests. At least 90 % of each kernel's mutants must be found, and each that is not must be in surviving_mutants.txt with the reason why it computes
+the same. Needs the objects of a release build (ninja -C build/release test_emulator).
+"""
+import argparse
+import concurrent.futures
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# File whose lines change -> (the .cu files that include it, the tests that must find it).
+ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_tiles|prefix_and_window|all_at_once|selected_keys"
+TARGETS = {
+    "kernels/attention/attention_forward.cu": (["kernels/attention/attention_forward.cu"], "Cuda/Attention.*"),
+    "kernels/attention/attention_backward.cu": (["kernels/attention/attention_backward.cu"], "Cuda/Attention.*"),
+    "kernels/attention/attention_scores.cuh": (["kernels/attention/attention_forward.cu", "kernels/attention/attention_backward.cu"], "Cuda/Attention.*"),
+    "kernels/attention/attention_heads.cu": (["kernels/attention/attention_heads.cu"], "AttentionHeads*"),
+    "kernels/rms_norm/rms_norm.cu": (["kernels/rms_norm/rms_norm.cu"], "RmsNorm*"),
+    "kernels/cuda/tile.cuh": (["tests/emulator/matrix_test.cpp"], "MatrixOf*"),
+    "kernels/cuda/reduce.cuh": (["kernels/rms_norm/rms_norm.cu"], "RmsNorm*"),
+}
+# Calls, and which of their arguments are indices or addresses.
+INDICES = {"load": [0], "store": [0], "read": [0], "write": [0], "read_pack": [0], "write_pack": [0], "index": [0, 1], "load_a": [1, 2], "load_b": [2, 3], "at": [0, 1], "copy_async": [1, 2]}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    line: int          # from 1
+    kind: str
+    before: str
+    after: str
+
+    def key(self) -> str:
+        return f"{self.file} | {self.kind} | {self.before.strip()} => {self.after.strip()}"
+
+
+def arguments(line: str, open_at: int) -> list[tuple[int, int]]:
+    """Spans of the arguments of the call whose '(' stands at open_at; none where it does not end on this line."""
+    depth, begin, spans = 0, open_at + 1, []
+    for at in range(open_at, len(line)):
+        if line[at] in "([{":
+            depth += 1
+        elif line[at] in ")]}":
+            depth -= 1
+            if depth == 0:
+                return spans + [(begin, at)]
+        elif line[at] == "," and depth == 1:
+            spans.append((begin, at))
+            begin = at + 1
+    return []
+
+
+def mutants_of(file: str) -> list[Mutant]:
+    found, seen = [], set()
+    lines = (ROOT / file).read_text().splitlines()
+    device = True
+    for number, whole in enumerate(lines, 1):
+        if whole.startswith("template <typename Function>") or "for_attention_sizes" in whole:
+            device = False                           # host code: what chooses and launches
+        if whole.startswith(("GRAFT_DEVICE", "GRAFT_KERNEL")):
+            device = True
+        code = whole.split("//")[0].rstrip()
+        if not device or not code or code.startswith(("#", "template", "static_assert", "using", "namespace", "constexpr")) or "static constexpr" in code or "LAUNCH" in code or "launch" in code:
+            continue
+
+        def add(kind: str, after: str) -> None:
+            if after != code and after not in seen:
+                seen.add(after)
+                found.append(Mutant(file, number, kind, code, after))
+
+        for match in re.finditer(r"\b(block_barrier|warp_barrier|copy_commit|copy_wait<\d+>)\(\);", code):
+            add("dropped", code[:match.start()] + ";" + code[match.end():])
+        for match in re.finditer(r"\b(" + "|".join(INDICES) + r")(<[^()]*>)?\(", code):
+            if code[:match.start()].rstrip().endswith(("GRAFT_DEVICE float", "GRAFT_DEVICE static int", "T", "void", "Element>")):
+                continue                             # a definition
+            spans = arguments(code, match.end() - 1)
+            for which in INDICES[match.group(1)]:
+                if which < len(spans) and not (match.group(1) == "copy_async" and which == 2):
+                    begin, end = spans[which]
+                    add("index", code[:begin] + " 1 + (" + code[begin:end].strip() + ")" + code[end:])
+        for match in re.finditer(r"(?<=[\w)\]]) ([+-]) (?=[\w(])| ([+-])= |(?<=[(,?:=] )(-)(?=[a-z(])", code):
+            sign = match.group(1) or match.group(2) or match.group(3)
+            at = code.index(sign, match.start())
+            add("sign", code[:at] + ("-" if sign == "+" else "+") + code[at + 1:])
+    return found
+
+
+def compile_one(source: pathlib.Path, target: pathlib.Path, overlay: pathlib.Path) -> bool:
+    command = ["g++", "-std=c++20", "-O1", "-w", "-ftrivial-auto-var-init=pattern", "-x", "c++", f"-I{ROOT / 'tests/emulator'}", f"-I{overlay}", f"-I{ROOT}", "-c", str(source), "-o", str(target)]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def judge(mutant: Mutant, objects: list[str]) -> str:
+    """found, survived, or no program."""
+    sources, tests = TARGETS[mutant.file]
+    with tempfile.TemporaryDirectory(prefix="graft-mutant-") as scratch:
+        overlay = pathlib.Path(scratch)
+        shutil.copytree(ROOT / "kernels", overlay / "kernels", ignore=lambda folder, names: [n for n in names if n.endswith(".cpp") and "cuda" not in folder])
+        lines = (ROOT / mutant.file).read_text().splitlines()
+        lines[mutant.line - 1] = mutant.after
+        (overlay / mutant.file).write_text("\n".join(lines) + "\n")
+        made, replaced = [], set()
+        for source in sources:
+            path = overlay / source if (overlay / source).exists() else ROOT / source
+            made.append(str(overlay / (path.name + ".o")))
+            replaced.add(path.stem)
+            if not compile_one(path, pathlib.Path(made[-1]), overlay):
+                return "no program"
+        kept = [o for o in objects if not any(pathlib.Path(o).name in (f"emulated_{stem}.cpp.o", f"{stem}.cpp.o") for stem in replaced)]
+        program = overlay / "mutant"
+        if subprocess.run(["g++", *made, *kept, "-o", str(program), "-lgtest", "-lgmock", "-lgtest_main", "-lpthread"], capture_output=True).returncode != 0:
+            return "no program"
+        selected = tests
+        if "Attention.*" in tests:
+            selected = ":".join(f"Cuda/Attention.{kind}/{case}" for case in ATTENTION_CASES.split("|") for kind in ("InBfloat16", "InFloat32"))
+        try:
+            result = subprocess.run([program, f"--gtest_filter={selected}", "--gtest_fail_fast"], capture_output=True, timeout=120)
+        except subprocess.TimeoutExpired:
+            return "found"
+        return "survived" if result.returncode == 0 else "found"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="files whose name contains this")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--sample", type=int, default=0, help="at most so many mutants a file, chosen with seed 1")
+    parser.add_argument("--out", type=pathlib.Path, help="the report, as Markdown")
+    options = parser.parse_args()
+    folder = ROOT / "build/release/tests/CMakeFiles"
+    objects = [str(o) for name in ("emulated_kernels.dir", "test_emulator.dir") for o in (folder / name).rglob("*.o")]
+    if not objects:
+        sys.exit(f"mutants: expected objects below {folder}, got none: ninja -C build/release test_emulator")
+    reasons = {}
+    for line in (pathlib.Path(__file__).parent / "surviving_mutants.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            key, _, reason = line.rpartition(" | ")
+            reasons[key] = reason
+    text, ok = ["# Mutants of device code", "", f"`{' '.join(['tests/emulator/mutants.py', *sys.argv[1:]])}`", "", "| file | mutants | found | share |", "|---|---|---|---|"], True
+    survivors = []
+    for file in TARGETS:
+        if options.only not in file:
+            continue
+        mutants = mutants_of(file)
+        if options.sample and len(mutants) > options.sample:
+            mutants = random.Random(1).sample(mutants, options.sample)
+        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+            verdicts = list(pool.map(lambda mutant: judge(mutant, objects), mutants))
+        judged = [(m, v) for m, v in zip(mutants, verdicts) if v != "no program"]
+        found = sum(v == "found" for _, v in judged)
+        text.append(f"| {file} | {len(judged)} | {found} | {100 * found / max(1, len(judged)):.1f} % |")
+        print(text[-1], flush=True)
+        for mutant, verdict in judged:
+            if verdict == "survived":
+                reason = reasons.get(mutant.key(), "")
+                survivors.append(f"- {mutant.file}:{mutant.line} ({mutant.kind}): `{mutant.after.strip()}` — {reason or 'NO REASON GIVEN'}")
+                print(f"{mutant.key()} | {reason}", flush=True)
+                ok = ok and bool(reason)
+        ok = ok and found >= 0.9 * len(judged)
+    if survivors:
+        text += ["", "Not found, because:", "", *survivors]
+    if options.out:
+        options.out.write_text("\n".join(text) + "\n")
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+// Training where every operator that has kernels runs them, launchers and gradients included, has the losses of the references.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "tests/emulator/operators/kernels_under_test.h"
+#include "tests/trainer/torch/few_steps.h"
+
+namespace graft {
+namespace {
+
+class EmulatedTraining : public testing::TestWithParam<test::Setup> {};
+
+TEST_P(EmulatedTraining, HasTheReferencesLosses) {
+  constexpr int32_t kSteps = 5;
+  set_operator_path(OperatorPath::kReference);
+  const auto expected = test::train(GetParam(), kSteps, true);
+  const test::KernelsUnderTest under_test;
+  const auto got = test::train(GetParam(), kSteps, true);
+  for (int32_t step = 0; step < kSteps; ++step) {
+    EXPECT_NEAR(got.losses[step], expected.losses[step], 1e-5 * expected.losses[step]) << "step " << step + 1;
+    EXPECT_NEAR(got.norms[step], expected.norms[step], 1e-4 * expected.norms[step]) << "step " << step + 1;
+  }
+  EXPECT_LT(got.losses.back(), got.losses.front() - 0.2) << "these steps learn too little to show anything";
+  EXPECT_EQ(under_test.plain_paths(), 0) << "an operator had no kernel for what it was given";
+  for (const char* kernel : {"rms_norm_forward", "rms_norm_backward", "prepare_heads<", "prepare_heads_backward<", "attention_forward", "attention_query_gradient", "attention_key_gradient"}) {
+    EXPECT_GE(under_test.launches(kernel), kSteps) << kernel;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, EmulatedTraining,
+                         testing::Values(test::Setup{"llama", ComputeType::kFloat32, 0, Recompute::kNone}, test::Setup{"qwen3", ComputeType::kFloat32, 0.3, Recompute::kLayer}),
+                         [](const auto& info) { return std::string(info.param.family); });
+
+}  // namespace
+}  // namespace graft

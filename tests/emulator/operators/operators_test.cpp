@@ -1,0 +1,126 @@
+// Operators through their launchers and kernels against their references, values and gradients, in float32 and bfloat16.
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+
+#include "kernels/attention/attention.h"
+#include "kernels/attention/key_bits.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "tests/emulator/operators/kernels_under_test.h"
+
+namespace graft {
+namespace {
+
+double relative_error(const at::Tensor& got, const at::Tensor& expected) {
+  return ((got.to(at::kCPU, at::kDouble) - expected.to(at::kDouble)).norm() / expected.to(at::kDouble).norm()).item<double>();
+}
+
+// Values and the gradient of x, by both paths.
+template <typename Function>
+void compare(const at::Tensor& x, const Function& function, const std::vector<std::string>& kernels) {
+  const auto run = [&](const at::Tensor& input) {
+    const auto leaf = input.clone().requires_grad_();
+    const auto y = function(leaf);
+    const auto weights = at::sin(at::arange(y.numel(), at::kDouble).view(y.sizes())).to(y.device(), y.scalar_type());
+    y.backward(weights);
+    return std::pair{y.detach(), leaf.grad()};
+  };
+  set_operator_path(OperatorPath::kReference);
+  const auto expected = run(x.to(at::kDouble));
+  const test::KernelsUnderTest under_test;
+  const auto got = run(x.to(under_test.device()));
+  const double tolerance = x.scalar_type() == at::kFloat ? 2e-6 : 1e-2;
+  EXPECT_LE(relative_error(got.first, expected.first), tolerance);
+  EXPECT_LE(relative_error(got.second, expected.second), tolerance);
+  EXPECT_EQ(under_test.plain_paths(), 0);
+  for (const auto& kernel : kernels) EXPECT_NE(under_test.launches(kernel), 0) << kernel;
+}
+
+class OperatorIn : public testing::TestWithParam<at::ScalarType> {
+ protected:
+  at::Tensor random(at::IntArrayRef sizes, uint64_t seed) const { return at::randn(sizes, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions(at::kFloat)).to(GetParam()); }
+  at::Tensor positive(int64_t size, uint64_t seed) const { return at::rand({size}, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions(at::kFloat)) + 0.5; }
+};
+INSTANTIATE_TEST_SUITE_P(Types, OperatorIn, testing::Values(at::kFloat, at::kBFloat16), [](const auto& info) { return std::string(c10::toString(info.param)); });
+
+TEST_P(OperatorIn, RmsNorm) {
+  const auto weight = positive(72, 3);
+  compare(random({5, 72}, 1), [&](const at::Tensor& x) { return rms_norm(x, weight.to(x.device()), 1e-2); }, {"rms_norm_forward", "rms_norm_backward"});
+}
+
+AttentionOptions options_of(int64_t num_heads, int64_t num_kv_heads, int64_t head_size) {
+  AttentionOptions options;
+  options.num_heads = num_heads;
+  options.num_kv_heads = num_kv_heads;
+  options.head_size = head_size;
+  options.scale = 0.3;
+  return options;
+}
+
+// With its tensors on a device.
+AttentionOptions moved(AttentionOptions options, at::Device device) {
+  for (auto* tensor : {&options.query_norm_D, &options.key_norm_D, &options.cosine_PE, &options.sine_PE, &options.query_scale_P, &options.alibi_slopes_H, &options.sinks_H, &options.selected_keys_NB}) {
+    if (tensor->defined()) *tensor = tensor->to(device);
+  }
+  return options;
+}
+
+const std::vector<std::string> kAttentionKernels = {"attention_forward", "attention_query_gradient", "attention_key_gradient"};
+const std::vector<int32_t> kOffsets = {0, 30, 31, 31, 75};
+std::vector<int32_t> positions_of(const std::vector<int32_t>& offsets) {
+  std::vector<int32_t> positions;
+  for (size_t d = 0; d + 1 < offsets.size(); ++d) {
+    for (int32_t n = 0; n < offsets[d + 1] - offsets[d]; ++n) positions.push_back(n);
+  }
+  return positions;
+}
+
+TEST_P(OperatorIn, PlainAttention) {
+  const auto options = options_of(4, 2, 24);
+  compare(random({75, 8 * 24}, 1), [&](const at::Tensor& qkv) { return packed_attention(qkv, moved(options, qkv.device()), positions_of(kOffsets), kOffsets); }, kAttentionKernels);
+}
+
+TEST_P(OperatorIn, AttentionWithAllThatComesBefore) {
+  auto options = options_of(4, 2, 24);
+  const auto angles = at::outer(at::arange(80, at::kFloat), at::arange(1, 9, at::kFloat) / 9);
+  options.cosine_PE = angles.cos();
+  options.sine_PE = angles.sin();
+  options.query_norm_D = positive(24, 5);
+  options.key_norm_D = positive(24, 6);
+  options.head_norm_epsilon = 1e-2;
+  options.query_scale_P = positive(80, 7);
+  auto kernels = kAttentionKernels;
+  kernels.insert(kernels.end(), {"prepare_heads<", "prepare_heads_backward<"});
+  for (const bool after : {false, true}) {
+    for (const bool neighbours : {false, true}) {
+      options.norm_after_rotation = after;
+      options.neighbouring_pairs = neighbours;
+      compare(random({75, 8 * 24}, 1), [&](const at::Tensor& qkv) { return packed_attention(qkv, moved(options, qkv.device()), positions_of(kOffsets), kOffsets); }, kernels);
+    }
+  }
+}
+
+TEST_P(OperatorIn, AttentionWithAllOptions) {
+  auto options = options_of(4, 4, 16);
+  options.window = 20;
+  options.softcap = 1.5;
+  options.shared_prefix = 7;
+  options.alibi_slopes_H = positive(4, 8) * 0.1;
+  options.sinks_H = positive(4, 9);
+  auto seen = at::rand({75, 96}, at::make_generator<at::CPUGeneratorImpl>(uint64_t{4}), at::TensorOptions(at::kFloat)) > 0.3;
+  for (size_t d = 0; d + 1 < kOffsets.size(); ++d) {   // a query sees itself
+    for (int32_t n = kOffsets[d]; n < kOffsets[d + 1]; ++n) seen.index_put_({at::tensor(int64_t{n}), at::tensor(int64_t{n - kOffsets[d] + (d == 0 ? 0 : 7)})}, at::tensor(true));
+  }
+  options.selected_keys_NB = pack_keys(seen);
+  compare(random({75, 12 * 16}, 1), [&](const at::Tensor& qkv) { return packed_attention(qkv, moved(options, qkv.device()), positions_of(kOffsets), kOffsets); }, kAttentionKernels);
+}
+
+TEST(Operators, TakeThePlainPathWhereNoKernelIs) {
+  const test::KernelsUnderTest under_test;
+  const auto options = options_of(2, 1, 6);   // rows of 24 bytes
+  packed_attention(at::randn({9, 4 * 6}).to(under_test.device()), options, positions_of({0, 9}), std::vector<int32_t>{0, 9});
+  EXPECT_EQ(under_test.plain_paths(), 1);
+}
+
+}  // namespace
+}  // namespace graft
