@@ -52,7 +52,8 @@ at::Tensor packed_attention_reference(const at::Tensor& qkv, const AttentionOpti
     auto scores = at::matmul(q_HTD, k_HTD.transpose(1, 2)) * options.scale;
     if (options.softcap > 0) scores = at::tanh(scores / options.softcap) * options.softcap;
     if (options.alibi_slopes_H.defined()) {
-      const auto distance = at::arange(1 - before - length, 1, at::TensorOptions(at::kLong).device(qkv.device())).to(type);   // from the last key
+      const auto places = at::arange(before + length, at::TensorOptions(at::kLong).device(qkv.device()));
+      const auto distance = (places - places.narrow(0, before, length).unsqueeze(1)).to(type);   // of a key from the query, <= 0
       scores = scores + options.alibi_slopes_H.to(type).view({-1, 1, 1}) * distance;
     }
     scores = scores.masked_fill(hidden, -INFINITY);

@@ -1,7 +1,7 @@
 // Causal softmax attention over packed documents, with rotary embedding and optional per-head RMS norm of queries and keys inside.
 //
 //   q, k <- rotate(head_norm(q, k)), or head_norm(rotate(q, k)); q <- query_scale(position) * q
-//   scores = scale * q k^T; scores <- softcap * tanh(scores / softcap); scores <- scores + slope(head) * key position
+//   scores = scale * q k^T; scores <- softcap * tanh(scores / softcap); scores <- scores + slope(head) * (key - query position)
 //   out = softmax(scores and the head's sink, causal within a document, at most `window` keys back, selected keys only) v
 //
 // Letters: N tokens, H query heads, K key-value heads (H a multiple of K: GQA), D head size. qkv [N, (H + 2K) * D] = [q | k | v], bfloat16

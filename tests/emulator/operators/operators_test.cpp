@@ -16,19 +16,18 @@ double relative_error(const at::Tensor& got, const at::Tensor& expected) {
 }
 
 // Values and the gradient of x, by both paths.
-template <typename Function>
-void compare(const at::Tensor& x, const Function& function, const std::vector<std::string>& kernels) {
-  const auto run = [&](const at::Tensor& input) {
+template <typename Function, typename Reference>
+void compare(const at::Tensor& x, const Function& function, const Reference& reference, const std::vector<std::string>& kernels) {
+  const auto run = [](const at::Tensor& input, const auto& function) {
     const auto leaf = input.clone().requires_grad_();
     const auto y = function(leaf);
     const auto weights = at::sin(at::arange(y.numel(), at::kDouble).view(y.sizes())).to(y.device(), y.scalar_type());
     y.backward(weights);
     return std::pair{y.detach(), leaf.grad()};
   };
-  set_operator_path(OperatorPath::kReference);
-  const auto expected = run(x.to(at::kDouble));
+  const auto expected = run(x.to(at::kDouble), reference);
   const test::KernelsUnderTest under_test;
-  const auto got = run(x.to(under_test.device()));
+  const auto got = run(x.to(under_test.device()), function);
   const double tolerance = x.scalar_type() == at::kFloat ? 2e-6 : 1e-2;
   EXPECT_LE(relative_error(got.first, expected.first), tolerance);
   EXPECT_LE(relative_error(got.second, expected.second), tolerance);
@@ -45,7 +44,8 @@ INSTANTIATE_TEST_SUITE_P(Types, OperatorIn, testing::Values(at::kFloat, at::kBFl
 
 TEST_P(OperatorIn, RmsNorm) {
   const auto weight = positive(72, 3);
-  compare(random({5, 72}, 1), [&](const at::Tensor& x) { return rms_norm(x, weight.to(x.device()), 1e-2); }, {"rms_norm_forward", "rms_norm_backward"});
+  compare(random({5, 72}, 1), [&](const at::Tensor& x) { return rms_norm(x, weight.to(x.device()), 1e-2); },
+          [&](const at::Tensor& x) { return rms_norm_reference(x, weight, 1e-2); }, {"rms_norm_forward", "rms_norm_backward"});
 }
 
 AttentionOptions options_of(int64_t num_heads, int64_t num_kv_heads, int64_t head_size) {
@@ -75,9 +75,15 @@ std::vector<int32_t> positions_of(const std::vector<int32_t>& offsets) {
   return positions;
 }
 
+void compare_attention(const at::Tensor& qkv, const AttentionOptions& options, const std::vector<std::string>& kernels) {
+  const auto positions = positions_of(kOffsets);
+  compare(qkv, [&](const at::Tensor& x) { return packed_attention(x, moved(options, x.device()), positions, kOffsets); },
+          [&](const at::Tensor& x) { return packed_attention_reference(x, options, positions, kOffsets); }, kernels);
+}
+
 TEST_P(OperatorIn, PlainAttention) {
   const auto options = options_of(4, 2, 24);
-  compare(random({75, 8 * 24}, 1), [&](const at::Tensor& qkv) { return packed_attention(qkv, moved(options, qkv.device()), positions_of(kOffsets), kOffsets); }, kAttentionKernels);
+  compare_attention(random({75, 8 * 24}, 1), options, kAttentionKernels);
 }
 
 TEST_P(OperatorIn, AttentionWithAllThatComesBefore) {
@@ -95,7 +101,7 @@ TEST_P(OperatorIn, AttentionWithAllThatComesBefore) {
     for (const bool neighbours : {false, true}) {
       options.norm_after_rotation = after;
       options.neighbouring_pairs = neighbours;
-      compare(random({75, 8 * 24}, 1), [&](const at::Tensor& qkv) { return packed_attention(qkv, moved(options, qkv.device()), positions_of(kOffsets), kOffsets); }, kernels);
+      compare_attention(random({75, 8 * 24}, 1), options, kernels);
     }
   }
 }
@@ -109,10 +115,10 @@ TEST_P(OperatorIn, AttentionWithAllOptions) {
   options.sinks_H = positive(4, 9);
   auto seen = at::rand({75, 96}, at::make_generator<at::CPUGeneratorImpl>(uint64_t{4}), at::TensorOptions(at::kFloat)) > 0.3;
   for (size_t d = 0; d + 1 < kOffsets.size(); ++d) {   // a query sees itself
-    for (int32_t n = kOffsets[d]; n < kOffsets[d + 1]; ++n) seen.index_put_({at::tensor(int64_t{n}), at::tensor(int64_t{n - kOffsets[d] + (d == 0 ? 0 : 7)})}, at::tensor(true));
+    for (int32_t n = kOffsets[d]; n < kOffsets[d + 1]; ++n) seen.select(0, n).select(0, n - kOffsets[d] + (d == 0 ? 0 : 7)).fill_(true);
   }
   options.selected_keys_NB = pack_keys(seen);
-  compare(random({75, 12 * 16}, 1), [&](const at::Tensor& qkv) { return packed_attention(qkv, moved(options, qkv.device()), positions_of(kOffsets), kOffsets); }, kAttentionKernels);
+  compare_attention(random({75, 12 * 16}, 1), options, kAttentionKernels);
 }
 
 TEST(Operators, TakeThePlainPathWhereNoKernelIs) {

@@ -1,6 +1,5 @@
 // Files whose last layers predict further tokens (multi-token prediction): llama.cpp's converter counts these among the others; here they are skipped by name.
-#include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/sub.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -50,7 +50,7 @@ DecoderSpec from_gguf(const GgufFile& file) {
   auto experts = experts_from_gguf(file);
   set_router(experts.router);
   experts.has_balancing_loss = true;
-  set_experts(spec, experts, dense_layers_of(file));
+  set_experts(spec, experts, dense_layers_of(file, spec));
   spec.ropes[0].neighbouring_pairs = true;
   return spec;
 }

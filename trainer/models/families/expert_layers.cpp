@@ -115,11 +115,10 @@ ExpertsSpec experts_from_gguf(const GgufFile& file) {
   return experts;
 }
 
-DenseLayers dense_layers_of(const GgufFile& file) {
+DenseLayers dense_layers_of(const GgufFile& file, const DecoderSpec& spec) {
   DenseLayers dense;
-  const int64_t layers = GgufReader(file).need_int("block_count", 4096);
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    if (!has_tensor(file, fmt::format("blk.{}.ffn_gate_inp.weight", layer).c_str())) dense.insert(layer);
+  for (size_t layer = 0; layer < spec.layers.size(); ++layer) {
+    if (!has_tensor(file, fmt::format("blk.{}.ffn_gate_inp.weight", layer).c_str())) dense.insert(static_cast<int64_t>(layer));
   }
   return dense;
 }

@@ -29,8 +29,8 @@ void set_experts(DecoderSpec& spec, const ExpertsSpec& experts, const DenseLayer
 
 // expert_count, expert_used_count, expert_feed_forward_length, expert_shared_feed_forward_length and the router's keys, as far as they are there.
 ExpertsSpec experts_from_gguf(const GgufFile& file);
-// Layers whose tensors are those of an MLP.
-DenseLayers dense_layers_of(const GgufFile& file);
+// Those of the spec's layers whose tensors are an MLP's.
+DenseLayers dense_layers_of(const GgufFile& file, const DecoderSpec& spec);
 void write_experts(const DecoderSpec& spec, GgufKeys& keys);
 void write_gating(const DecoderSpec& spec, GgufKeys& keys);
 

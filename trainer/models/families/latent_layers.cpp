@@ -163,7 +163,7 @@ DecoderSpec latent_spec_from_gguf(const GgufFile& file, const std::string& famil
   router.renormalise = reader.bool_or("expert_weights_norm", false);
   router.smallest_sum = 1e-20;
   experts.shared_width = experts.width * reader.need_int("expert_shared_count", kLargestPart);
-  const auto dense = dense_layers_of(file);
+  const auto dense = dense_layers_of(file, spec);
   if (dense.size() >= spec.layers.size()) fail("models", "expected a layer with ffn_gate_inp, got none ({}) — the file is damaged", reader.name());
   set_experts(spec, experts, dense);
   return spec;

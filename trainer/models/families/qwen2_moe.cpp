@@ -30,7 +30,7 @@ DecoderSpec from_gguf(const GgufFile& file) {
   auto spec = llama_like_spec(file, "qwen2_moe");
   auto experts = experts_from_gguf(file);
   experts.shared_gate = experts.has_balancing_loss = true;
-  set_experts(spec, experts, dense_layers_of(file));
+  set_experts(spec, experts, dense_layers_of(file, spec));
   set_biases(spec, has_tensor(file, "blk.0.attn_q.bias"));
   return spec;
 }

@@ -28,7 +28,7 @@ DecoderSpec from_gguf(const GgufFile& file) {
   auto experts = experts_from_gguf(file);
   experts.router.renormalise = true;
   experts.has_balancing_loss = true;
-  set_experts(spec, experts, dense_layers_of(file));
+  set_experts(spec, experts, dense_layers_of(file, spec));
   set_head_norms(spec);
   return spec;
 }

@@ -21,7 +21,7 @@ DecoderSpec from_gguf(const GgufFile& file) {
   auto spec = delta_spec_from_gguf(file, "qwen3_next", Form::kByKeyHead, false);
   auto experts = experts_from_gguf(file);
   experts.router.renormalise = experts.shared_gate = experts.has_balancing_loss = true;
-  set_experts(spec, experts, dense_layers_of(file));
+  set_experts(spec, experts, dense_layers_of(file, spec));
   return spec;
 }
 
