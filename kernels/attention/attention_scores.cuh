@@ -14,6 +14,7 @@ struct AttentionShape {
   // Rows that a block keeps, 16 a warp, and rows of the other side that it goes through at a time. What lies in shared memory stays below 99 KiB.
   static constexpr int kRows = attention_rows(sizeof(Element) == 4, kHead), kThreads = 2 * kRows;
   static constexpr int kKeys = sizeof(Element) == 2 ? (kHead <= 128 ? 64 : 32) : (kHead <= 128 ? 32 : 16);
+  static constexpr int kBackwardKeys = sizeof(Element) == 2 ? 32 : 16;              // where scores and their gradient stand side by side
   static constexpr int kQueries = sizeof(Element) == 2 && kHead <= 128 ? 32 : 16;   // where two gradients fill the registers
   static_assert(kValue <= kHead, "results are staged where queries lay");
 };
@@ -101,28 +102,26 @@ GRAFT_DEVICE void store_rows(const Tile<Element, kRows, kColumns>& from, int row
   }
 }
 
-// f(AttentionShape) for the type and the sizes of a problem; false where no kernel takes them.
-template <typename Function>
+// f(AttentionShape) for the sizes of a problem; false where no kernel takes them.
+template <typename Element, typename Function>
 bool for_attention_sizes(const AttentionProblem& problem, const Function& function) {
   const int size = attention_head_size(problem.head_size, problem.value_size);
-  const auto sized = [&](auto element) {
-    using Element = decltype(element);
-    if (size == 192 && problem.head_size != problem.value_size) return function(AttentionShape<Element, 192, 128>()), true;
-    switch (size) {
-      case 64: return function(AttentionShape<Element, 64, 64>()), true;
-      case 80: return function(AttentionShape<Element, 80, 80>()), true;
-      case 96: return function(AttentionShape<Element, 96, 96>()), true;
-      case 128: return function(AttentionShape<Element, 128, 128>()), true;
-      case 192: return function(AttentionShape<Element, 192, 192>()), true;
-      case 256: return function(AttentionShape<Element, 256, 256>()), true;
-      default: return false;
-    }
-  };
-  switch (problem.type) {
-    case AttentionType::kFloat32: return sized(float());
-    case AttentionType::kBfloat16: return sized(Bfloat16());
-    default: return sized(Float16());
+  if (size == 192 && problem.head_size != problem.value_size) return function(AttentionShape<Element, 192, 128>()), true;
+  switch (size) {
+    case 64: return function(AttentionShape<Element, 64, 64>()), true;
+    case 80: return function(AttentionShape<Element, 80, 80>()), true;
+    case 96: return function(AttentionShape<Element, 96, 96>()), true;
+    case 128: return function(AttentionShape<Element, 128, 128>()), true;
+    case 192: return function(AttentionShape<Element, 192, 192>()), true;
+    case 256: return function(AttentionShape<Element, 256, 256>()), true;
+    default: return false;
   }
 }
+
+// One file instantiates each element type's kernels; attention.cu chooses.
+template <typename Element>
+bool launch_kernels(const AttentionForward& arguments, void* stream);
+template <typename Element>
+bool launch_kernels(const AttentionBackward& arguments, void* stream);
 
 }  // namespace graft::cuda

@@ -1,5 +1,6 @@
 // Online softmax over tiles of keys (Dao 2023, arXiv 2307.08691). A block has the queries of one tile and one head; each warp has 16 of them. Values
 // travel while scores are computed, the next keys while values are multiplied.
+#pragma once
 #include "kernels/attention/attention_scores.cuh"
 
 namespace graft::cuda {
@@ -148,13 +149,12 @@ GRAFT_KERNEL(Shape::kThreads) attention_forward(const AttentionForward arguments
 
 }  // namespace
 
-const char* launch(const AttentionForward& arguments, void* stream) {
-  if (arguments.num_tiles == 0) return nullptr;
-  const bool known = for_attention_sizes(arguments.problem, [&](auto shape) {
+template <typename Element>
+bool launch_kernels(const AttentionForward& arguments, void* stream) {
+  return for_attention_sizes<Element>(arguments.problem, [&](auto shape) {
     using Shape = decltype(shape);
     LAUNCH(attention_forward<Shape>, int64_t(arguments.num_tiles) * arguments.problem.num_heads, Shape::kThreads, sizeof(ForwardMemory<Shape>), stream, arguments);
   });
-  return known ? launch_error() : "no kernel for heads of this size";
 }
 
 }  // namespace graft::cuda

@@ -3,6 +3,7 @@
 //
 //   p = exp2(score - log_sum); ds = p * (gradient v^T - delta), delta = rowsum(out * gradient)
 //   dq = scale * ds k;  dk = scale * ds^T q;  dv = p^T gradient
+#pragma once
 #include "kernels/attention/attention_scores.cuh"
 #include "kernels/cuda/reduce.cuh"
 
@@ -13,8 +14,8 @@ template <typename Shape>
 struct QueryMemory {
   Tile<typename Shape::Element, Shape::kRows, Shape::kHead> queries;   // later the results
   Tile<typename Shape::Element, Shape::kRows, Shape::kValue> gradients;
-  Tile<typename Shape::Element, Shape::kKeys, Shape::kHead> keys;
-  Tile<typename Shape::Element, Shape::kKeys, Shape::kValue> values;
+  Tile<typename Shape::Element, Shape::kBackwardKeys, Shape::kHead> keys;
+  Tile<typename Shape::Element, Shape::kBackwardKeys, Shape::kValue> values;
 };
 
 template <typename Shape>
@@ -63,7 +64,7 @@ GRAFT_DEVICE void add_weighted_rows(Sums (&sums)[kParts], const Sums (&weights)[
 template <typename Shape>
 GRAFT_KERNEL(Shape::kThreads) attention_query_gradient(const AttentionBackward arguments) {
   using Element = typename Shape::Element;
-  constexpr int kKeys = Shape::kKeys, kThreads = Shape::kThreads, kParts = kKeys / 8, kHeadParts = Shape::kHead / 8;
+  constexpr int kKeys = Shape::kBackwardKeys, kThreads = Shape::kThreads, kParts = kKeys / 8, kHeadParts = Shape::kHead / 8;
   auto& memory = GRAFT_SHARED(QueryMemory<Shape>);
   const auto& problem = arguments.problem;
   const int head = static_cast<int>(block_in_grid() % problem.num_heads), kv_head = head / (problem.num_heads / problem.num_kv_heads);
@@ -200,14 +201,13 @@ GRAFT_KERNEL(Shape::kThreads) attention_key_gradient(const AttentionBackward arg
 
 }  // namespace
 
-const char* launch(const AttentionBackward& arguments, void* stream) {
-  if (arguments.num_query_tiles == 0) return nullptr;
-  const bool known = for_attention_sizes(arguments.problem, [&](auto shape) {
+template <typename Element>
+bool launch_kernels(const AttentionBackward& arguments, void* stream) {
+  return for_attention_sizes<Element>(arguments.problem, [&](auto shape) {
     using Shape = decltype(shape);
     LAUNCH(attention_query_gradient<Shape>, int64_t(arguments.num_query_tiles) * arguments.problem.num_heads, Shape::kThreads, sizeof(QueryMemory<Shape>), stream, arguments);
     LAUNCH(attention_key_gradient<Shape>, int64_t(arguments.num_key_tiles) * arguments.problem.num_kv_heads, Shape::kThreads, sizeof(KeyMemory<Shape>), stream, arguments);
   });
-  return known ? launch_error() : "no kernel for heads of this size";
 }
 
 }  // namespace graft::cuda

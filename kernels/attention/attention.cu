@@ -1,0 +1,22 @@
+#include "kernels/attention/attention_scores.cuh"
+
+namespace graft::cuda {
+namespace {
+
+template <typename Arguments>
+const char* launch_typed(const Arguments& arguments, void* stream) {
+  bool known = false;
+  switch (arguments.problem.type) {
+    case AttentionType::kFloat32: known = launch_kernels<float>(arguments, stream); break;
+    case AttentionType::kBfloat16: known = launch_kernels<Bfloat16>(arguments, stream); break;
+    case AttentionType::kFloat16: known = launch_kernels<Float16>(arguments, stream); break;
+  }
+  return known ? launch_error() : "no kernel for heads of this size";
+}
+
+}  // namespace
+
+const char* launch(const AttentionForward& arguments, void* stream) { return arguments.num_tiles == 0 ? nullptr : launch_typed(arguments, stream); }
+const char* launch(const AttentionBackward& arguments, void* stream) { return arguments.num_query_tiles == 0 ? nullptr : launch_typed(arguments, stream); }
+
+}  // namespace graft::cuda

@@ -1,0 +1,10 @@
+// The kernels of attention for float32: a file each, because they take long to compile.
+#include "kernels/attention/attention_backward_kernel.cuh"
+#include "kernels/attention/attention_forward_kernel.cuh"
+
+namespace graft::cuda {
+
+template bool launch_kernels<float>(const AttentionForward& arguments, void* stream);
+template bool launch_kernels<float>(const AttentionBackward& arguments, void* stream);
+
+}  // namespace graft::cuda
