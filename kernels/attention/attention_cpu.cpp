@@ -10,10 +10,10 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_checks.h"
 #include "kernels/attention/attention_device.h"
 #include "kernels/attention/attention_heads.h"
 #include "kernels/attention/key_bits.h"
-#include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
 #include "kernels/device_launch/device_launch.h"
 #include "kernels/elementwise/typed_rows.h"
@@ -42,42 +42,6 @@ struct OperandRows {
   }
   std::vector<Operand> rounded;
 };
-
-void check(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions, std::span<const int32_t> offsets) {
-  const int64_t width = (options.num_heads + 2 * options.num_kv_heads) * options.head_size;
-  if (qkv.dim() != 2 || qkv.size(1) != width) fail("kernels", "attention: expected qkv [N, {}], got {} columns", width, qkv.size(-1));
-  if (static_cast<int64_t>(positions.size()) != qkv.size(0)) {
-    fail("kernels", "attention: expected one position a token ({}), got {}", qkv.size(0), positions.size());
-  }
-  if (offsets.empty() || offsets.front() != 0 || offsets.back() != qkv.size(0) || !std::is_sorted(offsets.begin(), offsets.end())) {
-    fail("kernels", "attention: expected document offsets that rise from 0 to {}, got others", qkv.size(0));
-  }
-  if (options.shared_prefix != 0 && (offsets.size() < 2 || options.shared_prefix < 0 || options.shared_prefix > offsets[1])) {
-    fail("kernels", "attention: expected a shared prefix within the first document, got {} tokens", options.shared_prefix);
-  }
-  if (options.alibi_slopes_H.defined() && options.alibi_slopes_H.numel() != options.num_heads) {
-    fail("kernels", "attention: expected {} slopes, got {}", options.num_heads, options.alibi_slopes_H.numel());
-  }
-  if (options.sinks_H.defined() && options.sinks_H.numel() != options.num_heads) {
-    fail("kernels", "attention: expected {} sinks, got {}", options.num_heads, options.sinks_H.numel());
-  }
-  if (const auto& bits = options.selected_keys_NB; bits.defined()) {
-    int64_t most = 0;   // without those of caches
-    for (size_t d = 0; d + 1 < offsets.size(); ++d) most = std::max<int64_t>(most, offsets[d + 1] - offsets[d] + (d == 0 ? 0 : options.shared_prefix));
-    if (bits.dim() != 2 || bits.scalar_type() != at::kByte || !bits.is_contiguous() || bits.size(0) != qkv.size(0) || bits.size(1) < key_bytes(most)) {
-      fail("kernels", "attention: expected selected keys as bytes [{}, {} or more], got {}", qkv.size(0), key_bytes(most), c10::str(bits.sizes()));
-    }
-  }
-  for (const auto& table : {options.cosine_PE, options.query_scale_P}) {
-    if (!table.defined()) continue;
-    if (table.dim() == 2 && table.size(1) * 2 > options.head_size) {
-      fail("kernels", "attention: expected at most {} turning pairs, got {}", options.head_size / 2, table.size(1));
-    }
-    for (const auto position : positions) {
-      if (position < 0 || position >= table.size(0)) fail("kernels", "attention: expected positions below {}, got {}", table.size(0), position);
-    }
-  }
-}
 
 template <typename Operand>
 struct Task {
@@ -347,7 +311,7 @@ struct PackedAttentionBackward : torch::autograd::Node {
 
 Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                         std::span<const int32_t> document_offsets) {
-  check(qkv, options, positions, document_offsets);
+  check_attention(qkv, options, positions, document_offsets);
   if (takes_kernels(qkv, attention_has_kernels(qkv, options))) return packed_attention_by_kernels(qkv, options, positions, document_offsets);
   if (!takes_fast_path(qkv)) return packed_attention_reference(qkv, options, positions, document_offsets);
   const bool needs_gradient = torch::autograd::compute_requires_grad(qkv);
@@ -388,7 +352,7 @@ void KeyValueCache::reserve(int64_t tokens, int64_t num_kv_heads, int64_t head_s
 
 Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                         std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches) {
-  check(qkv, options, positions, document_offsets);
+  check_attention(qkv, options, positions, document_offsets);
   TORCH_INTERNAL_ASSERT(qkv.is_cpu(), "attention with a cache runs on the CPU so far");
   const int64_t num_tokens = qkv.size(0), num_kv = options.num_kv_heads, size = options.head_size;
   Scratch scratch;

@@ -140,8 +140,9 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="at most so many mutants a file, chosen with seed 1")
     parser.add_argument("--out", type=pathlib.Path, help="the report, as Markdown")
     options = parser.parse_args()
-    folder = ROOT / "build/release/tests/CMakeFiles"
-    objects = [str(o) for name in ("emulated_kernels.dir", "test_emulator.dir") for o in (folder / name).rglob("*.o")]
+    folder = ROOT / "build/release"
+    listed = subprocess.run(["ninja", "-C", folder, "-t", "inputs", "tests/test_emulator"], capture_output=True, text=True).stdout.split()
+    objects = [str(folder / name) for name in listed if name.endswith(".o") and (folder / name).exists()]   # not those of sources that are no longer there
     if not objects:
         sys.exit(f"mutants: expected objects below {folder}, got none: ninja -C build/release test_emulator")
     reasons = {}

@@ -2,6 +2,7 @@
 """graft against transformers + PEFT: LoRA r16 on all linear layers of SmolLM2-135M, bf16, the same token ids and threads.
 
   tools/bench/end_to_end [--rounds 5] [--steps 6] [--threads 2] [--only 512,2048,banking77] [--results FILE] [--json]
+  tools/bench/end_to_end --random qwen3-8b|qwen3-30b-a3b|gpt-oss-20b|deepseek-v2-lite|qwen3-0.6b [--layers N] [--only 2048] [--device cuda:0] [--steps 6]
 
 The two alternate; PEFT runs with and without checkpointing, and its better figure of each kind counts. Both read the same bf16
 safetensors directory, made once from the Q4_1 file; a further row is graft on the Q4_1 file itself. Measured from outside, the same
@@ -10,6 +11,7 @@ resident set. tokens/s is the median over steps but the first. banking77: rows o
 --results keeps the rounds in a file: those already there are not run again, so that a busy machine can
 be measured in its quiet hours. Needs tools/setup --tests and a release build. --json ends with one line: {"tokens_per_s_ratio", "peak_memory_ratio", "first_step_ratio"}
 (graft over PEFT, at 512 tokens), and all figures.
+--random: graft alone on random weights of that shape, made here (no download; with --layers only so many layers): tokens/s, peak memory, the start to the first step.
 """
 import argparse
 import csv
@@ -108,7 +110,7 @@ def step_size(steps: list) -> tuple[int, int]:
     return sum(len(row["ids"]) for step in steps for row in step) // len(steps), len(steps[0])
 
 
-def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads: int, work: pathlib.Path) -> dict:
+def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads: int, work: pathlib.Path, device: str = "cpu") -> dict:
     tokens, batch_rows = step_size(steps)
     (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
@@ -117,7 +119,7 @@ def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads:
                  "max_tokens": max(1024, tokens), "pack_tokens": max(2048, tokens)},
         "optimizer": {"learning_rate": LEARNING_RATE, "batch_rows": batch_rows},
         "schedule": {"steps": len(steps), "shape": "constant", "warmup": 0},
-        "run": {"out": str(work / "run"), "threads": threads, "device": "cpu", "checkpoint_every": 100000, "evaluate_every": 100000},
+        "run": {"out": str(work / "run"), "threads": threads, "device": device, "checkpoint_every": 100000, "evaluate_every": 100000},
         "export": []}
     (work / "recipe.yaml").write_text(json.dumps(recipe))     # JSON is YAML
     subprocess.run(["rm", "-rf", str(work / "run")], check=True)
@@ -162,16 +164,44 @@ def compare(kind: str, found: dict[str, list[dict]]) -> dict:
     return {"ratios": ratios, "medians": middle}
 
 
+def run_random(arguments: argparse.Namespace) -> None:
+    """In a process of its own the model is made, for the same reason as prepared_base."""
+    length = int(arguments.only.split(",")[0]) if arguments.only != DEFAULT_KINDS else 2048
+    with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
+        work = pathlib.Path(folder)
+        say(f"making random weights in the shape of {arguments.random}")
+        code = "import pathlib, sys; from random_model import write_random_model; print(write_random_model(pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))"
+        made = subprocess.run([sys.executable, "-c", code, str(work / "base"), arguments.random, str(arguments.layers)], stdout=subprocess.PIPE, text=True, check=True, cwd=pathlib.Path(__file__).parent)
+        rows = [{"text": "".join(chr(97 + (17 * step + index * index) % 26) for index in range(length - 1))} for step in range(arguments.steps)]   # a byte is a token
+        steps = [[{"ids": [0] * length}] for _ in rows]
+        found = [run_graft(arguments.graft, work / "base", rows, steps, arguments.threads, work, arguments.device) for _ in range(arguments.rounds)]
+    middle = median_of(found)
+    speeds = [result["tokens_per_s"] for result in found]
+    name = arguments.random + (f", {arguments.layers} layers" if arguments.layers else "")
+    print(f"{name}: {int(made.stdout) / 1e9:.2f} billion random parameters, {length} tokens a step on {arguments.device}, medians of {arguments.rounds} rounds\n"
+          f"tokens/s {middle['tokens_per_s']:.1f} ({min(speeds):.1f} to {max(speeds):.1f}), peak {middle['peak_gib']:.2f} GiB of this machine's memory, first step after {middle['first_step_s']:.1f} s")
+    if arguments.json:
+        print(json.dumps({"random": arguments.random, "layers": arguments.layers, "device": arguments.device, "length": length} | middle))
+
+
+DEFAULT_KINDS = "512,2048,banking77"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graft", default=str(ROOT / "build/release/graft"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", default="512,2048,banking77")
+    parser.add_argument("--only", default=DEFAULT_KINDS)
     parser.add_argument("--results", type=pathlib.Path, help="rounds done so far; each new one is added")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--random", default="")
+    parser.add_argument("--layers", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    if arguments.random:
+        return run_random(arguments)
     kinds = arguments.only.split(",")
 
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
