@@ -8,6 +8,8 @@
 #define GRAFT_DEVICE __device__ __forceinline__
 #define GRAFT_KERNEL(max_threads) __global__ void __launch_bounds__(max_threads)
 #define GRAFT_UNROLL _Pragma("unroll")
+#define GRAFT_PRAGMA(text) _Pragma(#text)
+#define GRAFT_UNROLL_BY(count) GRAFT_PRAGMA(unroll count)
 // The block's dynamic shared memory as a struct of SharedArrays; LAUNCH is given sizeof(Struct).
 #define GRAFT_SHARED(Struct) (*reinterpret_cast<Struct*>(::graft::cuda::shared_memory()))
 #define LAUNCH(kernel, blocks, threads, shared_bytes, stream, ...)                                                         \
@@ -79,6 +81,10 @@ GRAFT_DEVICE float float_of_float16(uint16_t bits) {
 GRAFT_DEVICE int lowest_bit(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }   // of bits that are not all zero
 GRAFT_DEVICE int count_bits(uint32_t bits) { return __popc(bits); }
 GRAFT_DEVICE float inverse_square_root(float value) { return rsqrtf(value); }
+GRAFT_DEVICE float square_root(float value) { return sqrtf(value); }
+GRAFT_DEVICE double square_root(double value) { return sqrt(value); }
+// a / b to two units in the last place, in three instructions; 0 where |b| is above 2^126.
+GRAFT_DEVICE float fast_quotient(float a, float b) { return __fdividef(a, b); }
 GRAFT_DEVICE float power_of_two(float value) { return exp2f(value); }
 GRAFT_DEVICE float logarithm(float value) { return logf(value); }
 GRAFT_DEVICE float hyperbolic_tangent(float value) { return tanhf(value); }

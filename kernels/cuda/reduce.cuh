@@ -4,25 +4,27 @@
 
 namespace graft::cuda {
 
-GRAFT_DEVICE float warp_sum(float value) {
+// T: float or double.
+template <typename T>
+GRAFT_DEVICE T warp_sum(T value) {
   for (int mask = kWarp / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
   return value;
 }
 
-template <int kThreads>
+template <int kThreads, typename T = float>
 struct BlockSumMemory {
-  SharedArray<float, kThreads / kWarp> of_warp;
+  SharedArray<T, kThreads / kWarp> of_warp;
 };
 
 // Every thread of the block calls it once; a second call needs other memory, or a barrier between.
-template <int kThreads>
-GRAFT_DEVICE float block_sum(float value, BlockSumMemory<kThreads>& memory) {
+template <int kThreads, typename T>
+GRAFT_DEVICE T block_sum(T value, BlockSumMemory<kThreads, T>& memory) {
   const int thread = thread_in_block();
   value = warp_sum(value);
   if (kThreads == kWarp) return value;
   if (thread % kWarp == 0) memory.of_warp.write(thread / kWarp, value);
   block_barrier();
-  float sum = 0;
+  T sum = 0;
   for (int warp = 0; warp < kThreads / kWarp; ++warp) sum += memory.of_warp.read(warp);
   return sum;
 }

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "kernels/elementwise/typed_rows.h"
+#include "kernels/gated_activation/gated_activation.h"
 
 namespace graft {
 
@@ -32,11 +33,9 @@ at::Tensor product(const at::Tensor& x_MC, const ExpertBank& bank, int64_t exper
   return y_MO;
 }
 
-at::Tensor activated(const at::Tensor& h_MO, const ExpertActivation& activation) {
-  const auto halves = h_MO.chunk(2, -1);
-  if (activation.kind == ExpertActivation::Kind::kSwiGlu) return at::silu(halves[0]) * halves[1];
-  const auto gate = halves[0].clamp_max(activation.limit), up = halves[1].clamp(-activation.limit, activation.limit);
-  return gate * at::sigmoid(gate * activation.alpha) * (up + 1);
+GatedActivation activation_of(const ExpertActivation& activation) {
+  const bool clamped = activation.kind == ExpertActivation::Kind::kClampedSwiGlu;
+  return {clamped ? GatedActivation::Kind::kClampedSwiGlu : GatedActivation::Kind::kSwiGlu, false, activation.alpha, activation.limit};
 }
 
 }  // namespace
@@ -50,7 +49,7 @@ at::Tensor experts_reference(const at::Tensor& x_NC, const at::Tensor& chosen_NK
     if (place.size(0) == 0) continue;
     const auto token_M = place.select(1, 0), slot_M = place.select(1, 1);
     const auto h_MO = product(x_NC.index_select(0, token_M), gate_up, expert).to(type);
-    const auto q_MI = activated(h_MO.to(wide), activation).to(type);
+    const auto q_MI = gated_activation(h_MO, activation_of(activation));
     const auto weight_M1 = weights_NK.index({token_M, slot_M}).unsqueeze(1).to(wide);
     y_NC = y_NC.index_add(0, token_M, product(q_MI, down, expert) * weight_M1);
   }

@@ -111,12 +111,12 @@ LayerStream Decoder::run_layer(int64_t index, const LayerStream& input, const Ba
   }
   LayerStream output{{}, input.selected_keys_NB};
   const LayerContext context{batch, ropes_, caches, delta_states, routing, &output.selected_keys_NB};
-  const auto residual = [&](const at::Tensor& input_NC, const std::optional<Norm>& before, const Block& block, const std::optional<Norm>& after) {
-    const auto output_NC = block.forward(normed_input(before, input_NC), context);
-    return at::add(input_NC, after ? after->apply(output_NC) : output_NC);
+  const auto output_of = [&](const BlockInput& block_input, const Block& block, const std::optional<Norm>& after) {
+    const auto output_NC = block.forward(block_input, context);
+    return after ? after->apply(output_NC) : output_NC;
   };
-  const auto mixed_NC = residual(input.x_NC, layer.mixer_norm, *layer.mixer, layer.mixer_post_norm);
-  output.x_NC = residual(mixed_NC, layer.channel_norm, *layer.channel, layer.channel_post_norm);
+  const auto mixed = add_to_residual(input.x_NC, output_of(normed_input(layer.mixer_norm, input.x_NC), *layer.mixer, layer.mixer_post_norm), layer.channel_norm);
+  output.x_NC = at::add(mixed.x_NC, output_of(mixed.next, *layer.channel, layer.channel_post_norm));
   const auto next = static_cast<size_t>(index) + 1;
   if (next == spec_.layers.size() || !spec_.layers[next].takes_selected_keys()) output.selected_keys_NB = at::Tensor();
   return output;

@@ -1,7 +1,4 @@
-// AdamW over one flat float32 buffer, with clipping of the global gradient norm (Loshchilov and Hutter 2019, arXiv 1711.05101; the arithmetic of
-// torch.optim.AdamW):
-//   g <- g * min(1, clip / (|g| + 1e-6));  m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2
-//   p <- p * (1 - lr * decay) - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + epsilon)
+// AdamW (kernels/adamw/adamw.h) and its state over one flat float32 buffer of parameters.
 #pragma once
 #include <cstdint>
 
@@ -21,12 +18,6 @@ class AdamW {
   at::Tensor first_moment, second_moment;   // flat float32
 
  private:
-  struct Factors {   // of one step
-    float clip, step_size, correction, keep;
-  };
-  void update_on_cpu(at::Tensor& parameters, const at::Tensor& gradients, const Factors& factors);
-  void update(at::Tensor& parameters, const at::Tensor& gradients, const Factors& factors);   // the same in ATen operations
-
   OptimizerOptions options_;
 };
 

@@ -10,6 +10,7 @@
 #define GRAFT_DEVICE inline
 #define GRAFT_KERNEL(max_threads) void
 #define GRAFT_UNROLL
+#define GRAFT_UNROLL_BY(count)
 #define GRAFT_SHARED(Struct) (*reinterpret_cast<Struct*>(::graft::emulator::shared_memory(sizeof(Struct))))
 #define LAUNCH(kernel, blocks, threads, shared_bytes, stream, ...) \
   (static_cast<void>(stream), ::graft::emulator::launch(#kernel, (blocks), (threads), (shared_bytes), [&] { kernel(__VA_ARGS__); }))
@@ -111,6 +112,9 @@ inline float float_of_float16(uint16_t bits) {
 inline int lowest_bit(uint32_t bits) { return std::countr_zero(bits); }
 inline int count_bits(uint32_t bits) { return std::popcount(bits); }
 inline float inverse_square_root(float value) { return 1.0F / std::sqrt(value); }
+inline float square_root(float value) { return std::sqrt(value); }
+inline double square_root(double value) { return std::sqrt(value); }
+inline float fast_quotient(float a, float b) { return std::abs(b) > 0x1p126F ? 0.0F : a / b; }
 inline float power_of_two(float value) { return std::exp2(value); }
 inline float logarithm(float value) { return std::log(value); }
 inline float hyperbolic_tangent(float value) { return std::tanh(value); }
