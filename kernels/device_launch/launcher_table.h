@@ -3,6 +3,8 @@
 #pragma once
 #include "kernels/attention/attention.cuh"
 #include "kernels/attention/attention_heads.cuh"
+#include "kernels/linear_cross_entropy/cross_entropy_rows.cuh"
+#include "kernels/linear_kl/kl_rows.cuh"
 #include "kernels/rms_norm/rms_norm.cuh"
 
 namespace graft {
@@ -28,7 +30,7 @@ struct LauncherTable : LauncherOf<Arguments>... {
 };
 
 struct DeviceLaunchers : LauncherTable<cuda::RmsNormForward, cuda::RmsNormBackward, cuda::AttentionForward, cuda::AttentionBackward, cuda::HeadPreparationForward,
-                                       cuda::HeadPreparationBackward> {
+                                       cuda::HeadPreparationBackward, cuda::CrossEntropyRows, cuda::KlRows, cuda::SparseKlRows> {
   // The stream of that GPU on which LibTorch's own kernels run.
   void* (*current_stream)(int device) = nullptr;
 };
