@@ -1,11 +1,13 @@
 // Every kernel that the program can start, by the type of its launch arguments. libgraft_cuda.so fills the table when it is loaded; in tests the emulator
-// does. The arguments are plain structs, so the program needs no CUDA to make them. A new kernel: one more line in DeviceLaunchers.
+// does. The arguments are plain structs, so the program needs no CUDA to make them. A new kernel: one line more in DeviceLaunchers.
 #pragma once
 #include "kernels/adamw/adamw.cuh"
 #include "kernels/attention/attention.cuh"
 #include "kernels/attention/attention_heads.cuh"
 #include "kernels/gated_activation/gated_activation.cuh"
 #include "kernels/layer_norm/layer_norm.cuh"
+#include "kernels/linear_cross_entropy/cross_entropy_rows.cuh"
+#include "kernels/linear_kl/kl_rows.cuh"
 #include "kernels/rms_norm/rms_norm.cuh"
 
 namespace graft {
@@ -30,9 +32,15 @@ struct LauncherTable : LauncherOf<Arguments>... {
   }
 };
 
-struct DeviceLaunchers : LauncherTable<cuda::RmsNormForward, cuda::RmsNormBackward, cuda::AttentionForward, cuda::AttentionBackward, cuda::HeadPreparationForward,
-                                       cuda::HeadPreparationBackward, cuda::LayerNormForward, cuda::LayerNormBackward, cuda::GatedActivationForward, cuda::GatedActivationBackward,
-                                       cuda::AdamWUpdate> {
+struct DeviceLaunchers
+    : LauncherTable<cuda::AdamWUpdate,
+                    cuda::AttentionForward, cuda::AttentionBackward,
+                    cuda::CrossEntropyRows,
+                    cuda::GatedActivationForward, cuda::GatedActivationBackward,
+                    cuda::HeadPreparationForward, cuda::HeadPreparationBackward,
+                    cuda::KlRows, cuda::SparseKlRows,
+                    cuda::LayerNormForward, cuda::LayerNormBackward,
+                    cuda::RmsNormForward, cuda::RmsNormBackward> {
   // The stream of that GPU on which LibTorch's own kernels run.
   void* (*current_stream)(int device) = nullptr;
 };

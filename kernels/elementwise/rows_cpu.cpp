@@ -5,28 +5,11 @@
 #include <cstring>
 
 #include "kernels/common/fast_math.h"
+#include "kernels/elementwise/lane_sum.h"
 #include "kernels/quantized/simd_clones.h"
 #include "kernels/quantized/small_floats.h"
 
-// Sums run in kLanes partial sums, so that the compiler may vectorise them without reordering what we wrote: the same bits in every clone
-// width that divides kLanes.
 namespace graft::rows {
-namespace {
-constexpr int64_t kLanes = 16;
-
-template <typename Term>
-GRAFT_INLINE_IN_CLONES float lane_sum(int64_t size, const Term& term) {
-  float lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += term(i + lane);
-  }
-  for (; i < size; ++i) lanes[i % kLanes] += term(i);
-  float sum = 0;
-  for (int64_t lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
-  return sum;
-}
-}  // namespace
 
 void to_float(const float* source, int64_t size, float* destination) {
   if (source != destination) std::copy(source, source + size, destination);
@@ -146,12 +129,20 @@ GRAFT_SIMD_CLONES float dot(const float* x, const float* y, int64_t size) {
   return lane_sum(size, [&](int64_t i) { return x[i] * y[i]; });
 }
 
+GRAFT_SIMD_CLONES float sum(const float* x, int64_t size) {
+  return lane_sum(size, [&](int64_t i) { return x[i]; });
+}
+
 GRAFT_SIMD_CLONES void scale(float* x, int64_t size, float factor) {
   for (int64_t i = 0; i < size; ++i) x[i] *= factor;
 }
 
 GRAFT_SIMD_CLONES void add(float* x, const float* y, int64_t size) {
   for (int64_t i = 0; i < size; ++i) x[i] += y[i];
+}
+
+GRAFT_SIMD_CLONES void add_constant(float* x, int64_t size, float constant) {
+  for (int64_t i = 0; i < size; ++i) x[i] += constant;
 }
 
 GRAFT_SIMD_CLONES void add_ramp(float* x, int64_t size, float first, float step) {

@@ -34,8 +34,10 @@ void rotate_neighbours(float* x, const float* cosine, const float* sine, int64_t
 
 float maximum(const float* x, int64_t size);
 float dot(const float* x, const float* y, int64_t size);
+float sum(const float* x, int64_t size);
 void scale(float* x, int64_t size, float factor);
 void add(float* x, const float* y, int64_t size);                              // x += y
+void add_constant(float* x, int64_t size, float constant);                       // x[i] += constant
 void add_ramp(float* x, int64_t size, float first, float step);                // x[i] += first + i * step
 void soft_cap(float* x, int64_t size, float scale, float cap);                 // x = cap * tanh(scale * x / cap)
 // dx = gradient * (1 - (y / cap)^2), written over the gradient: y is what soft_cap gave, its scale is not in it.

@@ -1,0 +1,215 @@
+// Forward and reverse KL read both rows once for their sums, Jensen-Shannon twice; then the gradient overwrites the student's.
+#include "kernels/linear_kl/kl_rows.cuh"
+
+#include "kernels/linear_head/logit_values.cuh"
+#include "kernels/linear_kl/divergence.cuh"
+
+namespace graft::cuda {
+namespace {
+
+// A block's sums over outcomes.
+struct DivergenceMemory {
+  BlockSumMemory<kLogitThreads> loss, mean;
+};
+GRAFT_DEVICE DivergenceSums block_sum(const DivergenceSums& own, DivergenceMemory& memory) {
+  DivergenceSums all;
+  all.loss = block_sum(own.loss, memory.loss);
+  all.mean = block_sum(own.mean, memory.mean);
+  return all;
+}
+
+struct KlMemory {
+  ExponentialSumMemory<kLogitThreads> student, teacher;
+  DivergenceMemory sums;
+};
+
+template <Divergence kDivergence, typename Logit, typename Gradient>
+GRAFT_KERNEL(kLogitThreads) kl_rows(const KlRows arguments) {
+  constexpr int kPack = kWidestPack<Logit>;
+  auto& memory = GRAFT_SHARED(KlMemory);
+  const KlProblem& problem = arguments.problem;
+  const int64_t row = block_in_grid();
+  const int width = problem.student.width;
+  const SoftCap cap{problem.student.softcap}, teacher_cap{arguments.teacher.softcap};
+  const DivergenceOf<kDivergence> divergence{problem.jensen_shannon_weight};
+  auto* student = row_of<Logit>(problem.student, row);
+  const auto* teacher = row_of<Logit>(arguments.teacher, row);
+  const auto tempered_teacher = [&](float logit) { return teacher_cap(logit) * problem.inverse_temperature; };
+  // f(student's, teacher's) of this thread's tempered logits.
+  const auto for_both = [&](const auto& f) {
+    for_values(student, width, -infinity(), [&](int first, float(&values)[kPack]) {
+      float others[kPack];
+      load_values(others, teacher, first, width, -infinity());
+      GRAFT_UNROLL
+      for (int k = 0; k < kPack; ++k) {
+        values[k] = cap(values[k]) * problem.inverse_temperature;
+        others[k] = tempered_teacher(others[k]);
+      }
+      f(values, others);
+    });
+  };
+
+  // With D the mean of a difference of logits, both KLs need no other pass for their sums.
+  ExponentialSum of_student, of_teacher;
+  for_both([&](const float(&values)[kPack], const float(&others)[kPack]) {
+    float differences[kPack];
+    GRAFT_UNROLL
+    for (int k = 0; k < kPack; ++k) differences[k] = kDivergence == Divergence::kForwardKl ? others[k] - values[k] : values[k] - others[k];
+    if (kDivergence == Divergence::kReverseKl) {
+      of_student.add(values, differences);
+    } else {
+      of_student.add(values);
+    }
+    if (kDivergence == Divergence::kForwardKl) {
+      of_teacher.add(others, differences);
+    } else {
+      of_teacher.add(others);
+    }
+  });
+  of_student = block_sum(of_student, memory.student);
+  of_teacher = block_sum(of_teacher, memory.teacher);
+  const float log_student = of_student.log(), log_teacher = of_teacher.log();
+  DivergenceSums sums;
+  if (kDivergence == Divergence::kForwardKl) {
+    sums.loss = of_teacher.weighted / of_teacher.sum + log_student - log_teacher;
+  } else if (kDivergence == Divergence::kReverseKl) {
+    sums.loss = sums.mean = of_student.weighted / of_student.sum + log_teacher - log_student;
+  } else {
+    for_both([&](const float(&values)[kPack], const float(&others)[kPack]) {
+      GRAFT_UNROLL
+      for (int k = 0; k < kPack; ++k) divergence.add(sums, others[k] - log_teacher, values[k] - log_student);
+    });
+    sums = block_sum(sums, memory.sums);
+  }
+  if (thread_in_block() == 0) store(problem.losses_B + row, sums.loss);
+  if (!problem.scales_B) return;
+
+  const float scale = load(problem.scales_B + row);
+  replace_values<Gradient>(student, width, [&](int first, float(&values)[kPack]) {
+    float others[kPack];
+    load_values(others, teacher, first, width, 0);
+    GRAFT_UNROLL
+    for (int k = 0; k < kPack; ++k) {
+      const float capped = cap(values[k]);
+      const float gradient = divergence.gradient(tempered_teacher(others[k]) - log_teacher, capped * problem.inverse_temperature - log_student, sums.mean);
+      values[k] = gradient * scale * cap.slope(capped);
+    }
+  });
+}
+
+struct SparseKlMemory {
+  SharedArray<float, kMostSparseEntries> entries;   // the student's logits of the teacher's entries, with the softcap
+  ExponentialSumMemory<kLogitThreads> rest, all;
+  DivergenceMemory sums;
+};
+
+// Entries' logits are taken out of the row, which then sums what is left without cancellation.
+template <Divergence kDivergence, typename Logit, typename Gradient>
+GRAFT_KERNEL(kLogitThreads) sparse_kl_rows(const SparseKlRows arguments) {
+  constexpr int kPack = kWidestPack<Logit>;
+  auto& memory = GRAFT_SHARED(SparseKlMemory);
+  const KlProblem& problem = arguments.problem;
+  const int64_t row = block_in_grid();
+  const int width = problem.student.width;
+  const SoftCap cap{problem.student.softcap};
+  const DivergenceOf<kDivergence> divergence{problem.jensen_shannon_weight};
+  auto* student = row_of<Logit>(problem.student, row);
+  const auto* log_probabilities = arguments.log_probabilities_BK + row * arguments.num_entries;
+  // f(which, token) of this thread's entries.
+  const auto for_entries = [&](const auto& f) {
+    for (int k = thread_in_block(); k < arguments.num_entries; k += kLogitThreads) {
+      const int token = load(arguments.ids_BK + row * arguments.num_entries + k);
+      if (token >= 0) f(k, token);
+    }
+  };
+
+  ExponentialSum sum_of_all;
+  for_entries([&](int k, int token) {
+    const float capped = cap(to_float(load(student + token)));
+    memory.entries.write(k, capped);
+    store(student + token, from_float<Logit>(-infinity()));
+    sum_of_all.add({capped * problem.inverse_temperature});
+  });
+  block_barrier();
+  ExponentialSum sum_of_rest;
+  for_values(student, width, -infinity(), [&](int, float(&values)[kPack]) {
+    GRAFT_UNROLL
+    for (int k = 0; k < kPack; ++k) values[k] = cap(values[k]) * problem.inverse_temperature;
+    sum_of_rest.add(values);
+  });
+  const float log_rest = block_sum(sum_of_rest, memory.rest).log();
+  if (thread_in_block() == 0) sum_of_all.add({log_rest});
+  const float log_sum = block_sum(sum_of_all, memory.all).log();
+
+  const float log_tail = load(arguments.log_tails_B + row);
+  DivergenceSums sums;
+  for_entries([&](int k, int) { divergence.add(sums, load(log_probabilities + k), memory.entries.read(k) * problem.inverse_temperature - log_sum); });
+  if (thread_in_block() == 0) divergence.add(sums, log_tail, log_rest - log_sum);
+  sums = block_sum(sums, memory.sums);
+  if (thread_in_block() == 0) store(problem.losses_B + row, sums.loss);
+  if (!problem.scales_B) return;
+
+  const float scale = load(problem.scales_B + row);
+  for_entries([&](int k, int) {
+    const float capped = memory.entries.read(k);
+    const float gradient = divergence.gradient(load(log_probabilities + k), capped * problem.inverse_temperature - log_sum, sums.mean);
+    memory.entries.write(k, gradient * scale * cap.slope(capped));
+  });
+  const float of_rest = divergence.gradient(log_tail, log_rest - log_sum, sums.mean) * scale;   // of all its tokens: each has its share of the probability
+  replace_values<Gradient>(student, width, [&](int, float(&values)[kPack]) {
+    GRAFT_UNROLL
+    for (int k = 0; k < kPack; ++k) {
+      const float capped = cap(values[k]), share = exponential(capped * problem.inverse_temperature - log_rest);
+      values[k] = share > 0 ? of_rest * share * cap.slope(capped) : 0.0F;
+    }
+  });
+  block_barrier();
+  for_entries([&](int k, int token) { store(reinterpret_cast<Gradient*>(student) + token, from_float<Gradient>(memory.entries.read(k))); });
+}
+
+// launch_one(divergence as a type, types of the rows).
+template <Divergence kDivergence>
+struct DivergenceType {
+  static constexpr Divergence kValue = kDivergence;
+};
+template <typename Function>
+void visit(const KlProblem& problem, const Function& launch_one) {
+  visit_types(problem.student.type, [&](auto types) {
+    switch (problem.divergence) {
+      case Divergence::kForwardKl: return launch_one(DivergenceType<Divergence::kForwardKl>(), types);
+      case Divergence::kReverseKl: return launch_one(DivergenceType<Divergence::kReverseKl>(), types);
+      case Divergence::kJensenShannon: return launch_one(DivergenceType<Divergence::kJensenShannon>(), types);
+    }
+  });
+}
+
+}  // namespace
+
+const char* launch(const KlRows& arguments, void* stream) {
+  const auto& problem = arguments.problem;
+  if (const char* wrong = problem_of(problem.student)) return wrong;
+  if (const char* wrong = problem_of(arguments.teacher)) return wrong;
+  if (arguments.teacher.width != problem.student.width) return "expected a teacher's logits as wide as the student's";
+  if (problem.num_rows == 0) return nullptr;
+  visit(problem, [&](auto divergence, auto types) {
+    using Types = decltype(types);
+    constexpr Divergence kDivergence = decltype(divergence)::kValue;
+    LAUNCH((kl_rows<kDivergence, typename Types::Logit, typename Types::Gradient>), problem.num_rows, kLogitThreads, sizeof(KlMemory), stream, arguments);
+  });
+  return launch_error();
+}
+
+const char* launch(const SparseKlRows& arguments, void* stream) {
+  const auto& problem = arguments.problem;
+  if (const char* wrong = problem_of(problem.student)) return wrong;
+  if (arguments.num_entries < 1 || arguments.num_entries > kMostSparseEntries) return "expected 1 to 2048 entries a row";
+  if (problem.num_rows == 0) return nullptr;
+  visit(problem, [&](auto divergence, auto types) {
+    using Types = decltype(types);
+    constexpr Divergence kDivergence = decltype(divergence)::kValue;
+    LAUNCH((sparse_kl_rows<kDivergence, typename Types::Logit, typename Types::Gradient>), problem.num_rows, kLogitThreads, sizeof(SparseKlMemory), stream, arguments);
+  });
+  return launch_error();
+}
+
+}  // namespace graft::cuda
