@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/attention/attention.cuh"
 #include "kernels/attention/attention_heads.cuh"
+#include "kernels/lora_linear/lora_linear.cuh"
 #include "kernels/rms_norm/rms_norm.cuh"
 
 namespace graft {
@@ -28,7 +29,7 @@ struct LauncherTable : LauncherOf<Arguments>... {
 };
 
 struct DeviceLaunchers : LauncherTable<cuda::RmsNormForward, cuda::RmsNormBackward, cuda::AttentionForward, cuda::AttentionBackward, cuda::HeadPreparationForward,
-                                       cuda::HeadPreparationBackward> {
+                                       cuda::HeadPreparationBackward, cuda::LoraFactors, cuda::LoraShrink, cuda::LoraExpand, cuda::LoraExpandBackward, cuda::LoraShrinkBackward> {
   // The stream of that GPU on which LibTorch's own kernels run.
   void* (*current_stream)(int device) = nullptr;
 };

@@ -2,7 +2,7 @@
 # emulator's. Locals that nobody wrote start as a pattern.
 file(GLOB device_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/*/*.cu")
 file(GLOB emulator_sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/*.cpp")
-set(emulated_sources "${PROJECT_SOURCE_DIR}/kernels/attention/attention_tiles.cpp")
+set(emulated_sources "${PROJECT_SOURCE_DIR}/kernels/attention/attention_tiles.cpp" "${PROJECT_SOURCE_DIR}/kernels/lora_linear/lora_windows.cpp")
 foreach(source ${device_sources})
   get_filename_component(stem "${source}" NAME_WE)
   set(wrapper "${CMAKE_CURRENT_BINARY_DIR}/emulated_${stem}.cpp")
