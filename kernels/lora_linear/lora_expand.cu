@@ -26,9 +26,9 @@ GRAFT_KERNEL(kThreads) lora_expand(const LoraExpand arguments) {
   const int chunk = static_cast<int>(block_in_grid() % window.num_chunks);
   const int64_t first_tile = block_in_grid() / window.num_chunks * window.split;
   int number = 0;
-  while (chunk >= window.chunk_end[number]) ++number;
+  while (chunk >= window.first_chunk[number + 1]) ++number;
   const LoraPart& part = layer.parts[number];
-  const int64_t column = (chunk - (number > 0 ? window.chunk_end[number - 1] : 0)) * kColumns;   // of the part
+  const int64_t column = (chunk - window.first_chunk[number]) * kColumns;   // of the part
   const int row = thread_in_block() / kWarp * 16, ranks = part.padded_ranks;
   const float* bias = window.first == 0 ? part.bias_O : nullptr;
 

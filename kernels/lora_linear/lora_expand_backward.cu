@@ -28,9 +28,9 @@ GRAFT_KERNEL(kThreads) lora_expand_backward(const LoraExpandBackward arguments) 
   const int chunk = static_cast<int>(block_in_grid() % window.num_chunks);
   const int64_t split = block_in_grid() / window.num_chunks;
   int number = 0;
-  while (chunk >= window.chunk_end[number]) ++number;
+  while (chunk >= window.first_chunk[number + 1]) ++number;
   const LoraPart& part = layer.parts[number];
-  const int64_t first_column = (chunk - (number > 0 ? window.chunk_end[number - 1] : 0)) * (kSteps * kColumns), columns = part.outputs - first_column;   // of the part
+  const int64_t first_column = (chunk - window.first_chunk[number]) * (kSteps * kColumns), columns = part.outputs - first_column;   // of the part
   const int row = thread_in_block() / kWarp * 16, ranks = part.padded_ranks;
   const int64_t output = part.first_output + first_column;
   Sums gradient[kSteps][kGroups][kWidth / 8];

@@ -54,8 +54,8 @@ struct LoraLayer {
 // What one launch does (lora_windows.h): ranks [first, first + width), of z's columns or of each part's own.
 struct LoraWindow {
   int first, width;
-  int num_chunks;                  // of columns of p or y, one a block; chunk_end[i]: those of the parts up to i
-  int chunk_end[kMostLoraParts];
+  int num_chunks;                  // of columns of p or y, one a block; first_chunk[i]: of part i, where parts have chunks of their own
+  int first_chunk[kMostLoraParts + 1];
   int num_splits;                  // blocks that share a sum: over columns in LoraShrink, over rows elsewhere
   int64_t split;                   // what each of them goes through: columns, or tiles of rows
 };

@@ -30,7 +30,13 @@ GRAFT_KERNEL(kSumThreads) lora_sum_rows(const LoraLayer layer, const LoraWindow 
   const LoraPart& part = layer.parts[number];
   const int within = rank - window.first - (kOfParts ? part.first_rank : 0);
   if (within < 0 || within >= window.width) return;
-  const int begin = kOfParts && number > 0 ? window.chunk_end[number - 1] : 0, end = kOfParts ? window.chunk_end[number] : window.num_splits;
+  int begin = 0, end = window.num_splits;
+  GRAFT_UNROLL
+  for (int i = 0; kOfParts && i < kMostLoraParts; ++i) {   // constant indices: the window needs no copy in memory
+    if (i != number) continue;
+    begin = window.first_chunk[i];
+    end = window.first_chunk[i + 1];
+  }
   float sum = 0;
   for (int s = begin; s < end; ++s) sum += load(partials + (s * layer.num_rows + row) * window.width + within);
   store(static_cast<Element*>(z_NR) + index, from_float<Element>(sum * part.scale));

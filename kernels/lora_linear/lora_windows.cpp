@@ -50,7 +50,7 @@ LoraWindow window_at(LoraPass pass, const LoraLayer& layer, int first, int64_t r
       const auto& part = layer.parts[i];
       const bool has_work = part.ranks > first || (pass == LoraPass::kExpand && first == 0 && part.bias_O);
       if (has_work) window.num_chunks += static_cast<int>(ceil_divided(part.outputs, columns));
-      window.chunk_end[i] = window.num_chunks;
+      window.first_chunk[i + 1] = window.num_chunks;
     }
   }
   // Expanding makes no partial sums: more blocks cost nothing.

@@ -325,9 +325,9 @@ TEST(LoraWindows, CoverAllWork) {
             EXPECT_LT(window.split * (window.num_splits - 1), length);
             if (pass == LoraPass::kExpandBackward) {
               const int columns = lora_expand_backward_columns(type == LoraType::kFloat32, window.width);
-              EXPECT_EQ(window.chunk_end[0], (4096 + columns - 1) / columns);
-              EXPECT_EQ(window.chunk_end[1] - window.chunk_end[0], window.first > 0 ? 0 : (1000 + columns - 1) / columns);
-              EXPECT_EQ(window.num_chunks, window.chunk_end[1]);
+              EXPECT_EQ(window.first_chunk[1], (4096 + columns - 1) / columns);
+              EXPECT_EQ(window.first_chunk[2] - window.first_chunk[1], window.first > 0 ? 0 : (1000 + columns - 1) / columns);
+              EXPECT_EQ(window.num_chunks, window.first_chunk[2]);
             }
             const int blocks = pass == LoraPass::kShrink ? window.num_splits * 32 : window.num_splits * window.num_chunks;
             if (rows == 4096 && window.first == 0) {
