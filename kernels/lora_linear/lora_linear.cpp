@@ -27,7 +27,9 @@ at::Tensor shifted_right(const at::Tensor& x, int64_t count) {
 
 at::Scalar as_signed(uint64_t value) { return static_cast<int64_t>(value); }   // products wrap alike
 
-at::Tensor run_prologue(const at::Tensor& x_NC, const LinearPrologue& prologue) {
+}  // namespace
+
+at::Tensor linear_prologue_reference(const at::Tensor& x_NC, const LinearPrologue& prologue) {
   if (prologue.kind == LinearPrologue::Kind::kNone) return x_NC;
   const auto wide = wide_type(x_NC.scalar_type());
   if (prologue.kind == LinearPrologue::Kind::kRmsNorm) {
@@ -40,8 +42,6 @@ at::Tensor run_prologue(const at::Tensor& x_NC, const LinearPrologue& prologue) 
   const auto active = prologue.kind == LinearPrologue::Kind::kSwiGlu ? at::silu(gate) : at::gelu(gate, "tanh");
   return (active * halves[1].to(wide)).to(x_NC.scalar_type());
 }
-
-}  // namespace
 
 at::Tensor dropout_mask(const LoraDropout& dropout, int64_t columns, c10::Device device) {
   const auto row_N1 = (dropout.row_keys_N.to(device) * as_signed(0xd1342543de82ef95u)).unsqueeze(1);
@@ -58,7 +58,7 @@ at::Tensor dropout_mask(const LoraDropout& dropout, int64_t columns, c10::Device
 at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
                                  const LoraDropout& dropout) {
   const auto type = x_NC.scalar_type(), wide = wide_type(type);
-  const auto p_NC = run_prologue(x_NC, prologue);
+  const auto p_NC = linear_prologue_reference(x_NC, prologue);
   at::Tensor dropped_NC = p_NC;
   if (dropout.probability > 0) dropped_NC = (p_NC.to(wide) * dropout_mask(dropout, p_NC.size(1), x_NC.device()).to(wide)).to(type);
   std::vector<at::Tensor> outputs;

@@ -42,10 +42,13 @@ struct LoraDropout {
 at::Tensor lora_linear(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
                        const LoraDropout& dropout = {});
 
-// The same in plain ATen operations, any floating type and device, gradients by autograd: the specification, and what GPUs run. In bfloat16 the
+// The same in plain ATen operations, any floating type and device, gradients by autograd: the specification. In bfloat16 the
 // operands of products are bfloat16 (accumulated in float32); the prologue and the sum of base, bias and adapter are float32.
 at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
                                  const LoraDropout& dropout = {});
+
+// p of the specification.
+at::Tensor linear_prologue_reference(const at::Tensor& x_NC, const LinearPrologue& prologue);
 
 // The mask's value for one element: 0 or 1/(1-probability).
 float dropout_factor(const LoraDropout& dropout, int64_t row_key, int64_t column);

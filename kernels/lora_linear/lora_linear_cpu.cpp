@@ -9,9 +9,11 @@
 
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
+#include "kernels/device_launch/device_launch.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/lora_linear/lora_linear.h"
+#include "kernels/lora_linear/lora_linear_device.h"
 #include "kernels/matrix_product/operands.h"
 #include "kernels/quantized/small_floats.h"
 #include "kernels/scratch/scratch.h"
@@ -315,6 +317,7 @@ std::pair<Tensor, Tensor> forward(const Tensor& x_NC, const LinearPrologue& prol
 
 Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout) {
   const auto sizes = sizes_of(x_NC, prologue, parts);
+  if (takes_kernels(x_NC, lora_linear_has_kernels(x_NC, parts))) return lora_linear_by_kernels(x_NC, prologue, parts, dropout);
   if (!takes_fast_path(x_NC)) return lora_linear_reference(x_NC, prologue, parts, dropout);
   auto y_NO = at::empty({sizes.num_rows, sizes.outputs}, x_NC.options().requires_grad(false));
   const auto run = operands_are_bf16(x_NC) ? forward<uint16_t> : forward<float>;

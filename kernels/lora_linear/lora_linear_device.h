@@ -1,0 +1,11 @@
+// lora_linear on a GPU: ATen's products with the frozen weights, the low-rank part and dropout by kernels (lora_linear.cuh).
+#pragma once
+#include "kernels/lora_linear/lora_linear.h"
+
+namespace graft {
+
+bool lora_linear_has_kernels(const at::Tensor& x_NC, const std::vector<LinearPart>& parts);
+
+at::Tensor lora_linear_by_kernels(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout);
+
+}  // namespace graft

@@ -1,0 +1,133 @@
+// What the kernels of LoRA linear share: how parts of matrices come into shared memory and go back, and what dropout does to them.
+#pragma once
+#include "kernels/cuda/tile_product.cuh"
+#include "kernels/lora_linear/lora_linear.cuh"
+
+namespace graft::cuda {
+
+constexpr size_t kLoraSharedBytes = 99 << 10;   // what sm_89 and sm_120 have
+
+GRAFT_DEVICE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// [rows, columns] of a row-major matrix, as much of it as exists.
+template <typename Element>
+struct MatrixPart {
+  Element* data;
+  int64_t stride, rows, columns;
+};
+
+template <typename Element>
+GRAFT_DEVICE MatrixPart<const Element> part_at(const void* matrix, int64_t rows, int64_t columns, int64_t stride, int64_t row, int64_t column) {
+  return {static_cast<const Element*>(matrix) + row * stride + column, stride, rows - row, columns - column};
+}
+
+// Do all rows begin and end at multiples of 16 bytes?
+template <typename Element, int kColumns>
+GRAFT_DEVICE bool in_whole_packs(const MatrixPart<Element>& part) {
+  constexpr int64_t kPack = kWidestPack<Element>;
+  return reinterpret_cast<uintptr_t>(part.data) % 16 == 0 && part.stride % kPack == 0 && (part.columns % kPack == 0 || part.columns >= kColumns);
+}
+
+// f(row, column) on the packs of a tile, every thread always on the same ones.
+template <int kThreads, typename Element, int kRows, int kColumns, typename Function>
+GRAFT_DEVICE void for_packs(const Function& f) {
+  constexpr int kPack = kWidestPack<Element>, kPacks = kColumns / kPack;
+  for (int i = thread_in_block() % kThreads; i < kRows * kPacks; i += kThreads) f(i / kPacks, i % kPacks * kPack);
+}
+
+// Zeros around what exists. The caller commits.
+template <int kThreads, typename Element, int kRows, int kColumns>
+GRAFT_DEVICE void copy_part(Tile<Element, kRows, kColumns>& to, const MatrixPart<const Element>& from) {
+  using Of = Tile<Element, kRows, kColumns>;
+  constexpr int kPack = kWidestPack<Element>;
+  const bool whole = in_whole_packs<const Element, kColumns>(from);
+  for_packs<kThreads, Element, kRows, kColumns>([&](int row, int column) {
+    const Element* source = from.data + row * from.stride + column;
+    if (whole) {
+      const bool valid = row < from.rows && column < from.columns;
+      copy_async<kPack>(to.elements, Of::index(row, column), valid ? source : from.data, valid);
+      return;
+    }
+    for (int i = 0; i < kPack; ++i) {
+      to.elements.write(Of::index(row, column + i), row < from.rows && column + i < from.columns ? load(source + i) : from_float<Element>(0));
+    }
+  });
+}
+
+// A warp's 16 rows of a tile, from `row` on, to the same rows of a matrix.
+template <typename Element, int kRows, int kColumns>
+GRAFT_DEVICE void store_rows_of_warp(const Tile<Element, kRows, kColumns>& from, int first_row, const MatrixPart<Element>& to) {
+  using Of = Tile<Element, kRows, kColumns>;
+  constexpr int kPack = kWidestPack<Element>;
+  const bool whole = in_whole_packs<Element, kColumns>(to);
+  for_packs<kWarp, Element, 16, kColumns>([&](int within, int column) {
+    const int row = first_row + within;
+    if (row >= to.rows) return;
+    Element* destination = to.data + row * to.stride + column;
+    if (whole) {
+      if (column < to.columns) store(reinterpret_cast<Pack<Element, kPack>*>(destination), from.elements.template read_pack<kPack>(Of::index(row, column)));
+      return;
+    }
+    for (int i = 0; i < kPack && column + i < to.columns; ++i) store(destination + i, from.elements.read(Of::index(row, column + i)));
+  });
+}
+
+// SplitMix64 over the counters, as in lora_linear.cpp.
+GRAFT_DEVICE float dropout_factor(const LoraMask& mask, int64_t row_key, int64_t column) {
+  uint64_t bits = mask.key + 0x9e3779b97f4a7c15U * (static_cast<uint64_t>(row_key) * 0xd1342543de82ef95U + static_cast<uint64_t>(column) + 1);
+  bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9U;
+  bits = (bits ^ bits >> 27) * 0x94d049bb133111ebU;
+  bits ^= bits >> 31;
+  return bits >> 11 < mask.threshold ? 0.0F : mask.factor;
+}
+
+// On the elements that this thread has copied, after its wait and before the block's barrier. The tile's first element is (row, column) of p.
+template <int kThreads, typename Element, int kRows, int kColumns>
+GRAFT_DEVICE void apply_dropout(Tile<Element, kRows, kColumns>& tile, const LoraLayer& layer, int64_t row, int64_t column) {
+  using Of = Tile<Element, kRows, kColumns>;
+  constexpr int kPack = kWidestPack<Element>;
+  if (!layer.mask.row_keys_N) return;
+  for_packs<kThreads, Element, kRows, kColumns>([&](int r, int c) {
+    if (row + r >= layer.num_rows || column + c >= layer.inputs) return;
+    const int64_t key = load(layer.mask.row_keys_N + row + r);
+    auto pack = tile.elements.template read_pack<kPack>(Of::index(r, c));
+    for (int i = 0; i < kPack; ++i) pack.values[i] = from_float<Element>(to_float(pack.values[i]) * dropout_factor(layer.mask, key, column + c + i));
+    tile.elements.template write_pack<kPack>(Of::index(r, c), pack);
+  });
+}
+
+// outputs[row .. row + 16] += added(low factors^T, row, column) for a warp's rows, rounded once. kTransposed: factors are [ranks, columns].
+template <bool kTransposed, typename Element, int kRows, int kColumns, int kWidth, int kFactorRows, int kFactorColumns, typename Function>
+GRAFT_DEVICE void add_low_rank(Tile<Element, kRows, kColumns>& outputs, int row, const Tile<Element, kRows, kWidth>& low, const Tile<Element, kFactorRows, kFactorColumns>& factors,
+                               const Function& added) {
+  using Of = Tile<Element, kRows, kColumns>;
+  constexpr int kAtOnce = 64;   // columns whose sums are in registers
+  for (int column = 0; column < kColumns; column += kAtOnce) {
+    Sums sums[kAtOnce / 8];
+    set_zero(sums);
+    add_product<kWidth, false, kTransposed>(sums, low, row, 0, factors, column, 0);
+    for_pairs(sums, [&](int r, int c, float first, float second) {
+      const int at = Of::index(row + r, column + c);
+      const auto before = outputs.elements.template read_pack<2>(at);
+      const float values[2] = {added(first, row + r, column + c), added(second, row + r, column + c + 1)};
+      outputs.elements.template write_pack<2>(at, Pack<Element, 2>{{from_float<Element>(to_float(before.values[0]) + values[0]), from_float<Element>(to_float(before.values[1]) + values[1])}});
+    });
+  }
+}
+
+// f(element, width), which says whether there is such a kernel, for a layer's type and a window's width.
+template <int kWidth>
+struct LoraWidth {
+  static constexpr int kValue = kWidth;
+};
+template <int... kWidths, typename Function>
+bool for_lora_kernel(const LoraLayer& layer, const LoraWindow& window, const Function& function) {
+  const auto typed = [&](auto element) { return ((window.width == kWidths && function(element, LoraWidth<kWidths>())) || ...); };
+  switch (layer.type) {
+    case LoraType::kFloat32: return typed(float());
+    case LoraType::kBfloat16: return typed(Bfloat16());
+    default: return typed(Float16());
+  }
+}
+
+}  // namespace graft::cuda
