@@ -9,7 +9,9 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "kernels/device_launch/device_launch.h"
+#include "kernels/gated_activation/gated_activation.h"
 #include "kernels/lora_linear/lora_windows.h"
+#include "kernels/rms_norm/rms_norm.h"
 
 namespace graft {
 namespace {
@@ -42,6 +44,19 @@ void check_arguments(const Tensor& x_NC, const LinearPrologue& prologue, const s
   if (prologue.kind == LinearPrologue::Kind::kRmsNorm) check("the norm's weight", 0, prologue.norm_weight_C, at::kFloat, {x_NC.size(1)}, device);
   if (!(dropout.probability >= 0 && dropout.probability < 1)) fail("kernels", "lora_linear: expected a dropout of at least 0 and below 1, got {}", dropout.probability);
   if (dropout.probability > 0) check("the row keys of dropout", 0, dropout.row_keys_N, at::kLong, {x_NC.size(0)}, dropout.row_keys_N.device());
+}
+
+Tensor prologue_by_kernels(const Tensor& x_NC, const LinearPrologue& prologue) {
+  using Kind = LinearPrologue::Kind;
+  using Activation = GatedActivation::Kind;
+  switch (prologue.kind) {
+    case Kind::kNone: return x_NC;
+    case Kind::kRmsNorm: return rms_norm(x_NC, prologue.norm_weight_C, prologue.epsilon);
+    case Kind::kSwiGlu: return gated_activation(x_NC, {Activation::kSwiGlu});
+    case Kind::kGeluTanhGated: return gated_activation(x_NC, {Activation::kGeluTanhGated});
+    case Kind::kGeluTanh: return gated_activation(x_NC, {Activation::kGeluTanh});
+  }
+  fail("kernels", "lora_linear: expected a known prologue, got {}", static_cast<int>(prologue.kind));
 }
 
 // A layer for the kernels, and the tensors to which it points.
@@ -155,7 +170,7 @@ struct KernelLoraLinearBackward : torch::autograd::Node {
     {
       const at::AutoGradMode mode(recorded);
       if (recorded) x = x_NC.detach().requires_grad_();
-      p_NC = for_kernels(linear_prologue_reference(x, prologue));
+      p_NC = for_kernels(prologue_by_kernels(x, prologue));
     }
     Tensor dp_NC;
     int64_t output = 0;
@@ -200,7 +215,7 @@ Tensor lora_linear_by_kernels(const Tensor& x_NC, const LinearPrologue& prologue
   Tensor x = x_NC.detach(), y_NO, z_NR;
   {
     const at::NoGradGuard no_gradient;
-    const auto p_NC = for_kernels(linear_prologue_reference(x, prologue));
+    const auto p_NC = for_kernels(prologue_by_kernels(x, prologue));
     y_NO = at::empty({p_NC.size(0), outputs}, p_NC.options());
     int64_t output = 0;
     for (const auto& part : parts) {

@@ -22,7 +22,9 @@ TEST_P(EmulatedTraining, HasTheReferencesLosses) {
   }
   EXPECT_LT(got.losses.back(), got.losses.front() - 0.2) << "these steps learn too little to show anything";
   EXPECT_EQ(under_test.plain_paths(), 0) << "an operator had no kernel for what it was given";
-  for (const char* kernel : {"rms_norm_forward", "rms_norm_backward", "prepare_heads<", "prepare_heads_backward<", "attention_forward", "attention_query_gradient", "attention_key_gradient"}) {
+  for (const char* kernel : {"rms_norm_forward", "rms_norm_backward", "prepare_heads<", "prepare_heads_backward<", "attention_forward", "attention_query_gradient", "attention_key_gradient",
+                             "lora_factors", "lora_shrink<", "lora_expand<", "lora_expand_backward", "lora_shrink_backward", "gated_activation_forward", "gated_activation_backward",
+                             "cross_entropy_rows", "adamw_squares", "adamw_update"}) {
     EXPECT_GE(under_test.launches(kernel), kSteps) << kernel;
   }
 }
