@@ -39,6 +39,8 @@ struct LoraMask {
   float factor;
 };
 
+// Parts come last, and no padding comes behind them (nor in LoraWindow): GCC 12 with -ftrivial-auto-var-init=pattern, as the emulator is compiled, clears
+// padding behind an array at a wrong place.
 struct LoraLayer {
   int num_parts;
   LoraType type;                   // of p, y, z, their gradients and the rounded factors
@@ -48,7 +50,7 @@ struct LoraLayer {
   LoraMask mask;
   void* a_RC;                      // rounded factors, by LoraFactors: [ranks, lora_padded(inputs)], zeros behind a part's ranks and behind the inputs
   void* b_OR;                      // [outputs, b_stride], likewise
-  LoraPart parts[kMostLoraParts];  // last: GCC 12 with -ftrivial-auto-var-init overwrites arrays where it clears the padding of members behind them
+  LoraPart parts[kMostLoraParts];
 };
 
 // What one launch does (lora_windows.h): ranks [first, first + width), of z's columns or of each part's own.
@@ -57,7 +59,7 @@ struct LoraWindow {
   int num_chunks;                  // of columns of p or y, one a block; first_chunk[i]: of part i, where parts have chunks of their own
   int first_chunk[kMostLoraParts + 1];
   int num_splits;                  // blocks that share a sum: over columns in LoraShrink, over rows elsewhere
-  int64_t split;                   // what each of them goes through: columns, or tiles of rows
+  int split;                       // what each of them goes through: columns, or tiles of rows
 };
 
 // Rows of a tile; columns of p that LoraShrink goes through at a time.

@@ -28,7 +28,7 @@ int width_for(int64_t ranks) {
 // `steps` over splits of equal size, none of them empty.
 void split_steps(LoraWindow& window, int64_t steps, int64_t blocks_each, int64_t wanted) {
   const int64_t splits = std::clamp<int64_t>(wanted / std::max<int64_t>(1, blocks_each), 1, std::max<int64_t>(1, steps / kLeastSteps));
-  window.split = std::max<int64_t>(1, ceil_divided(steps, splits));
+  window.split = static_cast<int>(std::max<int64_t>(1, ceil_divided(steps, splits)));
   window.num_splits = static_cast<int>(ceil_divided(steps, window.split));
 }
 

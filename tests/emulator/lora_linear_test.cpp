@@ -189,7 +189,8 @@ class Layer {
     auto all = lora_windows(pass, layer_);
     if (case_.tiles_of_a_split == 0) return all;
     for (auto& window : all) {
-      const int64_t tile = pass == LoraPass::kShrink ? kLoraShrinkColumns : kLoraRows, length = pass == LoraPass::kShrink ? layer_.inputs : layer_.num_rows;
+      const int tile = pass == LoraPass::kShrink ? kLoraShrinkColumns : kLoraRows;
+      const int64_t length = pass == LoraPass::kShrink ? layer_.inputs : layer_.num_rows;
       window.split = case_.tiles_of_a_split;
       window.num_splits = static_cast<int>((length + window.split * tile - 1) / (window.split * tile));
       if (pass == LoraPass::kShrink) window.split *= tile;
