@@ -204,7 +204,8 @@ TEST(Emulator, CountsBankConflicts) {
   emulator::settings().count_bank_conflicts = true;
   for (const auto& [stride, wavefronts] : {std::pair{1, 1}, {2, 2}, {31, 1}, {32, 32}}) {
     emulator::launch_counts().clear();
-    LAUNCH(strided, 1, kWarp, sizeof(Wide), nullptr, stride);
+    const int by = stride;   // a lambda of clang's takes no structured binding
+    LAUNCH(strided, 1, kWarp, sizeof(Wide), nullptr, by);
     EXPECT_EQ(emulator::launch_counts()["strided"].shared_requests, 1);
     EXPECT_EQ(emulator::launch_counts()["strided"].shared_wavefronts, wavefronts) << stride;
   }
