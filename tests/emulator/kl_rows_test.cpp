@@ -196,6 +196,7 @@ TYPED_TEST(KlRowsCuda, SoftCapsAndTemperature) {
 TYPED_TEST(KlRowsCuda, TokensThatAreNotTheTeachers) { this->check({.width = 1029, .impossible = 3}, false); }
 TYPED_TEST(KlRowsCuda, Entries) {
   for (const int entries : {1, 2, 50, 300}) this->check({.width = 1029, .entries = entries});
+  this->check({.rows = 1, .width = 2051, .entries = kMostSparseEntries});
   this->check({.width = 2051, .softcap = 4, .temperature = 1.5F, .weight = 0.7F, .entries = 17});
 }
 TYPED_TEST(KlRowsCuda, EntriesWithoutARest) { this->check({.width = 1029, .entries = 20, .tail = false}, false); }
