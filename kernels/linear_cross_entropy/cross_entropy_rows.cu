@@ -17,7 +17,7 @@ GRAFT_KERNEL(kLogitThreads) cross_entropy_rows(const CrossEntropyRows arguments)
   auto& memory = GRAFT_SHARED(CrossEntropyMemory);
   const int64_t row = block_in_grid();
   const int width = arguments.logits.width;
-  const SoftCap cap{arguments.logits.softcap};
+  const SoftCap cap(arguments.logits.softcap);
   const float smoothing = arguments.label_smoothing;
   auto* logits = row_of<Logit>(arguments.logits, row);
   const int label = load(arguments.labels_B + row);

@@ -8,14 +8,16 @@ namespace graft::cuda {
 
 constexpr int kLogitThreads = 256;
 
+// Multiplies by the inverse: a division in a loop is a call, which costs registers.
 struct SoftCap {
-  float cap;   // 0: none
+  float cap, inverse;   // 0: none
+
+  GRAFT_DEVICE explicit SoftCap(float softcap) : cap(softcap), inverse(softcap > 0 ? 1 / softcap : 0.0F) {}
   // -infinity, which stands for no logit, stays.
-  GRAFT_DEVICE float operator()(float logit) const { return cap > 0 && logit >= kLowestFloat ? cap * hyperbolic_tangent(logit / cap) : logit; }
+  GRAFT_DEVICE float operator()(float logit) const { return cap > 0 && logit >= kLowestFloat ? cap * hyperbolic_tangent(logit * inverse) : logit; }
   // d capped / d logit
   GRAFT_DEVICE float slope(float capped) const {
-    if (cap == 0) return 1;
-    const float t = capped / cap;
+    const float t = capped * inverse;
     return 1 - t * t;
   }
 };

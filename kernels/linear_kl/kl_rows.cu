@@ -30,7 +30,7 @@ GRAFT_KERNEL(kLogitThreads) kl_rows(const KlRows arguments) {
   const KlProblem& problem = arguments.problem;
   const int64_t row = block_in_grid();
   const int width = problem.student.width;
-  const SoftCap cap{problem.student.softcap}, teacher_cap{arguments.teacher.softcap};
+  const SoftCap cap(problem.student.softcap), teacher_cap(arguments.teacher.softcap);
   const DivergenceOf<kDivergence> divergence{problem.jensen_shannon_weight};
   auto* student = row_of<Logit>(problem.student, row);
   const auto* teacher = row_of<Logit>(arguments.teacher, row);
@@ -98,7 +98,7 @@ GRAFT_KERNEL(kLogitThreads) kl_rows(const KlRows arguments) {
 }
 
 struct SparseKlMemory {
-  SharedArray<float, kMostSparseEntries> entries;   // the student's logits of the teacher's entries, with the softcap
+  SharedArray<float, kMostSparseEntries + 1> outcomes;   // of entries and, behind them, the rest: the student's logit / T, later the gradient
   ExponentialSumMemory<kLogitThreads> rest, all;
   DivergenceMemory sums;
 };
@@ -110,25 +110,25 @@ GRAFT_KERNEL(kLogitThreads) sparse_kl_rows(const SparseKlRows arguments) {
   auto& memory = GRAFT_SHARED(SparseKlMemory);
   const KlProblem& problem = arguments.problem;
   const int64_t row = block_in_grid();
-  const int width = problem.student.width;
-  const SoftCap cap{problem.student.softcap};
+  const int width = problem.student.width, the_rest = arguments.num_entries;
+  const SoftCap cap(problem.student.softcap);
   const DivergenceOf<kDivergence> divergence{problem.jensen_shannon_weight};
   auto* student = row_of<Logit>(problem.student, row);
-  const auto* log_probabilities = arguments.log_probabilities_BK + row * arguments.num_entries;
-  // f(which, token) of this thread's entries.
-  const auto for_entries = [&](const auto& f) {
-    for (int k = thread_in_block(); k < arguments.num_entries; k += kLogitThreads) {
-      const int token = load(arguments.ids_BK + row * arguments.num_entries + k);
+  // f(which, token) of this thread's entries; with the rest as the last, whose token is `width`.
+  const auto for_outcomes = [&](int count, const auto& f) {
+    for (int k = thread_in_block(); k < count; k += kLogitThreads) {
+      const int token = k == the_rest ? width : load(arguments.ids_BK + row * the_rest + k);
       if (token >= 0) f(k, token);
     }
   };
+  const auto log_probability = [&](int k) { return k == the_rest ? load(arguments.log_tails_B + row) : load(arguments.log_probabilities_BK + row * the_rest + k); };
 
   ExponentialSum sum_of_all;
-  for_entries([&](int k, int token) {
-    const float capped = cap(to_float(load(student + token)));
-    memory.entries.write(k, capped);
+  for_outcomes(the_rest, [&](int k, int token) {
+    const float tempered = cap(to_float(load(student + token))) * problem.inverse_temperature;
+    memory.outcomes.write(k, tempered);
     store(student + token, from_float<Logit>(-infinity()));
-    sum_of_all.add({capped * problem.inverse_temperature});
+    sum_of_all.add({tempered});
   });
   block_barrier();
   ExponentialSum sum_of_rest;
@@ -138,24 +138,25 @@ GRAFT_KERNEL(kLogitThreads) sparse_kl_rows(const SparseKlRows arguments) {
     sum_of_rest.add(values);
   });
   const float log_rest = block_sum(sum_of_rest, memory.rest).log();
-  if (thread_in_block() == 0) sum_of_all.add({log_rest});
+  if (thread_in_block() == 0) {
+    memory.outcomes.write(the_rest, log_rest);
+    sum_of_all.add({log_rest});
+  }
   const float log_sum = block_sum(sum_of_all, memory.all).log();
 
-  const float log_tail = load(arguments.log_tails_B + row);
   DivergenceSums sums;
-  for_entries([&](int k, int) { divergence.add(sums, load(log_probabilities + k), memory.entries.read(k) * problem.inverse_temperature - log_sum); });
-  if (thread_in_block() == 0) divergence.add(sums, log_tail, log_rest - log_sum);
+  for_outcomes(the_rest + 1, [&](int k, int) { divergence.add(sums, log_probability(k), memory.outcomes.read(k) - log_sum); });
   sums = block_sum(sums, memory.sums);
   if (thread_in_block() == 0) store(problem.losses_B + row, sums.loss);
   if (!problem.scales_B) return;
 
-  const float scale = load(problem.scales_B + row);
-  for_entries([&](int k, int) {
-    const float capped = memory.entries.read(k);
-    const float gradient = divergence.gradient(load(log_probabilities + k), capped * problem.inverse_temperature - log_sum, sums.mean);
-    memory.entries.write(k, gradient * scale * cap.slope(capped));
+  for_outcomes(the_rest + 1, [&](int k, int token) {
+    const float tempered = memory.outcomes.read(k);
+    const float gradient = divergence.gradient(log_probability(k), tempered - log_sum, sums.mean) * load(problem.scales_B + row);
+    memory.outcomes.write(k, token == width ? gradient : gradient * cap.slope(tempered * problem.temperature));
   });
-  const float of_rest = divergence.gradient(log_tail, log_rest - log_sum, sums.mean) * scale;   // of all its tokens: each has its share of the probability
+  block_barrier();
+  const float of_rest = memory.outcomes.read(the_rest);   // each of its tokens has the share that it has of the probability
   replace_values<Gradient>(student, width, [&](int, float(&values)[kPack]) {
     GRAFT_UNROLL
     for (int k = 0; k < kPack; ++k) {
@@ -164,7 +165,7 @@ GRAFT_KERNEL(kLogitThreads) sparse_kl_rows(const SparseKlRows arguments) {
     }
   });
   block_barrier();
-  for_entries([&](int k, int token) { store(reinterpret_cast<Gradient*>(student) + token, from_float<Gradient>(memory.entries.read(k))); });
+  for_outcomes(the_rest, [&](int k, int token) { store(reinterpret_cast<Gradient*>(student) + token, from_float<Gradient>(memory.outcomes.read(k))); });
 }
 
 // launch_one(divergence as a type, types of the rows).

@@ -11,7 +11,7 @@ struct KlProblem {
   float* losses_B;
   int64_t num_rows;
   Divergence divergence;
-  float inverse_temperature, jensen_shannon_weight;
+  float temperature, inverse_temperature, jensen_shannon_weight;
 };
 
 // The teacher by logits, of the student's width and in the type that the student's come in.

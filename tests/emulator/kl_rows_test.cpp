@@ -105,7 +105,7 @@ void check(Divergence kind, const Case& c) {
     for (size_t k = 0; !c.tail && k < entries; ++k) log_p[n * entries + k] -= static_cast<float>(std::log(sum));
   }
   const LogitRows rows{student.data(), stride, c.width, c.softcap, kType<Logit, Gradient>};
-  const KlProblem problem{rows, c.gradient ? scales.data() : nullptr, losses.data(), c.rows, kind, 1 / c.temperature, c.weight};
+  const KlProblem problem{rows, c.gradient ? scales.data() : nullptr, losses.data(), c.rows, kind, c.temperature, 1 / c.temperature, c.weight};
   if (entries > 0) {
     ASSERT_EQ(launch(SparseKlRows{problem, ids.data(), log_p.data(), log_tails.data(), c.entries}, nullptr), nullptr);
   } else {
@@ -196,6 +196,7 @@ TYPED_TEST(KlRowsCuda, SoftCapsAndTemperature) {
 TYPED_TEST(KlRowsCuda, TokensThatAreNotTheTeachers) { this->check({.width = 1029, .impossible = 3}, false); }
 TYPED_TEST(KlRowsCuda, Entries) {
   for (const int entries : {1, 2, 50, 300}) this->check({.width = 1029, .entries = entries});
+  this->check({.rows = 1, .width = 2051, .entries = kMostSparseEntries});
   this->check({.width = 2051, .softcap = 4, .temperature = 1.5F, .weight = 0.7F, .entries = 17});
 }
 TYPED_TEST(KlRowsCuda, EntriesWithoutARest) { this->check({.width = 1029, .entries = 20, .tail = false}, false); }
@@ -207,7 +208,7 @@ TEST(KlRowsCuda, RefusesWhatItCannotRead) {
   LogitRows narrow = good, crooked = good;
   narrow.width = 9;
   crooked.stride = 12;
-  const auto problem = [](const LogitRows& student) { return KlProblem{student, nullptr, nullptr, 1, Divergence::kForwardKl, 1, 0.5F}; };
+  const auto problem = [](const LogitRows& student) { return KlProblem{student, nullptr, nullptr, 1, Divergence::kForwardKl, 1, 1, 0.5F}; };
   EXPECT_NE(launch(KlRows{problem(good), narrow}, nullptr), nullptr);
   EXPECT_NE(launch(KlRows{problem(good), crooked}, nullptr), nullptr);
   EXPECT_NE(launch(KlRows{problem(crooked), good}, nullptr), nullptr);
