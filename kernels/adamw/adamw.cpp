@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <fmt/ranges.h>
 
 #include "kernels/adamw/adamw.cuh"
 #include "kernels/device_launch/device_launch.h"

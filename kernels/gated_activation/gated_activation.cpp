@@ -1,6 +1,7 @@
 #include "kernels/gated_activation/gated_activation.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels/device_launch/device_launch.h"

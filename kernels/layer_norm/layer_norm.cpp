@@ -1,5 +1,6 @@
 #include "kernels/layer_norm/layer_norm.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/layer_norm.h>
 

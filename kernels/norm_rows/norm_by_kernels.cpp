@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels/common/error.h"
@@ -53,8 +54,7 @@ struct NormByKernels : torch::autograd::Function<NormByKernels> {
 }  // namespace
 
 void check_norm(const char* name, const Tensor& x_NC, const std::optional<Tensor>& residual_NC, const Tensor& weight_C, const std::optional<Tensor>& bias_C) {
-  const bool kernels = takes_kernels(x_NC), plain = !kernels && !takes_fast_path(x_NC);
-  const bool typed = x_NC.scalar_type() == at::kFloat || x_NC.scalar_type() == at::kBFloat16 || (x_NC.scalar_type() == at::kHalf && kernels) || (x_NC.is_floating_point() && plain);
+  const bool typed = x_NC.scalar_type() == at::kFloat || x_NC.scalar_type() == at::kBFloat16 || (x_NC.scalar_type() == at::kHalf && takes_kernels(x_NC));
   if (x_NC.dim() != 2 || !typed) fail("kernels", "{}: expected x [N, C] in bfloat16 or float32, got {}", name, described(x_NC));
   if (residual_NC && (residual_NC->sizes() != x_NC.sizes() || residual_NC->scalar_type() != x_NC.scalar_type() || residual_NC->device() != x_NC.device())) {
     fail("kernels", "{}: expected a residual as x, {}, got {}", name, described(x_NC), described(*residual_NC));

@@ -18,7 +18,7 @@ struct NormOptions {
   bool rounds_before_weight = false;
 };
 
-// Typed errors: x [N, C] and what is added to it, alike, bfloat16 or float32 (kernels: float16 too; plain ATen: any floating type); vectors [C] float32, on x's device.
+// Typed errors: x [N, C] and what is added to it, alike, bfloat16 or float32 (kernels: float16 too); vectors [C] float32, on x's device.
 void check_norm(const char* name, const at::Tensor& x_NC, const std::optional<at::Tensor>& residual_NC, const at::Tensor& weight_C, const std::optional<at::Tensor>& bias_C = {});
 
 // By kernels, with gradients of x and the residual. With a bias it is a layer norm. Without a residual the sum is undefined.

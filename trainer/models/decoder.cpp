@@ -9,6 +9,7 @@
 #include "kernels/common/error.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/quantized/dequantize.h"
+#include "trainer/models/residual_sum.h"
 #include "trainer/models/weight_loader.h"
 
 namespace graft {
