@@ -15,17 +15,24 @@ namespace {
 
 using Tensors = std::vector<at::Tensor>;
 
-double relative_error(const at::Tensor& got, const at::Tensor& expected) { return ((got.to(at::kCPU, at::kDouble) - expected).norm() / expected.norm()).item<double>(); }
+double relative_error(const at::Tensor& got, const at::Tensor& expected) {
+  return ((got.to(at::kCPU, at::kDouble) - expected).norm() / expected.norm()).item<double>();
+}
 
 class RowOperatorIn : public testing::TestWithParam<at::ScalarType> {
  protected:
-  at::Tensor random(at::IntArrayRef sizes, uint64_t seed) const { return at::randn(sizes, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions(at::kFloat)).to(GetParam()); }
-  at::Tensor vector(int64_t size, uint64_t seed) const { return at::rand({size}, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions(at::kFloat)) + 0.5; }
+  at::Tensor random(at::IntArrayRef sizes, uint64_t seed) const {
+    return at::randn(sizes, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions(at::kFloat)).to(GetParam());
+  }
+  at::Tensor vector(int64_t size, uint64_t seed) const {
+    return at::rand({size}, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions(at::kFloat)) + 0.5;
+  }
   double tolerance() const { return GetParam() == at::kFloat ? 2e-6 : 1e-2; }
 
   // function and reference: of inputs to results. Gradients of those results that `read` names; all inputs' gradients are compared.
   template <typename Function, typename Reference>
-  void compare(const Tensors& inputs, const std::vector<size_t>& read, const Function& function, const Reference& reference, const std::vector<std::string>& kernels) const {
+  void compare(const Tensors& inputs, const std::vector<size_t>& read, const Function& function, const Reference& reference,
+               const std::vector<std::string>& kernels) const {
     const auto run = [&](at::Device device, at::ScalarType type, const auto& f) {
       Tensors leaves;
       for (const auto& input : inputs) leaves.push_back(input.to(device, type).clone().requires_grad_());
@@ -51,12 +58,14 @@ class RowOperatorIn : public testing::TestWithParam<at::ScalarType> {
     for (const auto& kernel : kernels) EXPECT_NE(under_test.launches(kernel), 0) << kernel;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Types, RowOperatorIn, testing::Values(at::kFloat, at::kBFloat16, at::kHalf), [](const auto& info) { return std::string(c10::toString(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Types, RowOperatorIn, testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+                         [](const auto& info) { return std::string(c10::toString(info.param)); });
 
 TEST_P(RowOperatorIn, LayerNorm) {
   const auto weight = vector(72, 3), bias = vector(72, 4);
-  compare({random({5, 72}, 1)}, {0}, [&](const Tensors& x) { return Tensors{layer_norm(x[0], weight.to(x[0].device()), bias.to(x[0].device()), {1e-2})}; },
-          [&](const Tensors& x) { return Tensors{layer_norm_reference(x[0], weight, bias, {1e-2})}; }, {"layer_norm_forward", "layer_norm_backward"});
+  compare(
+      {random({5, 72}, 1)}, {0}, [&](const Tensors& x) { return Tensors{layer_norm(x[0], weight.to(x[0].device()), bias.to(x[0].device()), {1e-2})}; },
+      [&](const Tensors& x) { return Tensors{layer_norm_reference(x[0], weight, bias, {1e-2})}; }, {"layer_norm_forward", "layer_norm_backward"});
 }
 
 TEST_P(RowOperatorIn, NormOfASum) {
@@ -66,17 +75,18 @@ TEST_P(RowOperatorIn, NormOfASum) {
     for (const auto& read : {std::vector<size_t>{0, 1}, {0}, {1}}) {   // of sum and norm: both, or one alone
       std::vector<std::string> kernels = {centred ? "layer_norm_forward" : "rms_norm_forward"};
       if (read.back() == 1) kernels.push_back(centred ? "layer_norm_backward" : "rms_norm_backward");
-      compare({random({5, 72}, 1), random({5, 72}, 2)}, read,
-              [&](const Tensors& x) {
-                const auto w = weight.to(x[0].device()), b = bias.to(x[0].device());
-                const auto both = centred ? add_and_layer_norm(x[0], x[1], w, b, options) : add_and_rms_norm(x[0], x[1], w, options);
-                return Tensors{both.sum_NC, both.y_NC};
-              },
-              [&](const Tensors& x) {
-                const auto sum = x[0] + x[1];
-                return Tensors{sum, centred ? layer_norm_reference(sum, weight, bias, options) : rms_norm_reference(sum, weight, options)};
-              },
-              kernels);
+      compare(
+          {random({5, 72}, 1), random({5, 72}, 2)}, read,
+          [&](const Tensors& x) {
+            const auto w = weight.to(x[0].device()), b = bias.to(x[0].device());
+            const auto both = centred ? add_and_layer_norm(x[0], x[1], w, b, options) : add_and_rms_norm(x[0], x[1], w, options);
+            return Tensors{both.sum_NC, both.y_NC};
+          },
+          [&](const Tensors& x) {
+            const auto sum = x[0] + x[1];
+            return Tensors{sum, centred ? layer_norm_reference(sum, weight, bias, options) : rms_norm_reference(sum, weight, options)};
+          },
+          kernels);
     }
   }
 }
@@ -84,8 +94,12 @@ TEST_P(RowOperatorIn, NormOfASum) {
 // The same values in two roundings; in one pass over memory, rows that are views are copied.
 TEST_P(RowOperatorIn, NormsOfViews) {
   const auto weight = vector(72, 3);
-  compare({random({5, 75}, 1)}, {0}, [&](const Tensors& x) { return Tensors{rms_norm(x[0].narrow(1, 3, 72), weight.to(x[0].device()), NormOptions{1e-2, true})}; },
-          [&](const Tensors& x) { return Tensors{rms_norm_reference(x[0].narrow(1, 3, 72), weight, {1e-2})}; }, {"rms_norm_forward", "rms_norm_backward"});
+  compare(
+      {random({5, 75}, 1)}, {0},
+      [&](const Tensors& x) {
+        return Tensors{rms_norm(x[0].narrow(1, 3, 72), weight.to(x[0].device()), NormOptions{1e-2, true})};
+      },
+      [&](const Tensors& x) { return Tensors{rms_norm_reference(x[0].narrow(1, 3, 72), weight, {1e-2})}; }, {"rms_norm_forward", "rms_norm_backward"});
 }
 
 TEST_P(RowOperatorIn, GatedActivation) {
@@ -95,8 +109,9 @@ TEST_P(RowOperatorIn, GatedActivation) {
       if (interleaved && kind == Kind::kGeluTanh) continue;
       SCOPED_TRACE(testing::Message() << "kind " << static_cast<int>(kind) << (interleaved ? ", interleaved" : ""));
       const GatedActivation activation{kind, interleaved, 1.702, 0.9};
-      compare({random({7, 80}, 1)}, {0}, [&](const Tensors& x) { return Tensors{gated_activation(x[0], activation)}; },
-              [&](const Tensors& x) { return Tensors{gated_activation_reference(x[0], activation)}; }, {"gated_activation_forward", "gated_activation_backward"});
+      compare(
+          {random({7, 80}, 1)}, {0}, [&](const Tensors& x) { return Tensors{gated_activation(x[0], activation)}; },
+          [&](const Tensors& x) { return Tensors{gated_activation_reference(x[0], activation)}; }, {"gated_activation_forward", "gated_activation_backward"});
     }
   }
 }
@@ -106,7 +121,8 @@ TEST(AdamWOperator, UpdatesAsTheReferenceDoes) {
   const auto run = [&](at::Device device) {
     const auto p = at::sin(at::arange(1003, at::kFloat)).to(device), m = at::zeros_like(p), v = at::zeros_like(p);
     std::vector<double> norms;
-    for (int step = 1; step <= 4; ++step) norms.push_back(adamw(p, m, v, at::cos(at::arange(1003, at::kFloat).to(device) * (step + 1)) * 0.1, options, 1e-2, step));
+    for (int step = 1; step <= 4; ++step)
+      norms.push_back(adamw(p, m, v, at::cos(at::arange(1003, at::kFloat).to(device) * (step + 1)) * 0.1, options, 1e-2, step));
     const auto before = p.clone();
     EXPECT_TRUE(std::isnan(adamw(p, m, v, at::full_like(p, NAN), options, 1e-2, 5)));
     EXPECT_TRUE(at::equal(p, before));
