@@ -55,7 +55,8 @@ GRAFT_KERNEL(kThreads) adamw_update(const AdamWUpdate step, const int64_t blocks
       step.size, blocks,
       [&](int64_t pack) {
         const Four g = load(reinterpret_cast<const Four*>(step.gradients) + pack);
-        auto *p = reinterpret_cast<Four*>(step.parameters) + pack, *m = reinterpret_cast<Four*>(step.first_moment) + pack, *v = reinterpret_cast<Four*>(step.second_moment) + pack;
+        auto *p = reinterpret_cast<Four*>(step.parameters) + pack, *m = reinterpret_cast<Four*>(step.first_moment) + pack,
+             *v = reinterpret_cast<Four*>(step.second_moment) + pack;
         Four parameters = load(p), first = load(m), second = load(v);
         GRAFT_UNROLL
         for (int k = 0; k < 4; ++k) update_one(step, clip, g.values[k], parameters.values[k], first.values[k], second.values[k]);

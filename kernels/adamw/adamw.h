@@ -15,7 +15,7 @@ struct AdamWOptions {
 };
 
 // p, m, v and g: [P] float32, contiguous, on one device. Returns |g| before clipping, a sum in double; where it is NaN or infinite nothing was updated.
-double adamw(const at::Tensor& parameters, const at::Tensor& first_moment, const at::Tensor& second_moment, const at::Tensor& gradients, const AdamWOptions& options, double learning_rate,
-             int64_t step);
+double adamw(const at::Tensor& parameters, const at::Tensor& first_moment, const at::Tensor& second_moment, const at::Tensor& gradients,
+             const AdamWOptions& options, double learning_rate, int64_t step);
 
 }  // namespace graft

@@ -14,8 +14,14 @@ namespace {
 using Kind = GatedActivation::Kind;
 
 cuda::GatedActivationRows rows_of(const at::Tensor& x, const GatedActivation& activation) {
-  return {x.const_data_ptr(), x.size(0), static_cast<int>(activation.gated() ? x.size(1) / 2 : x.size(1)), activation.kind, activation.interleaved, static_cast<float>(activation.alpha),
-          static_cast<float>(activation.limit), row_type(x)};
+  return {x.const_data_ptr(),
+          x.size(0),
+          static_cast<int>(activation.gated() ? x.size(1) / 2 : x.size(1)),
+          activation.kind,
+          activation.interleaved,
+          static_cast<float>(activation.alpha),
+          static_cast<float>(activation.limit),
+          row_type(x)};
 }
 
 struct GatedActivationByKernels : torch::autograd::Function<GatedActivationByKernels> {
@@ -35,7 +41,8 @@ struct GatedActivationByKernels : torch::autograd::Function<GatedActivationByKer
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& gradients) {
     auto& saved = context->saved_data;
-    const GatedActivation activation{static_cast<Kind>(saved["kind"].toInt()), saved["interleaved"].toBool(), saved["alpha"].toDouble(), saved["limit"].toDouble()};
+    const GatedActivation activation{static_cast<Kind>(saved["kind"].toInt()), saved["interleaved"].toBool(), saved["alpha"].toDouble(),
+                                     saved["limit"].toDouble()};
     const auto x = context->get_saved_variables()[0], gradient = for_kernels(gradients[0]);
     auto dx = at::empty_like(x);
     launch_on(x, "gated_activation backward", cuda::GatedActivationBackward{rows_of(x, activation), gradient.const_data_ptr(), dx.data_ptr()});
@@ -60,8 +67,8 @@ at::Tensor gated_activation_reference(const at::Tensor& x, const GatedActivation
 
 at::Tensor gated_activation(const at::Tensor& x, const GatedActivation& activation) {
   if (x.dim() != 2 || !x.is_floating_point() || (activation.gated() && x.size(1) % 2 != 0)) {
-    fail("kernels", "gated_activation: expected a floating type and sizes [N, {}], got {} of sizes [{}]", activation.gated() ? "2I" : "I", c10::toString(x.scalar_type()),
-         fmt::join(x.sizes(), ", "));
+    fail("kernels", "gated_activation: expected a floating type and sizes [N, {}], got {} of sizes [{}]", activation.gated() ? "2I" : "I",
+         c10::toString(x.scalar_type()), fmt::join(x.sizes(), ", "));
   }
   if (!takes_kernels(x, has_row_type(x))) return gated_activation_reference(x, activation);
   return GatedActivationByKernels::apply(x, activation);

@@ -22,7 +22,8 @@ at::Tensor layer_norm(const at::Tensor& x_NC, const at::Tensor& weight_C, const 
   return layer_norm_reference(x_NC, weight_C, bias_C, options);
 }
 
-NormedSum add_and_layer_norm(const at::Tensor& x_NC, const at::Tensor& residual_NC, const at::Tensor& weight_C, const at::Tensor& bias_C, const NormOptions& options) {
+NormedSum add_and_layer_norm(const at::Tensor& x_NC, const at::Tensor& residual_NC, const at::Tensor& weight_C, const at::Tensor& bias_C,
+                             const NormOptions& options) {
   check_norm("add_and_layer_norm", x_NC, residual_NC, weight_C, bias_C);
   if (takes_kernels(x_NC)) return norm_by_kernels(x_NC, residual_NC, weight_C, bias_C, options);
   const auto sum_NC = at::add(x_NC, residual_NC);

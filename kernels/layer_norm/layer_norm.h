@@ -8,7 +8,8 @@ namespace graft {
 at::Tensor layer_norm(const at::Tensor& x_NC, const at::Tensor& weight_C, const at::Tensor& bias_C, const NormOptions& options);
 
 // x + residual, rounded to their type, and the norm of that; where there are kernels, in one pass. Gradients: x and residual.
-NormedSum add_and_layer_norm(const at::Tensor& x_NC, const at::Tensor& residual_NC, const at::Tensor& weight_C, const at::Tensor& bias_C, const NormOptions& options);
+NormedSum add_and_layer_norm(const at::Tensor& x_NC, const at::Tensor& residual_NC, const at::Tensor& weight_C, const at::Tensor& bias_C,
+                             const NormOptions& options);
 
 // Plain ATen, any floating type and device: the specification, and what the CPU runs.
 at::Tensor layer_norm_reference(const at::Tensor& x_NC, const at::Tensor& weight_C, const at::Tensor& bias_C, const NormOptions& options);

@@ -19,9 +19,11 @@ struct NormOptions {
 };
 
 // Typed errors: x [N, C] and what is added to it, alike, bfloat16 or float32 (kernels: float16 too); vectors [C] float32, on x's device.
-void check_norm(const char* name, const at::Tensor& x_NC, const std::optional<at::Tensor>& residual_NC, const at::Tensor& weight_C, const std::optional<at::Tensor>& bias_C = {});
+void check_norm(const char* name, const at::Tensor& x_NC, const std::optional<at::Tensor>& residual_NC, const at::Tensor& weight_C,
+                const std::optional<at::Tensor>& bias_C = {});
 
 // By kernels, with gradients of x and the residual. With a bias it is a layer norm. Without a residual the sum is undefined.
-NormedSum norm_by_kernels(const at::Tensor& x_NC, const std::optional<at::Tensor>& residual_NC, const at::Tensor& weight_C, const std::optional<at::Tensor>& bias_C, const NormOptions& options);
+NormedSum norm_by_kernels(const at::Tensor& x_NC, const std::optional<at::Tensor>& residual_NC, const at::Tensor& weight_C,
+                          const std::optional<at::Tensor>& bias_C, const NormOptions& options);
 
 }  // namespace graft

@@ -13,6 +13,8 @@ NormedSum add_and_rms_norm(const at::Tensor& x_NC, const at::Tensor& residual_NC
 
 // Plain ATen, any floating type and device: the specification.
 at::Tensor rms_norm_reference(const at::Tensor& x_NC, const at::Tensor& weight_C, const NormOptions& options);
-inline at::Tensor rms_norm_reference(const at::Tensor& x_NC, const at::Tensor& weight_C, double epsilon) { return rms_norm_reference(x_NC, weight_C, NormOptions{epsilon}); }
+inline at::Tensor rms_norm_reference(const at::Tensor& x_NC, const at::Tensor& weight_C, double epsilon) {
+  return rms_norm_reference(x_NC, weight_C, NormOptions{epsilon});
+}
 
 }  // namespace graft

@@ -17,8 +17,12 @@ struct State {
 
   // The moments are of the size that gradients of that size leave.
   explicit State(int64_t size, float gradient_size = 1)
-      : gradients(static_cast<size_t>(size)), parameters(gradients.size()), first_moment(gradients.size()), second_moment(gradients.size()),
-        partial_sums(static_cast<size_t>(adamw_blocks(size)), NAN), norm(1, -1) {
+      : gradients(static_cast<size_t>(size)),
+        parameters(gradients.size()),
+        first_moment(gradients.size()),
+        second_moment(gradients.size()),
+        partial_sums(static_cast<size_t>(adamw_blocks(size)), NAN),
+        norm(1, -1) {
     fill_normal(gradients, 1, 0, gradient_size);
     fill_normal(parameters, 2);
     fill_normal(first_moment, 3, 0, 0.1F * gradient_size);
@@ -27,8 +31,20 @@ struct State {
   }
 
   AdamWUpdate update(double clip) {
-    return {gradients.data(), parameters.data(), first_moment.data(), second_moment.data(), static_cast<int64_t>(gradients.size()), partial_sums.data(), norm.data(), clip, 0.9F, 0.99F, 1e-3F,
-            0.05F, 0.3F, 0.98F};
+    return {gradients.data(),
+            parameters.data(),
+            first_moment.data(),
+            second_moment.data(),
+            static_cast<int64_t>(gradients.size()),
+            partial_sums.data(),
+            norm.data(),
+            clip,
+            0.9F,
+            0.99F,
+            1e-3F,
+            0.05F,
+            0.3F,
+            0.98F};
   }
 };
 
@@ -58,8 +74,8 @@ void check(int64_t size, double clip, float gradient_size) {
 TEST(AdamWKernels, EqualTheFormulaInDouble) {
   for (const int64_t size : {0, 1, 3, 4, 1027, 4096, 4097, 20002}) {
     check(size, 0, 1);
-    check(size, 0.5, 1);      // clipped
-    check(size, 1e4, 1);      // not that large
+    check(size, 0.5, 1);   // clipped
+    check(size, 1e4, 1);   // not that large
   }
   check(1000, 1, 1e-3F);
 }

@@ -18,10 +18,14 @@ double gelu(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x
 
 double expected(Kind kind, double gate, double up) {
   switch (kind) {
-    case Kind::kSwiGlu: return gate / (1 + std::exp(-gate)) * up;
-    case Kind::kGeluTanhGated: return gelu(gate) * up;
-    case Kind::kGeluTanh: return gelu(gate);
-    case Kind::kClampedSwiGlu: break;
+    case Kind::kSwiGlu:
+      return gate / (1 + std::exp(-gate)) * up;
+    case Kind::kGeluTanhGated:
+      return gelu(gate) * up;
+    case Kind::kGeluTanh:
+      return gelu(gate);
+    case Kind::kClampedSwiGlu:
+      break;
   }
   const double limit = kLimit, g = std::min(gate, limit), u = std::clamp(up, -limit, limit);
   return g / (1 + std::exp(-double(kAlpha) * g)) * (u + 1);
@@ -64,7 +68,8 @@ void check(Kind kind, bool interleaved, int num_rows, int width, double scale = 
     const bool clamped = kind == Kind::kClampedSwiGlu;
     expected_dx[at_gate] = g[i] * slope(gate, clamped ? kLimit : HUGE_VAL, -HUGE_VAL, [&](double value) { return expected(kind, value, up); });
     if (kind != Kind::kGeluTanh) {
-      expected_dx[at_up] = g[i] * slope(up, clamped ? kLimit : HUGE_VAL, clamped ? -kLimit : -HUGE_VAL, [&](double value) { return expected(kind, gate, value); });
+      expected_dx[at_up] =
+          g[i] * slope(up, clamped ? kLimit : HUGE_VAL, clamped ? -kLimit : -HUGE_VAL, [&](double value) { return expected(kind, gate, value); });
     }
   }
   const double terms = 2e-6 * scale * scale + 1e-9;
@@ -86,7 +91,7 @@ TYPED_TEST(GatedActivationKernels, EqualTheFormulaInDouble) {
       check<TypeParam>(kind, interleaved, 5, 37);
       check<TypeParam>(kind, interleaved, 1, 1);
       check<TypeParam>(kind, interleaved, 0, 64);
-      check<TypeParam>(kind, interleaved, 1, 40, 12);        // saturated
+      check<TypeParam>(kind, interleaved, 1, 40, 12);   // saturated
     }
   }
 }

@@ -16,13 +16,15 @@ struct NormCase {
 
 // Widths that take each branch of norm_shape, for packs of 4 (float32) or 8 elements: the last row of a shape, the first of the next, and odd ones.
 inline std::vector<int> norm_widths(int pack) {
-  return {1, 31, pack, 33 * pack, 64 * pack, 65 * pack, 72 * pack + 1, 200 * pack, 256 * pack, 257 * pack, 512 * pack, 513 * pack, 1024 * pack, 1025 * pack, 1700 * pack};
+  return {1,          31,         pack,       33 * pack,  64 * pack,   65 * pack,   72 * pack + 1, 200 * pack,
+          256 * pack, 257 * pack, 512 * pack, 513 * pack, 1024 * pack, 1025 * pack, 1700 * pack};
 }
 
 // `launch_forward`(NormForward, bias, mean) and `launch_backward`(NormBackward, mean) start the norm that has a mean or has none.
 template <typename Element, typename Forward, typename Backward>
 void check_norm(const NormCase& c, bool centred, const Forward& launch_forward, const Backward& launch_backward) {
-  SCOPED_TRACE(testing::Message() << c.num_rows << " rows of " << c.width << (c.residual ? ", residual" : "") << (c.rounds_before_weight ? ", rounds before the weight" : ""));
+  SCOPED_TRACE(testing::Message() << c.num_rows << " rows of " << c.width << (c.residual ? ", residual" : "")
+                                  << (c.rounds_before_weight ? ", rounds before the weight" : ""));
   constexpr float kEpsilon = 1e-2F;
   const auto rows = static_cast<size_t>(c.num_rows), width = static_cast<size_t>(c.width), count = rows * width;
   Buffer<Element> x(count), residual(count), sum(count), y(count), gradient(count), sum_gradient(count), dx(count);
@@ -34,13 +36,13 @@ void check_norm(const NormCase& c, bool centred, const Forward& launch_forward, 
   fill_normal(weight, 5, 1, 0.5F);
   fill_normal(bias, 6);
   const auto type = kRowType<Element>;
-  ASSERT_EQ(launch_forward(cuda::NormForward{x.data(), c.residual ? residual.data() : nullptr, c.residual ? sum.data() : nullptr, weight.data(), y.data(), inverse.data(), c.num_rows,
-                                             c.width, kEpsilon, c.rounds_before_weight, type},
+  ASSERT_EQ(launch_forward(cuda::NormForward{x.data(), c.residual ? residual.data() : nullptr, c.residual ? sum.data() : nullptr, weight.data(), y.data(),
+                                             inverse.data(), c.num_rows, c.width, kEpsilon, c.rounds_before_weight, type},
                            bias.data(), mean.data()),
             nullptr);
   const auto& normed = c.residual ? sum : x;
-  ASSERT_EQ(launch_backward(cuda::NormBackward{gradient.data(), c.sum_gradient ? sum_gradient.data() : nullptr, normed.data(), weight.data(), inverse.data(), dx.data(), c.num_rows, c.width,
-                                               type},
+  ASSERT_EQ(launch_backward(cuda::NormBackward{gradient.data(), c.sum_gradient ? sum_gradient.data() : nullptr, normed.data(), weight.data(), inverse.data(),
+                                               dx.data(), c.num_rows, c.width, type},
                             mean.data()),
             nullptr);
 

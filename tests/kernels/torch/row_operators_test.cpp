@@ -16,7 +16,8 @@ using testing::random_tensor;
 using testing::relative_error;
 
 TEST(LayerNorm, EqualsTheFormulaInDouble) {
-  const auto x = leaf(random_tensor({13, 40}, 1) + 2), weight = random_tensor({40}, 2) + 1, bias = random_tensor({40}, 3), gradient = random_tensor({13, 40}, 4);
+  const auto x = leaf(random_tensor({13, 40}, 1) + 2), weight = random_tensor({40}, 2) + 1, bias = random_tensor({40}, 3),
+             gradient = random_tensor({13, 40}, 4);
   const auto exact = leaf(x.detach().to(at::kDouble));
   const auto centred = exact - exact.mean(1, true);
   const auto expected = centred / at::sqrt(centred.square().mean(1, true) + 1e-2) * weight.to(at::kDouble) + bias.to(at::kDouble);
@@ -27,7 +28,8 @@ TEST(LayerNorm, EqualsTheFormulaInDouble) {
 
 TEST(Norms, OfASumAreThoseOfTheSum) {
   for (const auto type : {at::kFloat, at::kBFloat16}) {
-    const auto x = leaf(random_tensor({5, 24}, 1).to(type)), residual = leaf(random_tensor({5, 24}, 2).to(type)), weight = random_tensor({24}, 3) + 1, bias = random_tensor({24}, 4);
+    const auto x = leaf(random_tensor({5, 24}, 1).to(type)), residual = leaf(random_tensor({5, 24}, 2).to(type)), weight = random_tensor({24}, 3) + 1,
+               bias = random_tensor({24}, 4);
     const auto gradient = random_tensor({5, 24}, 5).to(type), sum_gradient = random_tensor({5, 24}, 6).to(type);
     for (const bool centred : {false, true}) {
       const auto [sum, y] = centred ? add_and_layer_norm(x, residual, weight, bias, {1e-2}) : add_and_rms_norm(x, residual, weight, {1e-2});
@@ -66,11 +68,19 @@ std::string error_of(const Function& function) {
 
 TEST(Norms, SayWhatIsWrong) {
   const auto x = at::zeros({2, 3}), weight = at::zeros({3});
-  EXPECT_NE(error_of([&] { layer_norm(x, weight, at::zeros({4}), {1e-2}); }).find("layer_norm: expected bias in float32 of sizes [3] on cpu, got Float of sizes [4]"), std::string::npos);
+  EXPECT_NE(
+      error_of([&] { layer_norm(x, weight, at::zeros({4}), {1e-2}); }).find("layer_norm: expected bias in float32 of sizes [3] on cpu, got Float of sizes [4]"),
+      std::string::npos);
   EXPECT_NE(error_of([&] { rms_norm(x, weight.to(at::kDouble), 1e-2); }).find("rms_norm: expected weight"), std::string::npos);
   EXPECT_NE(error_of([&] { rms_norm(at::zeros({3}), weight, 1e-2); }).find("rms_norm: expected x [N, C]"), std::string::npos);
-  EXPECT_NE(error_of([&] { add_and_rms_norm(x, at::zeros({2, 3}, at::kBFloat16), weight, {1e-2}); }).find("add_and_rms_norm: expected a residual as x"), std::string::npos);
-  EXPECT_NE(error_of([&] { add_and_layer_norm(x, at::zeros({1, 3}), weight, weight, {1e-2}); }).find("add_and_layer_norm: expected a residual as x"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              add_and_rms_norm(x, at::zeros({2, 3}, at::kBFloat16), weight, {1e-2});
+            }).find("add_and_rms_norm: expected a residual as x"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              add_and_layer_norm(x, at::zeros({1, 3}), weight, weight, {1e-2});
+            }).find("add_and_layer_norm: expected a residual as x"),
+            std::string::npos);
 }
 
 TEST(GatedActivation, EqualsItsFormulas) {
@@ -88,12 +98,18 @@ TEST(GatedActivation, EqualsItsFormulas) {
   for (const auto kind : {Kind::kSwiGlu, Kind::kGeluTanhGated, Kind::kClampedSwiGlu}) {
     EXPECT_TRUE(at::equal(gated_activation(interleaved, {kind, true, 1.702, 3}), of(kind))) << static_cast<int>(kind);
   }
-  EXPECT_NE(error_of([&] { gated_activation(at::zeros({2, 3}), {}); }).find("expected a floating type and sizes [N, 2I], got Float of sizes [2, 3]"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              gated_activation(at::zeros({2, 3}), {});
+            }).find("expected a floating type and sizes [N, 2I], got Float of sizes [2, 3]"),
+            std::string::npos);
 }
 
 TEST(AdamW, SaysWhatIsWrong) {
   const auto p = at::zeros({5}), m = at::zeros({5}), v = at::zeros({5}), g = at::zeros({5});
-  EXPECT_NE(error_of([&] { adamw(p, m, at::zeros({4}), g, {}, 1e-3, 1); }).find("adamw: expected second moment as [5] float32, contiguous, on cpu, got Float of sizes [4]"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              adamw(p, m, at::zeros({4}), g, {}, 1e-3, 1);
+            }).find("adamw: expected second moment as [5] float32, contiguous, on cpu, got Float of sizes [4]"),
+            std::string::npos);
   EXPECT_NE(error_of([&] { adamw(p, m, v, g.to(at::kDouble), {}, 1e-3, 1); }).find("adamw: expected gradients"), std::string::npos);
   EXPECT_NE(error_of([&] { adamw(at::zeros({5, 2}).select(1, 0), m, v, g, {}, 1e-3, 1); }).find("adamw: expected parameters"), std::string::npos);
   EXPECT_NE(error_of([&] { adamw(p, m, v, g, {}, 1e-3, 0); }).find("a step's number from 1, got 0"), std::string::npos);
