@@ -9,22 +9,25 @@ constexpr size_t kLoraSharedBytes = 99 << 10;   // what sm_89 and sm_120 have
 
 GRAFT_DEVICE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// [rows, columns] of a row-major matrix, as much of it as exists.
+// [rows, columns] of a row-major matrix, as much of it as exists behind an element (or more than a tile).
 template <typename Element>
 struct MatrixPart {
   Element* data;
-  int64_t stride, rows, columns;
+  int64_t stride;
+  int rows, columns;
 };
+
+GRAFT_DEVICE int left_of(int64_t count, int64_t first) { return static_cast<int>(lesser(count - first, 1 << 20)); }
 
 template <typename Element>
 GRAFT_DEVICE MatrixPart<const Element> part_at(const void* matrix, int64_t rows, int64_t columns, int64_t stride, int64_t row, int64_t column) {
-  return {static_cast<const Element*>(matrix) + row * stride + column, stride, rows - row, columns - column};
+  return {static_cast<const Element*>(matrix) + row * stride + column, stride, left_of(rows, row), left_of(columns, column)};
 }
 
 // Do all rows begin and end at multiples of 16 bytes?
 template <typename Element, int kColumns>
 GRAFT_DEVICE bool in_whole_packs(const MatrixPart<Element>& part) {
-  constexpr int64_t kPack = kWidestPack<Element>;
+  constexpr int kPack = kWidestPack<Element>;
   return reinterpret_cast<uintptr_t>(part.data) % 16 == 0 && part.stride % kPack == 0 && (part.columns % kPack == 0 || part.columns >= kColumns);
 }
 
@@ -87,8 +90,9 @@ GRAFT_DEVICE void apply_dropout(Tile<Element, kRows, kColumns>& tile, const Lora
   using Of = Tile<Element, kRows, kColumns>;
   constexpr int kPack = kWidestPack<Element>;
   if (!layer.mask.row_keys_N) return;
+  const int rows = left_of(layer.num_rows, row), columns = left_of(layer.inputs, column);
   for_packs<kThreads, Element, kRows, kColumns>([&](int r, int c) {
-    if (row + r >= layer.num_rows || column + c >= layer.inputs) return;
+    if (r >= rows || c >= columns) return;
     const int64_t key = load(layer.mask.row_keys_N + row + r);
     auto pack = tile.elements.template read_pack<kPack>(Of::index(r, c));
     for (int i = 0; i < kPack; ++i) pack.values[i] = from_float<Element>(to_float(pack.values[i]) * dropout_factor(layer.mask, key, column + c + i));
@@ -101,7 +105,7 @@ template <bool kTransposed, typename Element, int kRows, int kColumns, int kWidt
 GRAFT_DEVICE void add_low_rank(Tile<Element, kRows, kColumns>& outputs, int row, const Tile<Element, kRows, kWidth>& low, const Tile<Element, kFactorRows, kFactorColumns>& factors,
                                const Function& added) {
   using Of = Tile<Element, kRows, kColumns>;
-  constexpr int kAtOnce = 64;   // columns whose sums are in registers
+  constexpr int kAtOnce = sizeof(Element) == 4 ? 32 : 64;   // columns whose sums are in registers
   for (int column = 0; column < kColumns; column += kAtOnce) {
     Sums sums[kAtOnce / 8];
     set_zero(sums);
