@@ -23,7 +23,7 @@ GRAFT_KERNEL(kThreads) lora_expand(const LoraExpand arguments) {
   const auto& layer = arguments.layer;
   const auto& window = arguments.window;
   const int chunk = static_cast<int>(block_in_grid() % window.num_chunks);
-  const int64_t first_row_of_split = block_in_grid() / window.num_chunks * window.split * kRows, end = lesser(first_row_of_split + int64_t(window.split) * kRows, layer.num_rows);
+  const int64_t split = block_in_grid() / window.num_chunks, end = lesser((split + 1) * window.split * kRows, layer.num_rows);
   int number = 0;
   while (chunk >= window.first_chunk[number + 1]) ++number;
   const LoraPart& part = layer.parts[number];
@@ -31,17 +31,20 @@ GRAFT_KERNEL(kThreads) lora_expand(const LoraExpand arguments) {
   const int row = thread_in_block() / kWarp * 16, ranks = part.padded_ranks - window.first, columns = left_of(part.outputs, column);
   const float* bias = window.first == 0 && part.bias_O ? part.bias_O + column : nullptr;
 
-  copy_part<kThreads>(memory.factors, {static_cast<const Element*>(layer.b_OR) + (part.first_output + column) * layer.b_stride + window.first, layer.b_stride, columns, ranks});
-  for (int64_t first_row = first_row_of_split; first_row < end; first_row += kRows) {
+  const Element* b = static_cast<const Element*>(layer.b_OR) + (part.first_output + column) * layer.b_stride + window.first;
+  copy_part<kThreads>(memory.factors, {b, layer.b_stride, columns, ranks});
+  for (int64_t first_row = split * window.split * kRows; first_row < end; first_row += kRows) {
     const int rows = left_of(end, first_row);
     Element* y = static_cast<Element*>(arguments.y_NO) + first_row * layer.outputs + part.first_output + column;
     block_barrier();   // no warp needs the rows of before
-    copy_part<kThreads>(memory.low, {static_cast<const Element*>(arguments.z_NR) + first_row * layer.ranks + part.first_rank + window.first, layer.ranks, rows, ranks});
+    const Element* z = static_cast<const Element*>(arguments.z_NR) + first_row * layer.ranks + part.first_rank + window.first;
+    copy_part<kThreads>(memory.low, {z, layer.ranks, rows, ranks});
     copy_part<kThreads>(memory.outputs, {y, layer.outputs, rows, columns});
     copy_commit();
     copy_wait<0>();
     block_barrier();
-    add_low_rank<false>(memory.outputs, row, memory.low, memory.factors, [&](float product, int, int c) { return bias && c < columns ? product + load(bias + c) : product; });
+    add_low_rank<false>(memory.outputs, row, memory.low, memory.factors,
+                        [&](float product, int, int c) { return bias && c < columns ? product + load(bias + c) : product; });
     warp_barrier();
     store_rows_of_warp(memory.outputs, row, MatrixPart<Element>{y, layer.outputs, rows, columns});
   }

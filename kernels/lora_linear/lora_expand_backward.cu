@@ -7,8 +7,8 @@ namespace graft::cuda {
 namespace {
 
 constexpr int kRows = kLoraRows, kWarps = kRows / 16, kThreads = kWarps * kWarp;
-constexpr int kColumns = 128;                                // of a chunk, at a time
-constexpr int kGroups = kColumns / (16 * kWarps);            // of 16 columns whose factors' gradient a warp sums
+constexpr int kColumns = 128;                       // of a chunk, at a time
+constexpr int kGroups = kColumns / (16 * kWarps);   // of 16 columns whose factors' gradient a warp sums
 
 template <typename Element, int kWidth>
 struct ExpandBackwardMemory {
@@ -50,19 +50,23 @@ GRAFT_KERNEL(kThreads) lora_expand_backward(const LoraExpandBackward arguments) 
     for (int step = 0; step < kSteps; ++step) {
       if (step * kColumns >= columns) continue;
       block_barrier();   // no warp needs what was here before
-      copy_part<kThreads>(memory.gradients, {static_cast<const Element*>(arguments.y_gradient_NO) + first_row * layer.outputs + output + step * kColumns, layer.outputs, rows, columns - step * kColumns});
+      const Element* dy = static_cast<const Element*>(arguments.y_gradient_NO) + first_row * layer.outputs + output + step * kColumns;
+      copy_part<kThreads>(memory.gradients, {dy, layer.outputs, rows, columns - step * kColumns});
       if (step == 0) {
-        copy_part<kThreads>(memory.low, {static_cast<const Element*>(arguments.z_NR) + first_row * layer.ranks + part.first_rank + window.first, layer.ranks, rows, ranks});
+        const Element* z = static_cast<const Element*>(arguments.z_NR) + first_row * layer.ranks + part.first_rank + window.first;
+        copy_part<kThreads>(memory.low, {z, layer.ranks, rows, ranks});
       }
       copy_commit();
       copy_wait<0>();
       block_barrier();
       add_product<kColumns, false, true>(low_gradient, memory.gradients, row, 0, memory.factors, 0, step * kColumns);
       GRAFT_UNROLL
-      for (int group = 0; group < kGroups; ++group) add_product<kRows, true, true>(gradient[step][group], memory.gradients, group * kWarps * 16 + row, 0, memory.low, 0, 0);
+      for (int group = 0; group < kGroups; ++group) {
+        add_product<kRows, true, true>(gradient[step][group], memory.gradients, group * kWarps * 16 + row, 0, memory.low, 0, 0);
+      }
     }
     for_pairs(low_gradient, [&](int r, int c, float first, float second) {
-      if (row + r < rows) store(reinterpret_cast<Pack<float, 2>*>(arguments.z_partials + (chunk * layer.num_rows + first_row + row + r) * kWidth + c), Pack<float, 2>{{first, second}});
+      if (row + r < rows) store_pair(arguments.z_partials + (chunk * layer.num_rows + first_row + row + r) * kWidth + c, first, second);
     });
   }
 
@@ -72,7 +76,7 @@ GRAFT_KERNEL(kThreads) lora_expand_backward(const LoraExpandBackward arguments) 
     for (int group = 0; group < kGroups; ++group) {
       for_pairs(gradient[step][group], [&](int r, int c, float first, float second) {
         const int o = step * kColumns + group * kWarps * 16 + row + r;
-        if (o < columns) store(reinterpret_cast<Pack<float, 2>*>(arguments.b_partials + (split * layer.outputs + output + o) * kWidth + c), Pack<float, 2>{{first, second}});
+        if (o < columns) store_pair(arguments.b_partials + (split * layer.outputs + output + o) * kWidth + c, first, second);
       });
     }
   }

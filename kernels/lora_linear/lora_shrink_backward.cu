@@ -14,6 +14,7 @@ struct ShrinkBackwardMemory {
   Tile<Element, kRows, kWidth> low;
   Tile<Element, kWidth, kColumns> factors;
   Tile<Element, kRows, kColumns> inputs, outputs;
+  KeptElements<Element, kRows, kColumns> kept;
 };
 
 template <typename Element, int kWidth>
@@ -23,14 +24,14 @@ GRAFT_KERNEL(kThreads) lora_shrink_backward(const LoraShrinkBackward arguments) 
   auto& memory = GRAFT_SHARED(Memory);
   const auto& layer = arguments.layer;
   const auto& window = arguments.window;
-  const int64_t column = block_in_grid() % window.num_chunks * kColumns, split = block_in_grid() / window.num_chunks, a_stride = (layer.inputs + kLoraStep - 1) / kLoraStep * kLoraStep;
+  const int64_t column = block_in_grid() % window.num_chunks * kColumns, split = block_in_grid() / window.num_chunks;
   const int64_t end = lesser((split + 1) * window.split * kRows, layer.num_rows);
   const int row = thread_in_block() / kWarp * 16, columns = left_of(layer.inputs, column);
   Sums gradient[kGroups][kWidth / 8];
   GRAFT_UNROLL
   for (int group = 0; group < kGroups; ++group) set_zero(gradient[group]);
 
-  copy_part<kThreads>(memory.factors, part_at<Element>(layer.a_RC, layer.ranks, a_stride, a_stride, window.first, column));
+  copy_part<kThreads>(memory.factors, part_at<Element>(layer.a_RC, layer.ranks, a_stride_of(layer), a_stride_of(layer), window.first, column));
   for (int64_t first_row = split * window.split * kRows; first_row < end; first_row += kRows) {
     const int rows = left_of(end, first_row);
     Element* dp = arguments.p_gradient_NC ? static_cast<Element*>(arguments.p_gradient_NC) + first_row * layer.inputs + column : nullptr;
@@ -40,14 +41,16 @@ GRAFT_KERNEL(kThreads) lora_shrink_backward(const LoraShrinkBackward arguments) 
     if (dp) copy_part<kThreads>(memory.outputs, {dp, layer.inputs, rows, columns});
     copy_commit();
     copy_wait<0>();
-    apply_dropout<kThreads>(memory.inputs, layer, first_row, column);
+    apply_dropout<kThreads>(memory.inputs, layer, first_row, column, &memory.kept);
     block_barrier();
     GRAFT_UNROLL
-    for (int group = 0; group < kGroups; ++group) add_product<kRows, true, true>(gradient[group], memory.inputs, (group * kWarps) * 16 + row, 0, memory.low, 0, 0);
+    for (int group = 0; group < kGroups; ++group) {
+      add_product<kRows, true, true>(gradient[group], memory.inputs, group * kWarps * 16 + row, 0, memory.low, 0, 0);
+    }
     if (!dp) continue;
+    const bool has_dropout = layer.mask.row_keys_N;
     add_low_rank<true>(memory.outputs, row, memory.low, memory.factors, [&](float product, int r, int c) {
-      const bool dropped = layer.mask.row_keys_N && r < rows;
-      return dropped ? product * dropout_factor(layer.mask, load(layer.mask.row_keys_N + first_row + r), column + c) : product;
+      return !has_dropout ? product : memory.kept.at(r, c) ? product * layer.mask.factor : 0.0F;
     });
     warp_barrier();
     store_rows_of_warp(memory.outputs, row, MatrixPart<Element>{dp, layer.inputs, rows, columns});
@@ -57,7 +60,7 @@ GRAFT_KERNEL(kThreads) lora_shrink_backward(const LoraShrinkBackward arguments) 
   for (int group = 0; group < kGroups; ++group) {
     for_pairs(gradient[group], [&](int r, int c, float first, float second) {
       const int input = group * kWarps * 16 + row + r;
-      if (input < columns) store(reinterpret_cast<Pack<float, 2>*>(arguments.a_partials + (split * layer.inputs + column + input) * kWidth + c), Pack<float, 2>{{first, second}});
+      if (input < columns) store_pair(arguments.a_partials + (split * layer.inputs + column + input) * kWidth + c, first, second);
     });
   }
 }
