@@ -4,11 +4,12 @@
 
 namespace graft::cuda {
 
-// sums[16, 8 * kParts] += a[16, kInner] b[kInner, 8 * kParts], with a(i, k) = left(row + i, left_inner + k), or left(left_inner + k, row + i) where transposed, and
-// b(k, j) = right(column + j, right_inner + k), or right(right_inner + k, column + j) where transposed.
-template <int kInner, bool kTransposedLeft, bool kTransposedRight, int kParts, typename Element, int kLeftRows, int kLeftColumns, int kRightRows, int kRightColumns>
-GRAFT_DEVICE void add_product(Sums (&sums)[kParts], const Tile<Element, kLeftRows, kLeftColumns>& left, int row, int left_inner, const Tile<Element, kRightRows, kRightColumns>& right,
-                              int column, int right_inner) {
+// sums[16, 8 * kParts] += a[16, kInner] b[kInner, 8 * kParts], with a(i, k) = left(row + i, left_inner + k), or left(left_inner + k, row + i) where transposed,
+// and b(k, j) = right(column + j, right_inner + k), or right(right_inner + k, column + j) where transposed.
+template <int kInner, bool kTransposedLeft, bool kTransposedRight, int kParts, typename Element, int kLeftRows, int kLeftColumns, int kRightRows,
+          int kRightColumns>
+GRAFT_DEVICE void add_product(Sums (&sums)[kParts], const Tile<Element, kLeftRows, kLeftColumns>& left, int row, int left_inner,
+                              const Tile<Element, kRightRows, kRightColumns>& right, int column, int right_inner) {
   static_assert(kInner % 16 == 0 && kParts % 2 == 0, "whole instructions");
   for (int k = 0; k < kInner; k += 16) {
     const auto a = load_a<kTransposedLeft>(left, row, left_inner + k);

@@ -7,8 +7,8 @@ namespace graft::cuda {
 namespace {
 
 constexpr int kRows = kLoraRows, kWarps = kRows / 16, kThreads = kWarps * kWarp;
-constexpr int kColumns = 128;                                // of a chunk, at a time
-constexpr int kGroups = kColumns / (16 * kWarps);            // of 16 columns whose factors' gradient a warp sums
+constexpr int kColumns = 128;                       // of a chunk, at a time
+constexpr int kGroups = kColumns / (16 * kWarps);   // of 16 columns whose factors' gradient a warp sums
 
 template <typename Element, int kWidth>
 struct ExpandBackwardMemory {
@@ -30,8 +30,9 @@ GRAFT_KERNEL(kThreads) lora_expand_backward(const LoraExpandBackward arguments) 
   int number = 0;
   while (chunk >= window.first_chunk[number + 1]) ++number;
   const LoraPart& part = layer.parts[number];
-  const int64_t first_column = (chunk - window.first_chunk[number]) * (kSteps * kColumns), columns = part.outputs - first_column;   // of the part
-  const int row = thread_in_block() / kWarp * 16, ranks = part.padded_ranks;
+  const int64_t first_column = (chunk - window.first_chunk[number]) * (kSteps * kColumns);   // of the part
+  const int64_t end = lesser((split + 1) * window.split * kRows, layer.num_rows);
+  const int row = thread_in_block() / kWarp * 16, ranks = part.padded_ranks - window.first, columns = left_of(part.outputs, first_column);
   const int64_t output = part.first_output + first_column;
   Sums gradient[kSteps][kGroups][kWidth / 8];
   GRAFT_UNROLL
@@ -40,29 +41,32 @@ GRAFT_KERNEL(kThreads) lora_expand_backward(const LoraExpandBackward arguments) 
     for (int group = 0; group < kGroups; ++group) set_zero(gradient[step][group]);
   }
 
-  copy_part<kThreads>(memory.factors, {static_cast<const Element*>(layer.b_OR) + output * layer.b_stride + window.first, layer.b_stride, columns, ranks - window.first});
-  for (int64_t tile = split * window.split; tile < (split + 1) * window.split && tile * kRows < layer.num_rows; ++tile) {
-    const int64_t first_row = tile * kRows, rows = layer.num_rows - first_row;
+  copy_part<kThreads>(memory.factors, {static_cast<const Element*>(layer.b_OR) + output * layer.b_stride + window.first, layer.b_stride, columns, ranks});
+  for (int64_t first_row = split * window.split * kRows; first_row < end; first_row += kRows) {
+    const int rows = left_of(end, first_row);
     Sums low_gradient[kWidth / 8];
     set_zero(low_gradient);
     GRAFT_UNROLL
     for (int step = 0; step < kSteps; ++step) {
       if (step * kColumns >= columns) continue;
       block_barrier();   // no warp needs what was here before
-      copy_part<kThreads>(memory.gradients, {static_cast<const Element*>(arguments.y_gradient_NO) + first_row * layer.outputs + output + step * kColumns, layer.outputs, rows, columns - step * kColumns});
+      const Element* dy = static_cast<const Element*>(arguments.y_gradient_NO) + first_row * layer.outputs + output + step * kColumns;
+      copy_part<kThreads>(memory.gradients, {dy, layer.outputs, rows, columns - step * kColumns});
       if (step == 0) {
-        copy_part<kThreads>(memory.low, {static_cast<const Element*>(arguments.z_NR) + first_row * layer.ranks + part.first_rank + window.first, layer.ranks, rows, ranks - window.first});
+        const Element* z = static_cast<const Element*>(arguments.z_NR) + first_row * layer.ranks + part.first_rank + window.first;
+        copy_part<kThreads>(memory.low, {z, layer.ranks, rows, ranks});
       }
       copy_commit();
       copy_wait<0>();
       block_barrier();
       add_product<kColumns, false, true>(low_gradient, memory.gradients, row, 0, memory.factors, 0, step * kColumns);
       GRAFT_UNROLL
-      for (int group = 0; group < kGroups; ++group) add_product<kRows, true, true>(gradient[step][group], memory.gradients, group * kWarps * 16 + row, 0, memory.low, 0, 0);
+      for (int group = 0; group < kGroups; ++group) {
+        add_product<kRows, true, true>(gradient[step][group], memory.gradients, group * kWarps * 16 + row, 0, memory.low, 0, 0);
+      }
     }
     for_pairs(low_gradient, [&](int r, int c, float first, float second) {
-      const int64_t n = first_row + row + r;
-      if (n < layer.num_rows) store(reinterpret_cast<Pack<float, 2>*>(arguments.z_partials + (chunk * layer.num_rows + n) * kWidth + c), Pack<float, 2>{{first, second}});
+      if (row + r < rows) store_pair(arguments.z_partials + (chunk * layer.num_rows + first_row + row + r) * kWidth + c, first, second);
     });
   }
 
@@ -71,8 +75,8 @@ GRAFT_KERNEL(kThreads) lora_expand_backward(const LoraExpandBackward arguments) 
     GRAFT_UNROLL
     for (int group = 0; group < kGroups; ++group) {
       for_pairs(gradient[step][group], [&](int r, int c, float first, float second) {
-        const int64_t o = step * kColumns + group * kWarps * 16 + row + r;
-        if (o < columns) store(reinterpret_cast<Pack<float, 2>*>(arguments.b_partials + (split * layer.outputs + output + o) * kWidth + c), Pack<float, 2>{{first, second}});
+        const int o = step * kColumns + group * kWarps * 16 + row + r;
+        if (o < columns) store_pair(arguments.b_partials + (split * layer.outputs + output + o) * kWidth + c, first, second);
       });
     }
   }

@@ -13,7 +13,8 @@ GRAFT_KERNEL(kSumThreads) lora_factors(const LoraLayer layer, int64_t a_stride) 
     const int64_t input = index % a_stride;
     const LoraPart& part = layer.parts[part_of_rank(layer, rank)];
     const bool exists = rank - part.first_rank < part.ranks && input < layer.inputs;
-    store(static_cast<Element*>(layer.a_RC) + index, from_float<Element>(exists ? load(part.a_RC + (rank - part.first_rank) * layer.inputs + input) : 0.0F));
+    const float value = exists ? load(part.a_RC + (rank - part.first_rank) * layer.inputs + input) : 0.0F;
+    store(static_cast<Element*>(layer.a_RC) + index, from_float<Element>(value));
     return;
   }
   index -= a_count;
@@ -21,7 +22,8 @@ GRAFT_KERNEL(kSumThreads) lora_factors(const LoraLayer layer, int64_t a_stride) 
   const int64_t output = index / layer.b_stride;
   const int rank = static_cast<int>(index % layer.b_stride);
   const LoraPart& part = layer.parts[part_of_output(layer, output)];
-  store(static_cast<Element*>(layer.b_OR) + index, from_float<Element>(rank < part.ranks ? load(part.b_OR + (output - part.first_output) * part.ranks + rank) : 0.0F));
+  const float value = rank < part.ranks ? load(part.b_OR + (output - part.first_output) * part.ranks + rank) : 0.0F;
+  store(static_cast<Element*>(layer.b_OR) + index, from_float<Element>(value));
 }
 
 }  // namespace

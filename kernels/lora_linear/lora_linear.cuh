@@ -66,7 +66,9 @@ struct LoraWindow {
 constexpr int kLoraShrinkRows = 128, kLoraShrinkColumns = 64, kLoraRows = 64;
 // Columns of a block's chunk: as many as leave registers for the sums and shared memory below 99 KiB.
 constexpr int lora_columns(bool is_float32, int width) { return is_float32 || width > 64 ? 64 : 128; }
-constexpr int lora_expand_backward_columns(bool is_float32, int width) { return width <= 16 ? 512 : width <= 32 ? (is_float32 ? 256 : 512) : is_float32 ? 128 : 256; }
+constexpr int lora_expand_backward_columns(bool is_float32, int width) {
+  return width <= 16 ? 512 : width <= 32 ? (is_float32 ? 256 : 512) : is_float32 ? 128 : 256;
+}
 
 // The factors of all parts, rounded and padded.
 struct LoraFactors {

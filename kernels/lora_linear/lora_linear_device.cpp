@@ -24,8 +24,8 @@ cuda::LoraType type_of(const Tensor& x) {
 
 void check(const char* argument, size_t part, const Tensor& tensor, at::ScalarType type, at::IntArrayRef sizes, c10::Device device) {
   if (tensor.scalar_type() == type && tensor.sizes() == sizes && tensor.device() == device) return;
-  fail("kernels", "lora_linear: expected {} of part {} as {} [{}] on {}, got {} [{}] on {}", argument, part, c10::toString(type), fmt::join(sizes, ", "), device.str(),
-       c10::toString(tensor.scalar_type()), fmt::join(tensor.sizes(), ", "), tensor.device().str());
+  fail("kernels", "lora_linear: expected {} of part {} as {} [{}] on {}, got {} [{}] on {}", argument, part, c10::toString(type), fmt::join(sizes, ", "),
+       device.str(), c10::toString(tensor.scalar_type()), fmt::join(tensor.sizes(), ", "), tensor.device().str());
 }
 
 void check_arguments(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout) {
@@ -42,7 +42,9 @@ void check_arguments(const Tensor& x_NC, const LinearPrologue& prologue, const s
     check("B", i, part.lora_b_OR, at::kFloat, {outputs, ranks}, device);
   }
   if (prologue.kind == LinearPrologue::Kind::kRmsNorm) check("the norm's weight", 0, prologue.norm_weight_C, at::kFloat, {x_NC.size(1)}, device);
-  if (!(dropout.probability >= 0 && dropout.probability < 1)) fail("kernels", "lora_linear: expected a dropout of at least 0 and below 1, got {}", dropout.probability);
+  if (!(dropout.probability >= 0 && dropout.probability < 1)) {
+    fail("kernels", "lora_linear: expected a dropout of at least 0 and below 1, got {}", dropout.probability);
+  }
   if (dropout.probability > 0) check("the row keys of dropout", 0, dropout.row_keys_N, at::kLong, {x_NC.size(0)}, dropout.row_keys_N.device());
 }
 
@@ -86,7 +88,8 @@ class KernelLayer {
     if (!adapted()) return;
     if (dropout.probability > 0) {
       held_.push_back(for_kernels(dropout.row_keys_N.to(p_NC.device())));
-      layer_.mask = {held_.back().const_data_ptr<int64_t>(), dropout.key, lora_threshold(dropout.probability), static_cast<float>(1 / (1 - dropout.probability))};
+      const auto factor = static_cast<float>(1 / (1 - dropout.probability));
+      layer_.mask = {held_.back().const_data_ptr<int64_t>(), dropout.key, lora_threshold(dropout.probability), factor};
     }
     held_.push_back(at::empty({layer_.ranks * cuda::lora_padded(layer_.inputs)}, like_.options()));
     layer_.a_RC = held_.back().data_ptr();
@@ -127,14 +130,17 @@ class KernelLayer {
     }
     auto dz_NR = at::empty_like(z_NR);
     for (const auto& window : lora_windows(LoraPass::kExpandBackward, layer_)) {
-      auto z_partials = floats(lora_row_partials(LoraPass::kExpandBackward, layer_, window)), b_partials = floats(lora_factor_partials(LoraPass::kExpandBackward, layer_, window));
+      auto z_partials = floats(lora_row_partials(LoraPass::kExpandBackward, layer_, window));
+      auto b_partials = floats(lora_factor_partials(LoraPass::kExpandBackward, layer_, window));
       launch_on(like_, "lora_linear backward",
-                cuda::LoraExpandBackward{layer_, window, dy_NO.const_data_ptr(), z_NR.const_data_ptr(), dz_NR.data_ptr(), z_partials.data_ptr<float>(), b_partials.data_ptr<float>()});
+                cuda::LoraExpandBackward{layer_, window, dy_NO.const_data_ptr(), z_NR.const_data_ptr(), dz_NR.data_ptr(),
+                                         z_partials.data_ptr<float>(), b_partials.data_ptr<float>()});
     }
     for (const auto& window : lora_windows(LoraPass::kShrinkBackward, layer_)) {
       auto partials = floats(lora_factor_partials(LoraPass::kShrinkBackward, layer_, window));
+      void* dp = dp_NC.defined() ? dp_NC.data_ptr() : nullptr;
       launch_on(like_, "lora_linear backward",
-                cuda::LoraShrinkBackward{layer_, window, dz_NR.const_data_ptr(), p_NC.const_data_ptr(), dp_NC.defined() ? dp_NC.data_ptr() : nullptr, partials.data_ptr<float>()});
+                cuda::LoraShrinkBackward{layer_, window, dz_NR.const_data_ptr(), p_NC.const_data_ptr(), dp, partials.data_ptr<float>()});
     }
     return gradients;
   }

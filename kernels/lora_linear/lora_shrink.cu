@@ -21,7 +21,7 @@ GRAFT_KERNEL(kThreads) lora_shrink(const LoraShrink arguments) {
   auto& memory = GRAFT_SHARED(Memory);
   const auto& layer = arguments.layer;
   const auto& window = arguments.window;
-  const int64_t first_row = block_in_grid() / window.num_splits * kRows, split = block_in_grid() % window.num_splits, a_stride = (layer.inputs + kLoraStep - 1) / kLoraStep * kLoraStep;
+  const int64_t first_row = block_in_grid() / window.num_splits * kRows, split = block_in_grid() % window.num_splits, a_stride = a_stride_of(layer);
   const int64_t begin = split * window.split, end = lesser(begin + window.split, layer.inputs);
   const int row = thread_in_block() / kWarp * 16;   // this warp's first
   Sums sums[kWidth / 8];
@@ -39,7 +39,7 @@ GRAFT_KERNEL(kThreads) lora_shrink(const LoraShrink arguments) {
   for (int64_t column = begin; column < end; column += kColumns) {
     if (kStages > 1) copy(column + kColumns, 1 - stage);
     copy_wait<kStages - 1>();
-    apply_dropout<kThreads>(memory.inputs[stage], layer, first_row, column);
+    apply_dropout<kThreads>(memory.inputs[stage], layer, first_row, column, static_cast<KeptElements<Element, kRows, kColumns>*>(nullptr));
     block_barrier();
     add_product<kColumns, false, false>(sums, memory.inputs[stage], row, 0, memory.factors[stage], 0, 0);
     block_barrier();   // no warp needs these columns any more
@@ -56,11 +56,11 @@ GRAFT_KERNEL(kThreads) lora_shrink(const LoraShrink arguments) {
     const int rank = window.first + c;
     if (n >= layer.num_rows || rank >= layer.ranks) return;
     if (window.num_splits > 1) {
-      store(reinterpret_cast<Pack<float, 2>*>(arguments.partials + (split * layer.num_rows + n) * kWidth + c), Pack<float, 2>{{first, second}});
+      store_pair(arguments.partials + (split * layer.num_rows + n) * kWidth + c, first, second);
       return;
     }
     const float scale = layer.parts[part_of_rank(layer, rank)].scale;
-    store(reinterpret_cast<Pack<Element, 2>*>(static_cast<Element*>(arguments.z_NR) + n * layer.ranks + rank), Pack<Element, 2>{{from_float<Element>(first * scale), from_float<Element>(second * scale)}});
+    store_pair(static_cast<Element*>(arguments.z_NR) + n * layer.ranks + rank, first * scale, second * scale);
   });
 }
 

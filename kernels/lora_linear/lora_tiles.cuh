@@ -8,23 +8,37 @@ namespace graft::cuda {
 constexpr size_t kLoraSharedBytes = 99 << 10;   // what sm_89 and sm_120 have
 
 GRAFT_DEVICE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+// Of rows of rounded factors A.
+GRAFT_DEVICE int64_t a_stride_of(const LoraLayer& layer) { return (layer.inputs + kLoraStep - 1) / kLoraStep * kLoraStep; }
 
-// [rows, columns] of a row-major matrix, as much of it as exists.
+template <typename Element>
+GRAFT_DEVICE Pack<Element, 2> pack_of(float first, float second) {
+  return {{from_float<Element>(first), from_float<Element>(second)}};
+}
+template <typename Element>
+GRAFT_DEVICE void store_pair(Element* to, float first, float second) {
+  store(reinterpret_cast<Pack<Element, 2>*>(to), pack_of<Element>(first, second));
+}
+
+// [rows, columns] of a row-major matrix, as much of it as exists behind an element (or more than a tile).
 template <typename Element>
 struct MatrixPart {
   Element* data;
-  int64_t stride, rows, columns;
+  int64_t stride;
+  int rows, columns;
 };
+
+GRAFT_DEVICE int left_of(int64_t count, int64_t first) { return static_cast<int>(lesser(count - first, 1 << 20)); }
 
 template <typename Element>
 GRAFT_DEVICE MatrixPart<const Element> part_at(const void* matrix, int64_t rows, int64_t columns, int64_t stride, int64_t row, int64_t column) {
-  return {static_cast<const Element*>(matrix) + row * stride + column, stride, rows - row, columns - column};
+  return {static_cast<const Element*>(matrix) + row * stride + column, stride, left_of(rows, row), left_of(columns, column)};
 }
 
 // Do all rows begin and end at multiples of 16 bytes?
 template <typename Element, int kColumns>
 GRAFT_DEVICE bool in_whole_packs(const MatrixPart<Element>& part) {
-  constexpr int64_t kPack = kWidestPack<Element>;
+  constexpr int kPack = kWidestPack<Element>;
   return reinterpret_cast<uintptr_t>(part.data) % 16 == 0 && part.stride % kPack == 0 && (part.columns % kPack == 0 || part.columns >= kColumns);
 }
 
@@ -81,27 +95,45 @@ GRAFT_DEVICE float dropout_factor(const LoraMask& mask, int64_t row_key, int64_t
   return bits >> 11 < mask.threshold ? 0.0F : mask.factor;
 }
 
-// On the elements that this thread has copied, after its wait and before the block's barrier. The tile's first element is (row, column) of p.
+// Which elements of a tile dropout kept, a bit each.
+template <typename Element, int kRows, int kColumns>
+struct KeptElements {
+  static constexpr int kPack = kWidestPack<Element>;
+  SharedArray<uint16_t, kRows * kColumns / kPack> packs;
+  GRAFT_DEVICE static int index(int row, int column) { return (row * kColumns + column) / kPack; }
+  GRAFT_DEVICE bool at(int row, int column) const { return (packs.read(index(row, column)) >> column % kPack & 1) != 0; }
+};
+
+// On the elements that this thread has copied, after its wait and before the block's barrier. The tile's first element is (row, column) of p; `kept` may be
+// null.
 template <int kThreads, typename Element, int kRows, int kColumns>
-GRAFT_DEVICE void apply_dropout(Tile<Element, kRows, kColumns>& tile, const LoraLayer& layer, int64_t row, int64_t column) {
+GRAFT_DEVICE void apply_dropout(Tile<Element, kRows, kColumns>& tile, const LoraLayer& layer, int64_t row, int64_t column,
+                                KeptElements<Element, kRows, kColumns>* kept) {
   using Of = Tile<Element, kRows, kColumns>;
   constexpr int kPack = kWidestPack<Element>;
   if (!layer.mask.row_keys_N) return;
+  const int rows = left_of(layer.num_rows, row), columns = left_of(layer.inputs, column);
   for_packs<kThreads, Element, kRows, kColumns>([&](int r, int c) {
-    if (row + r >= layer.num_rows || column + c >= layer.inputs) return;
+    if (r >= rows || c >= columns) return;
     const int64_t key = load(layer.mask.row_keys_N + row + r);
     auto pack = tile.elements.template read_pack<kPack>(Of::index(r, c));
-    for (int i = 0; i < kPack; ++i) pack.values[i] = from_float<Element>(to_float(pack.values[i]) * dropout_factor(layer.mask, key, column + c + i));
+    unsigned bits = 0;
+    for (int i = 0; i < kPack; ++i) {
+      const float factor = dropout_factor(layer.mask, key, column + c + i);
+      pack.values[i] = from_float<Element>(to_float(pack.values[i]) * factor);
+      bits |= static_cast<unsigned>(factor != 0) << i;
+    }
     tile.elements.template write_pack<kPack>(Of::index(r, c), pack);
+    if (kept) kept->packs.write(kept->index(r, c), static_cast<uint16_t>(bits));
   });
 }
 
 // outputs[row .. row + 16] += added(low factors^T, row, column) for a warp's rows, rounded once. kTransposed: factors are [ranks, columns].
 template <bool kTransposed, typename Element, int kRows, int kColumns, int kWidth, int kFactorRows, int kFactorColumns, typename Function>
-GRAFT_DEVICE void add_low_rank(Tile<Element, kRows, kColumns>& outputs, int row, const Tile<Element, kRows, kWidth>& low, const Tile<Element, kFactorRows, kFactorColumns>& factors,
-                               const Function& added) {
+GRAFT_DEVICE void add_low_rank(Tile<Element, kRows, kColumns>& outputs, int row, const Tile<Element, kRows, kWidth>& low,
+                               const Tile<Element, kFactorRows, kFactorColumns>& factors, const Function& added) {
   using Of = Tile<Element, kRows, kColumns>;
-  constexpr int kAtOnce = 64;   // columns whose sums are in registers
+  constexpr int kAtOnce = sizeof(Element) == 4 ? 32 : 64;   // columns whose sums are in registers
   for (int column = 0; column < kColumns; column += kAtOnce) {
     Sums sums[kAtOnce / 8];
     set_zero(sums);
@@ -109,8 +141,9 @@ GRAFT_DEVICE void add_low_rank(Tile<Element, kRows, kColumns>& outputs, int row,
     for_pairs(sums, [&](int r, int c, float first, float second) {
       const int at = Of::index(row + r, column + c);
       const auto before = outputs.elements.template read_pack<2>(at);
-      const float values[2] = {added(first, row + r, column + c), added(second, row + r, column + c + 1)};
-      outputs.elements.template write_pack<2>(at, Pack<Element, 2>{{from_float<Element>(to_float(before.values[0]) + values[0]), from_float<Element>(to_float(before.values[1]) + values[1])}});
+      first = to_float(before.values[0]) + added(first, row + r, column + c);
+      second = to_float(before.values[1]) + added(second, row + r, column + c + 1);
+      outputs.elements.template write_pack<2>(at, pack_of<Element>(first, second));
     });
   }
 }

@@ -42,7 +42,8 @@ LoraWindow window_at(LoraPass pass, const LoraLayer& layer, int first, int64_t r
     window.split *= cuda::kLoraShrinkColumns;
     return window;
   }
-  const int64_t columns = pass == LoraPass::kExpandBackward ? cuda::lora_expand_backward_columns(is_float32, window.width) : cuda::lora_columns(is_float32, window.width);
+  const auto columns_of = pass == LoraPass::kExpandBackward ? cuda::lora_expand_backward_columns : cuda::lora_columns;
+  const int64_t columns = columns_of(is_float32, window.width);
   if (pass == LoraPass::kShrinkBackward) {
     window.num_chunks = static_cast<int>(ceil_divided(layer.inputs, columns));
   } else {
@@ -76,7 +77,8 @@ std::vector<LoraWindow> lora_windows(LoraPass pass, const LoraLayer& layer) {
     ranks = std::max<int64_t>(ranks, std::max<int64_t>(layer.parts[i].ranks, has_bias ? 1 : 0));
   }
   std::vector<LoraWindow> windows;
-  for (int first = 0; first < ranks; first += lora_most_ranks(pass, layer.type == cuda::LoraType::kFloat32)) windows.push_back(window_at(pass, layer, first, ranks));
+  const int most = lora_most_ranks(pass, layer.type == cuda::LoraType::kFloat32);
+  for (int first = 0; first < ranks; first += most) windows.push_back(window_at(pass, layer, first, ranks));
   return windows;
 }
 
