@@ -22,14 +22,29 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # File whose lines change -> (the .cu files that include it, the tests that must find it).
 ATTENTION = "kernels/attention/attention_bfloat16.cu"
 ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_tiles|prefix_and_window|all_at_once|selected_keys"
+LORA = [f"kernels/lora_linear/lora_{part}.cu" for part in ("expand", "expand_backward", "factors", "shrink", "shrink_backward")]
+NORMS = ["kernels/rms_norm/rms_norm.cu", "kernels/layer_norm/layer_norm.cu"]
 TARGETS = {
     "kernels/attention/attention_forward_kernel.cuh": ([ATTENTION], "Cuda/Attention.*"),
     "kernels/attention/attention_backward_kernel.cuh": ([ATTENTION], "Cuda/Attention.*"),
     "kernels/attention/attention_scores.cuh": ([ATTENTION], "Cuda/Attention.*"),
     "kernels/attention/attention_heads.cu": (["kernels/attention/attention_heads.cu"], "AttentionHeads*"),
-    "kernels/rms_norm/rms_norm.cu": (["kernels/rms_norm/rms_norm.cu"], "RmsNorm*"),
+    "kernels/norm_rows/norm_kernels.cuh": (NORMS, "RmsNorm*:LayerNorm*"),
+    "kernels/gated_activation/gated_activation.cu": (["kernels/gated_activation/gated_activation.cu"], "GatedActivation*"),
+    "kernels/adamw/adamw.cu": (["kernels/adamw/adamw.cu"], "AdamW*"),
+    "kernels/linear_cross_entropy/cross_entropy_rows.cu": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
+    "kernels/linear_head/logit_values.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
+    "kernels/linear_kl/kl_rows.cu": (["kernels/linear_kl/kl_rows.cu"], "KlRows*"),
+    "kernels/linear_kl/divergence.cuh": (["kernels/linear_kl/kl_rows.cu"], "KlRows*"),
+    **{source: ([source], "*Lora*") for source in LORA},
+    "kernels/lora_linear/lora_tiles.cuh": (LORA, "*Lora*"),
+    "kernels/lora_linear/lora_sums.cuh": (LORA, "*Lora*"),
     "kernels/cuda/tile.cuh": (["tests/emulator/matrix_test.cpp"], "MatrixOf*"),
-    "kernels/cuda/reduce.cuh": (["kernels/rms_norm/rms_norm.cu"], "RmsNorm*"),
+    "kernels/cuda/tile_product.cuh": (LORA, "*Lora*"),
+    "kernels/cuda/reduce.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
+    "kernels/cuda/rows.cuh": (NORMS, "RmsNorm*:LayerNorm*"),
+    "kernels/cuda/row_values.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
+    "kernels/cuda/exponential_sum.cuh": (["kernels/linear_kl/kl_rows.cu"], "KlRows*"),
 }
 # Calls, and which of their arguments are indices or addresses.
 INDICES = {"load": [0], "store": [0], "read": [0], "write": [0], "read_pack": [0], "write_pack": [0], "index": [0, 1], "load_a": [1, 2], "load_b": [2, 3], "at": [0, 1], "copy_async": [1, 2]}
