@@ -1,7 +1,7 @@
 // Operators of graft beside ATen's on one device: see tools/bench/kernels.
 //
-// Ours and ATen's alternate; times are medians with the quartiles around them. Each call has its own process-wide peak of memory (CPU: the resident set,
-// reset before; GPU: the allocator's). Error: of ours against the reference in double, relative to its norm.
+// Ours and ATen's alternate; times are medians with the quartiles around them. Memory: by how much the first call
+// raises the process's resident peak (CPU), libraries' own buffers included. Error: of ours against the reference in double, relative to its norm.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -16,7 +16,8 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
-#include <c10/core/DeviceGuard.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "kernels/attention/attention.h"
@@ -74,13 +75,12 @@ Timing timing_of(std::vector<double> seconds, int64_t peak) {
   return {seconds[seconds.size() / 2], seconds[seconds.size() / 4], seconds[seconds.size() * 3 / 4], peak};
 }
 
-// Both run once before anything is measured.
+// The first call of each gives its peak: later ones would find scratch that is kept.
 std::pair<Timing, Timing> alternate(const Setting& setting, const std::function<void()>& ours, const std::function<void()>& theirs) {
   std::vector<double> times[2];
   int64_t peaks[2];
   const std::function<void()>* calls[2] = {&ours, &theirs};
   for (int which = 0; which < 2; ++which) {
-    (*calls[which])();
     peaks[which] = peak_of(*calls[which]);
   }
   for (int round = 0; round < setting.rounds; ++round) {
