@@ -27,40 +27,6 @@ struct KeyMemory {
   SharedArray<float, Shape::kQueries> log_sums, deltas;
 };
 
-// products[16, 8 * kParts] of a warp's 16 rows of one tile with as many rows of another: a b^T.
-template <int kInner, int kParts, typename Element, int kRows, int kOtherRows, int kColumns>
-GRAFT_DEVICE void multiply_rows(Sums (&products)[kParts], const Tile<Element, kRows, kColumns>& rows, int row, const Tile<Element, kOtherRows, kColumns>& others) {
-  GRAFT_UNROLL
-  for (int part = 0; part < kParts; ++part) set_zero(products[part]);
-  GRAFT_UNROLL
-  for (int k = 0; k < kInner; k += 16) {
-    const auto left = load_a(rows, row, k);
-    GRAFT_UNROLL
-    for (int part = 0; part < kParts; part += 2) {
-      OperandB<Element> right[2];
-      load_b(right, others, part * 8, k);
-      multiply_add<Element>(products[part], left, right[0]);
-      multiply_add<Element>(products[part + 1], left, right[1]);
-    }
-  }
-}
-
-// sums[16, 8 * kParts] += weights[16, 8 * kInnerParts] rows.
-template <int kParts, int kInnerParts, typename Element, int kRows, int kColumns>
-GRAFT_DEVICE void add_weighted_rows(Sums (&sums)[kParts], const Sums (&weights)[kInnerParts], const Tile<Element, kRows, kColumns>& rows) {
-  GRAFT_UNROLL
-  for (int inner = 0; inner < kInnerParts; inner += 2) {
-    const auto left = as_a<Element>(weights[inner], weights[inner + 1]);
-    GRAFT_UNROLL
-    for (int part = 0; part < kParts; part += 2) {
-      OperandB<Element> right[2];
-      load_b<true>(right, rows, part * 8, inner * 8);
-      multiply_add<Element>(sums[part], left, right[0]);
-      multiply_add<Element>(sums[part + 1], left, right[1]);
-    }
-  }
-}
-
 template <typename Shape>
 GRAFT_KERNEL(Shape::kThreads) attention_query_gradient(const AttentionBackward arguments) {
   using Element = typename Shape::Element;

@@ -28,7 +28,6 @@ GRAFT_DEVICE float row_sum(float value) {
 
 template <typename Shape>
 GRAFT_KERNEL(Shape::kThreads) attention_forward(const AttentionForward arguments) {
-  using Element = typename Shape::Element;
   constexpr int kRows = Shape::kRows, kKeys = Shape::kKeys, kThreads = Shape::kThreads, kScoreParts = kKeys / 8, kValueParts = Shape::kValue / 8;
   auto& memory = GRAFT_SHARED(ForwardMemory<Shape>);
   const auto& problem = arguments.problem;
@@ -61,18 +60,7 @@ GRAFT_KERNEL(Shape::kThreads) attention_forward(const AttentionForward arguments
     copy_values(key);
 
     Sums score[kScoreParts];
-    for (int part = 0; part < kScoreParts; ++part) set_zero(score[part]);
-    GRAFT_UNROLL
-    for (int k = 0; k < Shape::kHead; k += 16) {
-      const auto query = load_a(memory.queries, row, k);
-      GRAFT_UNROLL
-      for (int part = 0; part < kScoreParts; part += 2) {
-        OperandB<Element> operand[2];
-        load_b(operand, memory.keys, part * 8, k);
-        multiply_add<Element>(score[part], query, operand[0]);
-        multiply_add<Element>(score[part + 1], query, operand[1]);
-      }
-    }
+    multiply_rows<Shape::kHead>(score, memory.queries, row, memory.keys);
 
     const bool all_seen = scores.see_all(first_query, end - 1, key, key + kKeys - 1) && tile.count == kRows;
     float tile_maximum[2] = {-infinity(), -infinity()};
@@ -113,17 +101,7 @@ GRAFT_KERNEL(Shape::kThreads) attention_forward(const AttentionForward arguments
     copy_wait<0>();
     block_barrier();   // values are here, and no warp needs the keys any more
     if (key + kKeys < end) copy_keys(key + kKeys);
-    GRAFT_UNROLL
-    for (int part = 0; part < kScoreParts; part += 2) {
-      const auto share = as_a<Element>(score[part], score[part + 1]);
-      GRAFT_UNROLL
-      for (int column = 0; column < kValueParts; column += 2) {
-        OperandB<Element> operand[2];
-        load_b<true>(operand, memory.values, column * 8, part * 8);
-        multiply_add<Element>(out[column], share, operand[0]);
-        multiply_add<Element>(out[column + 1], share, operand[1]);
-      }
-    }
+    add_weighted_rows(out, score, memory.values);
   }
 
   float factor[2];

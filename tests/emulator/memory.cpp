@@ -158,7 +158,7 @@ void check_index(int64_t index, int64_t count, int64_t size) {
   }
 }
 
-void copy_async(void* to, const void* from, size_t bytes, const char*, int) {
+void copy_async(void* to, const void* from, size_t bytes) {
   check_shared(to, bytes, bytes, Access::kWrite);
   if (from) check_global(from, bytes, bytes, Access::kRead);
   std::memset(to, 0xff, bytes);

@@ -18,7 +18,7 @@ void check_shared(const void* address, size_t bytes, size_t alignment, Access ac
 void check_index(int64_t index, int64_t count, int64_t size);   // [index, index + count) of an array of `size`
 
 // cp.async: the bytes arrive when this thread waits for their group; until then the destination is NaN and nobody's to touch. Null: zeros.
-void copy_async(void* to, const void* from, size_t bytes, const char* file, int line);
+void copy_async(void* to, const void* from, size_t bytes);
 void copy_commit();
 void copy_wait(int most_pending_groups, const char* file, int line);
 

@@ -37,9 +37,9 @@ struct SharedArray {
 };
 
 template <int kCount, typename T, int kElements>
-void copy_async(SharedArray<T, kElements>& to, int index, const T* from, bool valid = true, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+void copy_async(SharedArray<T, kElements>& to, int index, const T* from, bool valid = true) {
   static_assert(kCount * sizeof(T) == 4 || kCount * sizeof(T) == 8 || kCount * sizeof(T) == 16, "cp.async copies 4, 8 or 16 bytes");
-  emulator::copy_async(const_cast<T*>(to.address(index, kCount)), valid ? from : nullptr, kCount * sizeof(T), file, line);
+  emulator::copy_async(const_cast<T*>(to.address(index, kCount)), valid ? from : nullptr, kCount * sizeof(T));
 }
 inline void copy_commit() { emulator::copy_commit(); }
 template <int kMostPending>
