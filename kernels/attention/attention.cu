@@ -7,9 +7,9 @@ template <typename Arguments>
 const char* launch_typed(const Arguments& arguments, void* stream) {
   bool known = false;
   switch (arguments.problem.type) {
-    case AttentionType::kFloat32: known = launch_kernels<float>(arguments, stream); break;
-    case AttentionType::kBfloat16: known = launch_kernels<Bfloat16>(arguments, stream); break;
-    case AttentionType::kFloat16: known = launch_kernels<Float16>(arguments, stream); break;
+    case RowType::kFloat32: known = launch_kernels<float>(arguments, stream); break;
+    case RowType::kBfloat16: known = launch_kernels<Bfloat16>(arguments, stream); break;
+    case RowType::kFloat16: known = launch_kernels<Float16>(arguments, stream); break;
   }
   return known ? launch_error() : "no kernel for heads of this size";
 }

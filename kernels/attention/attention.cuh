@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <initializer_list>
 
-namespace graft::cuda {
+#include "kernels/cuda/row_type.cuh"
 
-enum class AttentionType { kFloat32, kBfloat16, kFloat16 };
+namespace graft::cuda {
 
 // [N, heads, size] within wider rows: element (n, h, c) is at n * token_stride + h * head_stride + c. Pointer and strides: multiples of 16 bytes.
 struct HeadRows {
@@ -19,7 +19,7 @@ struct MutableHeadRows {
 
 struct AttentionProblem {
   HeadRows queries, keys, values;   // keys and values: num_kv_heads heads
-  AttentionType type;
+  RowType type;
   int num_heads, num_kv_heads;
   int head_size, value_size;        // multiples of 16 bytes; attention_head_size() says what is taken
   float scale, softcap;             // softcap 0: none

@@ -8,15 +8,12 @@
 
 #include "kernels/attention/attention_tiles.h"
 #include "kernels/device_launch/device_launch.h"
+#include "kernels/device_launch/row_type.h"
 
 namespace graft {
 namespace {
 
 using at::Tensor;
-
-cuda::AttentionType type_of(const Tensor& x) {
-  return x.scalar_type() == at::kFloat ? cuda::AttentionType::kFloat32 : x.scalar_type() == at::kBFloat16 ? cuda::AttentionType::kBfloat16 : cuda::AttentionType::kFloat16;
-}
 
 template <typename T>
 Tensor to_device(std::span<const T> values, const Tensor& like) {
@@ -72,7 +69,7 @@ struct KernelAttention {
   static const cuda::AttentionTile* tiles_of(const Tensor& tiles) { return static_cast<const cuda::AttentionTile*>(tiles.const_data_ptr()); }
 
   cuda::HeadPreparation preparation(const Tensor& qkv) const {
-    return {heads_at(qkv, 0, options.head_size), type_of(qkv), static_cast<int>(num_tokens), static_cast<int>(options.num_heads), static_cast<int>(options.num_kv_heads),
+    return {heads_at(qkv, 0, options.head_size), row_type(qkv), static_cast<int>(num_tokens), static_cast<int>(options.num_heads), static_cast<int>(options.num_kv_heads),
             static_cast<int>(options.head_size), data_or_null<float>(query_norm), data_or_null<float>(key_norm), static_cast<float>(options.head_norm_epsilon), options.norm_after_rotation,
             data_or_null<float>(cosine), data_or_null<float>(sine), cosine.defined() ? static_cast<int>(cosine.size(1)) : 0, options.neighbouring_pairs, data_or_null<float>(query_scale),
             data_or_null<int32_t>(positions)};
@@ -81,7 +78,7 @@ struct KernelAttention {
   // prepared: queries and keys as attention takes them, or qkv itself.
   cuda::AttentionProblem problem(const Tensor& qkv, const Tensor& prepared) const {
     const int64_t size = options.head_size;
-    return {heads_at(prepared, 0, size), heads_at(prepared, options.num_heads * size, size), heads_at(qkv, prepared_width(), size), type_of(qkv), static_cast<int>(options.num_heads),
+    return {heads_at(prepared, 0, size), heads_at(prepared, options.num_heads * size, size), heads_at(qkv, prepared_width(), size), row_type(qkv), static_cast<int>(options.num_heads),
             static_cast<int>(options.num_kv_heads), static_cast<int>(size), static_cast<int>(size), static_cast<float>(options.scale), static_cast<float>(options.softcap),
             static_cast<int>(options.window), static_cast<int>(options.shared_prefix), data_or_null<float>(slopes), data_or_null<float>(sinks), data_or_null<uint8_t>(selected),
             selected.defined() ? selected.size(1) : 0, static_cast<int>(num_tokens)};

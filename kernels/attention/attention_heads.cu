@@ -171,9 +171,9 @@ const char* launch_any(const HeadPreparation& of, const Function& function) {
   if (heads == 0) return nullptr;
   if (of.head_size > kLargestHead || of.head_size % 2 != 0) return "no kernel for heads of this size";
   switch (of.type) {
-    case AttentionType::kFloat32: function(float(), blocks); break;
-    case AttentionType::kBfloat16: function(Bfloat16(), blocks); break;
-    case AttentionType::kFloat16: function(Float16(), blocks); break;
+    case RowType::kFloat32: function(float(), blocks); break;
+    case RowType::kBfloat16: function(Bfloat16(), blocks); break;
+    case RowType::kFloat16: function(Float16(), blocks); break;
   }
   return launch_error();
 }

@@ -8,7 +8,7 @@ namespace graft::cuda {
 
 struct HeadPreparation {
   HeadRows heads;                      // [N, heads]: queries, then keys, as they come from their projections
-  AttentionType type;
+  RowType type;
   int num_tokens, num_query_heads, num_kv_heads, head_size;   // head_size even, at most 256
   const float* query_norm_D;           // null: no norm
   const float* key_norm_D;

@@ -34,9 +34,9 @@ const char* launch(const LoraFactors& arguments, void* stream) {
   if (blocks == 0) return nullptr;
   const auto typed = [&](auto element) { LAUNCH(lora_factors<decltype(element)>, blocks, kSumThreads, 0, stream, layer, a_stride); };
   switch (layer.type) {
-    case LoraType::kFloat32: typed(float()); break;
-    case LoraType::kBfloat16: typed(Bfloat16()); break;
-    case LoraType::kFloat16: typed(Float16()); break;
+    case RowType::kFloat32: typed(float()); break;
+    case RowType::kBfloat16: typed(Bfloat16()); break;
+    case RowType::kFloat16: typed(Float16()); break;
   }
   return launch_error();
 }

@@ -10,9 +10,9 @@
 #pragma once
 #include <cstdint>
 
-namespace graft::cuda {
+#include "kernels/cuda/row_type.cuh"
 
-enum class LoraType { kFloat32, kBfloat16, kFloat16 };
+namespace graft::cuda {
 
 constexpr int kMostLoraParts = 8;
 // A part's columns of z begin at a multiple of this, so that rows of z, and of factors that end at one, are whole 16 bytes; between parts there are zeros.
@@ -43,7 +43,7 @@ struct LoraMask {
 // padding behind an array at a wrong place.
 struct LoraLayer {
   int num_parts;
-  LoraType type;                   // of p, y, z, their gradients and the rounded factors
+  RowType type;                   // of p, y, z, their gradients and the rounded factors
   int64_t num_rows, inputs, outputs;
   int ranks;                       // of all parts, each padded: the width of z
   int b_stride;                    // padded ranks of the part with most

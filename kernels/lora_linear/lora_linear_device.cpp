@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "kernels/device_launch/device_launch.h"
+#include "kernels/device_launch/row_type.h"
 #include "kernels/gated_activation/gated_activation.h"
 #include "kernels/lora_linear/lora_windows.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -17,10 +18,6 @@ namespace graft {
 namespace {
 
 using at::Tensor;
-
-cuda::LoraType type_of(const Tensor& x) {
-  return x.scalar_type() == at::kFloat ? cuda::LoraType::kFloat32 : x.scalar_type() == at::kBFloat16 ? cuda::LoraType::kBfloat16 : cuda::LoraType::kFloat16;
-}
 
 void check(const char* argument, size_t part, const Tensor& tensor, at::ScalarType type, at::IntArrayRef sizes, c10::Device device) {
   if (tensor.scalar_type() == type && tensor.sizes() == sizes && tensor.device() == device) return;
@@ -66,7 +63,7 @@ class KernelLayer {
  public:
   KernelLayer(const Tensor& p_NC, const std::vector<LinearPart>& parts, const LoraDropout& dropout) : like_(p_NC) {
     layer_.num_parts = static_cast<int>(parts.size());
-    layer_.type = type_of(p_NC);
+    layer_.type = row_type(p_NC);
     layer_.num_rows = p_NC.size(0);
     layer_.inputs = p_NC.size(1);
     for (size_t i = 0; i < parts.size(); ++i) {

@@ -157,8 +157,8 @@ template <int... kWidths, typename Function>
 bool for_lora_kernel(const LoraLayer& layer, const LoraWindow& window, const Function& function) {
   const auto typed = [&](auto element) { return ((window.width == kWidths && function(element, LoraWidth<kWidths>())) || ...); };
   switch (layer.type) {
-    case LoraType::kFloat32: return typed(float());
-    case LoraType::kBfloat16: return typed(Bfloat16());
+    case RowType::kFloat32: return typed(float());
+    case RowType::kBfloat16: return typed(Bfloat16());
     default: return typed(Float16());
   }
 }

@@ -33,7 +33,7 @@ void split_steps(LoraWindow& window, int64_t steps, int64_t blocks_each, int64_t
 }
 
 LoraWindow window_at(LoraPass pass, const LoraLayer& layer, int first, int64_t ranks) {
-  const bool is_float32 = layer.type == cuda::LoraType::kFloat32;
+  const bool is_float32 = layer.type == cuda::RowType::kFloat32;
   LoraWindow window = {};
   window.first = first;
   window.width = width_for(std::min<int64_t>(ranks - first, lora_most_ranks(pass, is_float32)));
@@ -77,7 +77,7 @@ std::vector<LoraWindow> lora_windows(LoraPass pass, const LoraLayer& layer) {
     ranks = std::max<int64_t>(ranks, std::max<int64_t>(layer.parts[i].ranks, has_bias ? 1 : 0));
   }
   std::vector<LoraWindow> windows;
-  const int most = lora_most_ranks(pass, layer.type == cuda::LoraType::kFloat32);
+  const int most = lora_most_ranks(pass, layer.type == cuda::RowType::kFloat32);
   for (int first = 0; first < ranks; first += most) windows.push_back(window_at(pass, layer, first, ranks));
   return windows;
 }

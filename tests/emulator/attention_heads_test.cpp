@@ -79,7 +79,7 @@ void check(const Case& c) {
   Buffer<Element> rows(n * static_cast<size_t>(row)), gradient(n * kHeads * size), out(n * kHeads * size), rows_gradient(n * kHeads * size);
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = from_float<Element>(normal(random));
   for (size_t i = 0; i < gradient.size(); ++i) gradient[i] = from_float<Element>(normal(random));
-  const HeadPreparation of{{rows.data(), row, c.head_size}, sizeof(Element) == 4 ? AttentionType::kFloat32 : std::is_same<Element, Bfloat16>::value ? AttentionType::kBfloat16 : AttentionType::kFloat16,
+  const HeadPreparation of{{rows.data(), row, c.head_size}, sizeof(Element) == 4 ? RowType::kFloat32 : std::is_same<Element, Bfloat16>::value ? RowType::kBfloat16 : RowType::kFloat16,
                            c.num_tokens, kQueryHeads, kKeyHeads, c.head_size, c.norm ? tables.query_norm.data() : nullptr, c.norm ? tables.key_norm.data() : nullptr, kEpsilon, c.norm_after,
                            c.rotary_pairs ? tables.cosine.data() : nullptr, c.rotary_pairs ? tables.sine.data() : nullptr, c.rotary_pairs, c.neighbours, c.scales ? tables.scale.data() : nullptr,
                            tables.positions.data()};

@@ -24,7 +24,7 @@ struct Case {
 };
 
 template <typename Element>
-constexpr AttentionType kType = sizeof(Element) == 4 ? AttentionType::kFloat32 : std::is_same<Element, Bfloat16>::value ? AttentionType::kBfloat16 : AttentionType::kFloat16;
+constexpr RowType kType = sizeof(Element) == 4 ? RowType::kFloat32 : std::is_same<Element, Bfloat16>::value ? RowType::kBfloat16 : RowType::kFloat16;
 
 using Doubles = std::vector<double>;
 

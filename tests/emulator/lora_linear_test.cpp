@@ -31,7 +31,7 @@ struct Case {
 };
 
 template <typename Element>
-constexpr LoraType kType = sizeof(Element) == 4 ? LoraType::kFloat32 : std::is_same<Element, Bfloat16>::value ? LoraType::kBfloat16 : LoraType::kFloat16;
+constexpr RowType kType = sizeof(Element) == 4 ? RowType::kFloat32 : std::is_same<Element, Bfloat16>::value ? RowType::kBfloat16 : RowType::kFloat16;
 template <typename Element>
 constexpr double kRounding = sizeof(Element) == 4 ? 2e-6 : std::is_same<Element, Bfloat16>::value ? 0x1p-8 : 0x1p-11;
 
@@ -302,7 +302,7 @@ TEST(LoraLinear, RefusesAWidthWithoutKernel) {
 TEST(LoraWindows, CoverAllWork) {
   for (const int64_t rows : {1, 63, 64, 4096, 100000}) {
     for (const int ranks : {1, 16, 17, 64, 128, 129, 500}) {
-      for (const auto type : {LoraType::kFloat32, LoraType::kBfloat16}) {
+      for (const auto type : {RowType::kFloat32, RowType::kBfloat16}) {
         LoraLayer layer = {};
         layer.type = type;
         layer.num_rows = rows;
@@ -319,13 +319,13 @@ TEST(LoraWindows, CoverAllWork) {
           int next = 0;
           for (const auto& window : lora_windows(pass, layer)) {
             EXPECT_EQ(window.first, next);
-            EXPECT_LE(window.width, pass == LoraPass::kShrink ? 192 : lora_most_ranks(pass, type == LoraType::kFloat32));
-            next += lora_most_ranks(pass, type == LoraType::kFloat32);
+            EXPECT_LE(window.width, pass == LoraPass::kShrink ? 192 : lora_most_ranks(pass, type == RowType::kFloat32));
+            next += lora_most_ranks(pass, type == RowType::kFloat32);
             const int64_t length = pass == LoraPass::kShrink ? layer.inputs : (rows + kLoraRows - 1) / kLoraRows;
             EXPECT_GE(window.split * window.num_splits, length);
             EXPECT_LT(window.split * (window.num_splits - 1), length);
             if (pass == LoraPass::kExpandBackward) {
-              const int columns = lora_expand_backward_columns(type == LoraType::kFloat32, window.width);
+              const int columns = lora_expand_backward_columns(type == RowType::kFloat32, window.width);
               EXPECT_EQ(window.first_chunk[1], (4096 + columns - 1) / columns);
               EXPECT_EQ(window.first_chunk[2] - window.first_chunk[1], window.first > 0 ? 0 : (1000 + columns - 1) / columns);
               EXPECT_EQ(window.num_chunks, window.first_chunk[2]);
