@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plants one fault at a time in device code and says which of them the emulator's tests find.
 
-  tests/emulator/mutants.py [--only STEM] [--jobs 2] [--sample N] [--out FILE]
+  tests/emulator/mutants.py [--only STEM] [--jobs 2] [--sample N] [--out FILE] [--build build/release]
 
 A mutant drops a barrier, a wait or a commit, shifts one index by one, or swaps one sign of a kernel. All mutants of a file are compiled into one program,
 where GRAFT_MUTANT says which is on (-1: none, and then the tests must pass); a line that cannot be compiled so is compiled for each of its mutants. At least
@@ -229,9 +229,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="files whose name contains this")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--sample", type=int, default=0, help="at most so many mutants a file, chosen with seed 1")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release", help="a build folder with the objects of test_emulator")
     parser.add_argument("--out", type=pathlib.Path, help="the report, as Markdown")
     options = parser.parse_args()
-    folder = ROOT / "build/release"
+    folder = options.build
     listed = subprocess.run(["ninja", "-C", folder, "-t", "inputs", "tests/test_emulator"], capture_output=True, text=True).stdout.split()
     objects = [str(folder / name) for name in listed if name.endswith(".o") and (folder / name).exists()]   # not those of sources that are no longer there
     if not objects:
