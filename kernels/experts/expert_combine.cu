@@ -7,6 +7,7 @@ namespace graft::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int64_t blocks_for(int64_t threads) { return (threads + kThreads - 1) / kThreads; }
 
 // A thread has one pack of y.
 template <typename Element, int kPack>
@@ -59,11 +60,11 @@ const char* launch(const ExpertCombine& arguments, void* stream) {
   for_row_type(arguments.type, [&](auto element) {
     using Element = decltype(element);
     constexpr int kWide = kWidestPack<Element>;
-    const auto blocks = [&](int pack) { return (arguments.rows.num_tokens * (arguments.columns / pack) + kThreads - 1) / kThreads; };
+    const int64_t elements = arguments.rows.num_tokens * arguments.columns;
     if (arguments.columns % kWide == 0) {
-      LAUNCH((expert_combine<Element, kWide>), blocks(kWide), kThreads, 0, stream, arguments);
+      LAUNCH((expert_combine<Element, kWide>), blocks_for(elements / kWide), kThreads, 0, stream, arguments);
     } else {
-      LAUNCH((expert_combine<Element, 1>), blocks(1), kThreads, 0, stream, arguments);
+      LAUNCH((expert_combine<Element, 1>), blocks_for(elements), kThreads, 0, stream, arguments);
     }
   });
   return launch_error();
@@ -73,7 +74,7 @@ const char* launch(const ExpertWeightsBackward& arguments, void* stream) {
   const int64_t choices = arguments.rows.num_tokens * arguments.rows.choices;
   if (choices == 0) return nullptr;
   for_row_type(arguments.type, [&](auto element) {
-    LAUNCH(expert_weights_backward<decltype(element)>, (choices * kWarp + kThreads - 1) / kThreads, kThreads, 0, stream, arguments);
+    LAUNCH(expert_weights_backward<decltype(element)>, blocks_for(choices * kWarp), kThreads, 0, stream, arguments);
   });
   return launch_error();
 }

@@ -19,7 +19,7 @@ GRAFT_KERNEL(Shape::kThreads) expert_shrink(const ExpertShrink arguments, int fi
   load_sources<Shape::kThreads>(memory.sources, arguments.rows, piece.first, piece.rows, arguments.from.gathered);
   block_barrier();
 
-  const auto* factors = static_cast<const Element*>(arguments.factors) + piece.expert * ranks * columns + (kTransposed ? first_rank : first_rank * columns);
+  const auto* factors = static_cast<const Element*>(arguments.factors) + piece.expert * columns * ranks + (kTransposed ? first_rank : first_rank * columns);
   const InnerPart<Element> parts[1] = {
       inner_part<Shape, kTransposed>(arguments.from.rows, columns, true, factors, factors, kTransposed ? ranks : columns, columns, ranks)};
   Sums sums[1][Shape::kColumns / 8];
@@ -35,7 +35,7 @@ GRAFT_KERNEL(Shape::kThreads) expert_shrink(const ExpertShrink arguments, int fi
   });
 }
 
-constexpr int kRows = 64, kColumns = 128, kThreads = kColumns * 2;   // a warp has 16 columns and all ranks
+constexpr int kRows = 64, kColumns = kExpertColumns, kThreads = kColumns * 2;   // a warp has 16 columns and all ranks
 
 template <typename Element, int kWidth>
 struct FactorMemory {
@@ -91,6 +91,7 @@ GRAFT_KERNEL(kThreads) expert_factor_gradient(const ExpertFactorGradient argumen
 }
 
 constexpr int kSumThreads = 256;
+constexpr int64_t blocks_for(int64_t sums) { return (sums + kSumThreads - 1) / kSumThreads; }
 
 GRAFT_KERNEL(kSumThreads) expert_sum_spans(const ExpertFactorGradient arguments, int window, int first_rank) {
   const int64_t index = block_in_grid() * kSumThreads + thread_in_block(), of_expert = arguments.columns * window;
@@ -144,7 +145,7 @@ const char* launch(const ExpertShrink& arguments, void* stream) {
 }
 
 const char* launch(const ExpertFactorGradient& arguments, void* stream) {
-  const int64_t chunks = (arguments.columns + kColumns - 1) / kColumns, blocks = arguments.rows.num_spans * chunks;
+  const int64_t chunks = expert_chunks(arguments.columns), blocks = arguments.rows.num_spans * chunks;
   for_window(arguments.ranks, [&](auto width) {
     constexpr int kWidth = decltype(width)::kValue;
     for (int first_rank = 0; first_rank < arguments.ranks; first_rank += kWidth) {
@@ -155,7 +156,7 @@ const char* launch(const ExpertFactorGradient& arguments, void* stream) {
         LAUNCH((expert_factor_gradient<decltype(element), kWidth>), blocks, kThreads, sizeof(Memory), stream, arguments, static_cast<int>(chunks), first_rank);
       });
       const int64_t sums = arguments.rows.num_experts * arguments.columns * kWidth;
-      if (sums > 0) LAUNCH(expert_sum_spans, (sums + kSumThreads - 1) / kSumThreads, kSumThreads, 0, stream, arguments, kWidth, first_rank);
+      if (sums > 0) LAUNCH(expert_sum_spans, blocks_for(sums), kSumThreads, 0, stream, arguments, kWidth, first_rank);
     }
   });
   return launch_error();

@@ -13,22 +13,22 @@ GRAFT_DEVICE const Element* b_of(const ExpertMatrices& bank, int expert, int64_t
 }
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) expert_gate_up(const ExpertGateUp arguments, int chunks) {
+GRAFT_KERNEL(kExpertMostThreads) expert_gate_up(const ExpertGateUp arguments, int chunks) {
   using Element = typename Shape::Element;
   using Memory = ExpertTileMemory<Shape, false>;
   auto& memory = GRAFT_SHARED(Memory);
   const auto& bank = arguments.bank;
-  const int64_t width = bank.outputs / 2;
+  const int width = static_cast<int>(bank.outputs / 2);
   ExpertPiece piece;
   int chunk;
   if (!find_piece(arguments.rows.tiles, chunks, piece, chunk)) return;
   const int expert = piece.expert;
-  const ResultColumns columns = {int64_t(chunk) * (kExpertColumns / 2), width};
+  const ResultColumns columns = {chunk * (kExpertColumns / 2), width};
   load_sources<Shape::kThreads>(memory.sources, arguments.rows, piece.first, piece.rows, true);
   block_barrier();
 
   const auto* gate = static_cast<const Element*>(weight_of(bank, expert, 0));
-  const auto* up = bank.parts == 2 ? static_cast<const Element*>(weight_of(bank, expert, 1)) : gate + width * bank.inputs;
+  const auto* up = bank.parts == 2 ? static_cast<const Element*>(weight_of(bank, expert, 1)) : gate + bank.inputs * width;
   const InnerPart<Element> parts[2] = {
       inner_part<Shape, false>(arguments.x_NC, bank.inputs, true, gate, up, bank.inputs, bank.inputs, width),
       inner_part<Shape, false>(arguments.z_MR, bank.ranks, false, b_of<Element>(bank, expert, 0), b_of<Element>(bank, expert, width), bank.ranks, bank.ranks, width)};
@@ -50,7 +50,7 @@ GRAFT_KERNEL(Shape::kThreads) expert_gate_up(const ExpertGateUp arguments, int c
       GRAFT_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int row = warp_row + group * 16 + half * 8 + lane_group();
-        const int64_t column = columns.first + warp_column / 2 + part * 8 + lane_pair();
+        const int column = columns.first + warp_column / 2 + part * 8 + lane_pair();
         if (row >= piece.rows || column >= width) continue;
         float g[2], u[2];
         GRAFT_UNROLL
@@ -70,7 +70,7 @@ GRAFT_KERNEL(Shape::kThreads) expert_gate_up(const ExpertGateUp arguments, int c
 }
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) expert_down(const ExpertDown arguments, int chunks) {
+GRAFT_KERNEL(kExpertMostThreads) expert_down(const ExpertDown arguments, int chunks) {
   using Element = typename Shape::Element;
   using Memory = ExpertTileMemory<Shape, false>;
   auto& memory = GRAFT_SHARED(Memory);
@@ -78,8 +78,8 @@ GRAFT_KERNEL(Shape::kThreads) expert_down(const ExpertDown arguments, int chunks
   ExpertPiece piece;
   int chunk;
   if (!find_piece(arguments.rows.tiles, chunks, piece, chunk)) return;
-  const int expert = piece.expert;
-  const ResultColumns columns = {int64_t(chunk) * kExpertColumns, bank.outputs};
+  const int expert = piece.expert, width = static_cast<int>(bank.outputs);
+  const ResultColumns columns = {chunk * kExpertColumns, width};
 
   const auto* weight = weight_of(bank, expert, 0);
   const auto* b = b_of<Element>(bank, expert, 0);
@@ -96,11 +96,11 @@ GRAFT_KERNEL(Shape::kThreads) expert_down(const ExpertDown arguments, int chunks
   for (int group = 0; group < 2; ++group) {
     for_pairs(sums[group], [&](int r, int c, float first, float second) {
       const int row = warp_row + group * 16 + r;
-      const int64_t column = columns.first + warp_column + c;
-      if (row >= piece.rows || column >= bank.outputs) return;
+      const int column = columns.first + warp_column + c;
+      if (row >= piece.rows || column >= width) return;
       if (bias) first += load(bias + column);
-      if (bias && column + 1 < bank.outputs) second += load(bias + column + 1);
-      store_neighbours(static_cast<Element*>(arguments.o_MC) + (piece.first + row) * bank.outputs, column, bank.outputs, bank.outputs % 2 == 0, first, second);
+      if (bias && column + 1 < width) second += load(bias + column + 1);
+      store_neighbours(static_cast<Element*>(arguments.o_MC) + (piece.first + row) * bank.outputs, column, width, width % 2 == 0, first, second);
     });
   }
 }

@@ -16,17 +16,17 @@ GRAFT_DEVICE const Element* a_of(const ExpertMatrices& bank, int expert) {
 }
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) expert_down_backward(const ExpertDownBackward arguments, int chunks) {
+GRAFT_KERNEL(kExpertMostThreads) expert_down_backward(const ExpertDownBackward arguments, int chunks) {
   using Element = typename Shape::Element;
   using Memory = ExpertTileMemory<Shape, true>;
   auto& memory = GRAFT_SHARED(Memory);
   const auto& bank = arguments.bank;
   const auto& rows = arguments.rows;
-  const int64_t width = bank.inputs;
+  const int width = static_cast<int>(bank.inputs);
   ExpertPiece piece;
   int chunk;
   if (!find_piece(rows.tiles, chunks, piece, chunk)) return;
-  const ResultColumns columns = {int64_t(chunk) * kExpertColumns, width};
+  const ResultColumns columns = {chunk * kExpertColumns, width};
   load_sources<Shape::kThreads>(memory.sources, rows, piece.first, piece.rows, true);
   block_barrier();
 
@@ -53,7 +53,7 @@ GRAFT_KERNEL(Shape::kThreads) expert_down_backward(const ExpertDownBackward argu
       float product = 0;   // of q and dq, this row's
       GRAFT_UNROLL
       for (int part = 0; part < 8; ++part) {
-        const int64_t column = columns.first + warp_column + part * 8 + lane_pair();
+        const int column = columns.first + warp_column + part * 8 + lane_pair();
         if (row >= piece.rows || column >= width) continue;
         const Neighbours gate = load_neighbours(h, column, width, even), up = load_neighbours(h + width, column, width, even);
         const float g[2] = {gate.first, gate.second}, u[2] = {up.first, up.second};
@@ -81,16 +81,16 @@ GRAFT_KERNEL(Shape::kThreads) expert_down_backward(const ExpertDownBackward argu
 }
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) expert_gate_up_backward(const ExpertGateUpBackward arguments, int chunks) {
+GRAFT_KERNEL(kExpertMostThreads) expert_gate_up_backward(const ExpertGateUpBackward arguments, int chunks) {
   using Element = typename Shape::Element;
   using Memory = ExpertTileMemory<Shape, true>;
   auto& memory = GRAFT_SHARED(Memory);
   const auto& bank = arguments.bank;
-  const int64_t width = bank.inputs, of_part = bank.outputs / bank.parts;
+  const int width = static_cast<int>(bank.inputs), of_part = static_cast<int>(bank.outputs / bank.parts);
   ExpertPiece piece;
   int chunk;
   if (!find_piece(arguments.rows.tiles, chunks, piece, chunk)) return;
-  const ResultColumns columns = {int64_t(chunk) * kExpertColumns, width};
+  const ResultColumns columns = {chunk * kExpertColumns, width};
 
   const auto* first = weight_of<Element>(bank, piece.expert, 0);
   const auto* last = weight_of<Element>(bank, piece.expert, bank.parts - 1);
@@ -109,9 +109,9 @@ GRAFT_KERNEL(Shape::kThreads) expert_gate_up_backward(const ExpertGateUpBackward
   for (int group = 0; group < 2; ++group) {
     for_pairs(sums[group], [&](int r, int c, float first_value, float second_value) {
       const int row = warp_row + group * 16 + r;
-      const int64_t column = columns.first + warp_column + c;
+      const int column = columns.first + warp_column + c;
       if (row >= piece.rows || column >= width) return;
-      store_neighbours(static_cast<Element*>(arguments.dp_MC) + (piece.first + row) * width, column, width, width % 2 == 0, first_value, second_value);
+      store_neighbours(static_cast<Element*>(arguments.dp_MC) + int64_t(piece.first + row) * width, column, width, width % 2 == 0, first_value, second_value);
     });
   }
 }

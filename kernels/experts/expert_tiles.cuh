@@ -9,6 +9,8 @@
 namespace graft::cuda {
 
 constexpr size_t kExpertSharedBytes = 99 << 10;   // what sm_89 and sm_120 have
+// Of every tile, for the compiler: it would save registers, and spill, for more small blocks than shared memory has room for.
+constexpr int kExpertMostThreads = 256;
 
 template <typename E, int kRowCount, int kColumnCount>
 struct ExpertShape {
@@ -51,8 +53,7 @@ GRAFT_DEVICE bool in_packs(const Element* data, int64_t stride, int64_t length) 
 template <typename Element>
 struct InnerPart {
   const Element *left, *right, *second;
-  int64_t left_stride, right_stride;
-  int length;
+  int left_stride, right_stride, length;   // of 32 bits, as rows are: registers are short
   bool of_sources;                     // rows of left are the sources, else the tile's own
   bool whole_left, whole_right;
 };
@@ -63,8 +64,8 @@ GRAFT_DEVICE InnerPart<Element> inner_part(const void* left, int64_t left_stride
   part.left = static_cast<const Element*>(left);
   part.right = static_cast<const Element*>(right);
   part.second = static_cast<const Element*>(second);
-  part.left_stride = left_stride;
-  part.right_stride = right_stride;
+  part.left_stride = static_cast<int>(left_stride);
+  part.right_stride = static_cast<int>(right_stride);
   part.length = static_cast<int>(length);
   part.of_sources = of_sources;
   part.whole_left = in_packs(part.left, left_stride, length);
@@ -74,7 +75,7 @@ GRAFT_DEVICE InnerPart<Element> inner_part(const void* left, int64_t left_stride
 
 // The columns of a block's result: where they begin, of how many. Gated: of gate, and as many of up.
 struct ResultColumns {
-  int64_t first, width;
+  int first, width;
 };
 
 // sums of this warp, kGroups * 16 rows from warp_row on and 8 * kParts columns from warp_column on, += left right over all parts. Sources are loaded.
@@ -106,18 +107,18 @@ GRAFT_DEVICE void add_inner_parts(Sums (&sums)[kGroups][kParts], ExpertTileMemor
     const InnerPart<Element> part = part_of(step, inner);
     copy_rows<Shape::kThreads>(memory.left[stage], part.length - inner, part.whole_left, [&](int row) -> const Element* {
       if (row >= piece.rows) return nullptr;
-      return part.left + (part.of_sources ? memory.sources.read(row) : piece.first + row) * part.left_stride + inner;
+      return part.left + int64_t(part.of_sources ? memory.sources.read(row) : piece.first + row) * part.left_stride + inner;
     });
     if constexpr (kTransposed) {
-      const int rows = part.length - inner, width = left_of(columns.width, columns.first);
-      copy_rows<Shape::kThreads>(memory.right[stage], width, part.whole_right, [&](int row) -> const Element* {
-        return row < rows ? part.right + (inner + row) * part.right_stride + columns.first : nullptr;
+      const int rows = part.length - inner;
+      copy_rows<Shape::kThreads>(memory.right[stage], columns.width - columns.first, part.whole_right, [&](int row) -> const Element* {
+        return row < rows ? part.right + int64_t(inner + row) * part.right_stride + columns.first : nullptr;
       });
     } else {
       copy_rows<Shape::kThreads>(memory.right[stage], part.length - inner, part.whole_right, [&](int row) -> const Element* {
         const bool of_second = kGated && row / kExpertHalf % 2 == 1;
-        const int64_t column = columns.first + (kGated ? row / (2 * kExpertHalf) * kExpertHalf + row % kExpertHalf : row);
-        return column < columns.width ? (of_second ? part.second : part.right) + column * part.right_stride + inner : nullptr;
+        const int column = columns.first + (kGated ? row / (2 * kExpertHalf) * kExpertHalf + row % kExpertHalf : row);
+        return column < columns.width ? (of_second ? part.second : part.right) + int64_t(column) * part.right_stride + inner : nullptr;
       });
     }
   };
@@ -153,7 +154,7 @@ GRAFT_DEVICE int column_of_warp() {
 
 // Two neighbours, the first of which exists, of a row of `width`; `even`: all such pairs lie at multiples of their size.
 template <typename Element>
-GRAFT_DEVICE void store_neighbours(Element* row, int64_t column, int64_t width, bool even, float first, float second) {
+GRAFT_DEVICE void store_neighbours(Element* row, int column, int width, bool even, float first, float second) {
   if (even) return store_pair(row + column, first, second);
   store(row + column, from_float<Element>(first));
   if (column + 1 < width) store(row + column + 1, from_float<Element>(second));
@@ -162,7 +163,7 @@ struct Neighbours {
   float first, second;
 };
 template <typename Element>
-GRAFT_DEVICE Neighbours load_neighbours(const Element* row, int64_t column, int64_t width, bool even) {
+GRAFT_DEVICE Neighbours load_neighbours(const Element* row, int column, int width, bool even) {
   if (even) {
     const auto pair = load(reinterpret_cast<const Pack<Element, 2>*>(row + column));
     return {to_float(pair.values[0]), to_float(pair.values[1])};

@@ -51,7 +51,7 @@ GRAFT_DEVICE Group group_of_lane(const RouterForward& of, const RouterMemory<kSl
   Group group;
   if (lane >= of.num_groups) return group;
   const int size = of.num_experts / of.num_groups;
-  float best = -infinity(), second = -infinity();
+  float best = -infinity(), second = best;
   uint64_t best_rank = 0;
   for (int i = 0; i < size; ++i) {
     const int expert = lane * size + i;
