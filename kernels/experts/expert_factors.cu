@@ -63,9 +63,8 @@ GRAFT_KERNEL(kThreads) expert_factor_gradient(const ExpertFactorGradient argumen
 
   for (int64_t first = span.first; first < span.first + span.rows; first += kRows) {
     const int count = left_of(span.first + span.rows, first);
-    block_barrier();   // no warp needs the rows of before
     load_sources<kThreads>(memory.sources, rows, first, count, arguments.wide.gathered);
-    block_barrier();
+    block_barrier();   // sources are there, and no warp needs the rows of before
     copy_rows<kThreads>(memory.wide, columns, whole, [&](int row) -> const Element* {
       return row < count ? wide + memory.sources.read(row) * arguments.columns + column : nullptr;
     });
