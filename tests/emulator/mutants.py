@@ -26,6 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ATTENTION = "kernels/attention/attention_bfloat16.cu"
 ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_tiles|prefix_and_window|all_at_once|selected_keys"
 LORA = [f"kernels/lora_linear/lora_{part}.cu" for part in ("expand", "expand_backward", "factors", "shrink", "shrink_backward")]
+EXPERTS = [f"kernels/experts/expert_{part}.cu" for part in ("factors", "product", "product_backward")]
+EXPERT_CASES = "Cuda/ExpertKernels.InBfloat16/*"
 NORMS = ["kernels/rms_norm/rms_norm.cu", "kernels/layer_norm/layer_norm.cu"]
 TARGETS = {
     "kernels/attention/attention_forward_kernel.cuh": ([ATTENTION], "Cuda/Attention.*"),
@@ -43,8 +45,16 @@ TARGETS = {
     **{source: ([source], "*Lora*") for source in LORA},
     "kernels/lora_linear/lora_tiles.cuh": (LORA, "*Lora*"),
     "kernels/lora_linear/lora_sums.cuh": (LORA, "*Lora*"),
+    **{source: ([source], EXPERT_CASES) for source in EXPERTS},
+    "kernels/experts/expert_combine.cu": (["kernels/experts/expert_combine.cu"], EXPERT_CASES),
+    "kernels/experts/expert_tiles.cuh": (EXPERTS, EXPERT_CASES),
+    "kernels/router/router.cu": (["kernels/router/router.cu"], "*Router*"),
+    "kernels/router/expert_lists.cu": (["kernels/router/expert_lists.cu"], "ExpertLists*"),
+    "kernels/gated_activation/activation_values.cuh": (["kernels/gated_activation/gated_activation.cu"], "GatedActivation*"),
+    "kernels/cuda/activations.cuh": (["kernels/gated_activation/gated_activation.cu", "kernels/router/router.cu"], "GatedActivation*:*Router*"),
+    "kernels/cuda/matrix_part.cuh": (LORA, "*Lora*"),
     "kernels/cuda/tile.cuh": (["tests/emulator/matrix_test.cpp"], "MatrixOf*"),
-    "kernels/cuda/tile_product.cuh": (LORA, "*Lora*"),
+    "kernels/cuda/tile_product.cuh": (LORA + EXPERTS, f"*Lora*:{EXPERT_CASES}"),
     "kernels/cuda/reduce.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
     "kernels/cuda/rows.cuh": (NORMS, "RmsNorm*:LayerNorm*"),
     "kernels/cuda/row_values.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
