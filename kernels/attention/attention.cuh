@@ -34,9 +34,26 @@ struct AttentionProblem {
 
 // Some neighbouring tokens of one document: queries whose keys the block goes through, or keys whose queries it does. Tokens are rows of the batch.
 struct AttentionTile {
-  int32_t document_begin, document_end;
-  int32_t before;   // keys of the shared prefix, which the document sees as if they stood before its own
+  int32_t document_begin, document_end;   // where earlier tokens are in a cache: as if they stood before the document's rows, so begin may be negative
+  int32_t before;                         // keys of the shared prefix, which the document sees as if they stood before its own
   int32_t first, count;
+  int32_t document;                       // which, from 0
+};
+
+// Where all keys and values of a document are that has tokens of earlier batches: [its tokens, num_kv_heads, size], of the queries' type.
+struct CachedRows {
+  void* keys;
+  void* values;
+};
+
+// Puts a batch's keys and values behind those of earlier tokens.
+struct AttentionCacheAppend {
+  HeadRows keys, values;
+  RowType type;
+  int num_kv_heads, head_size, value_size;   // sizes: multiples of 16 bytes
+  const AttentionTile* tiles;
+  int num_tiles;
+  const CachedRows* caches;
 };
 
 struct AttentionForward {
@@ -45,6 +62,7 @@ struct AttentionForward {
   int num_tiles;
   MutableHeadRows out;              // [N, H, value_size]
   float* log_sums_HN;               // base 2, of scores times log2(e), sinks included
+  const CachedRows* caches;         // of each document; null: keys and values are the batch's own
 };
 
 struct AttentionBackward {
@@ -77,5 +95,6 @@ constexpr int attention_rows(bool is_float32, int kernel_head_size) { return !is
 // Null, or the driver's words. `stream` is a cudaStream_t.
 const char* launch(const AttentionForward& arguments, void* stream);
 const char* launch(const AttentionBackward& arguments, void* stream);
+const char* launch(const AttentionCacheAppend& arguments, void* stream);
 
 }  // namespace graft::cuda

@@ -35,19 +35,19 @@ struct AttentionOptions {
   at::Tensor selected_keys_NB;
 };
 
-// Keys and values of earlier tokens, one per sequence (already rotated, float32, [K, capacity, D]).
+// Keys and values of earlier tokens, one per sequence, already rotated. Copies share what is on a device until one of them grows.
 struct KeyValueCache {
-  std::vector<float> keys, values;
-  std::vector<float> index_keys;   // of the layer's indexer, where it has one: [tokens, its head size]
-  int64_t length = 0, capacity = 0;
-  void reserve(int64_t tokens, int64_t num_kv_heads, int64_t head_size);
+  std::vector<float> keys, values;                     // [K, capacity, D], where attention runs on the CPU
+  at::Tensor device_keys_TC, device_values_TC;         // [its capacity, K * D] of the projections' type, where kernels run
+  std::vector<float> index_keys;                       // of the layer's indexer, where it has one: [tokens, its head size]
+  int64_t length = 0, capacity = 0, reserved = 0;      // tokens; reserved: how many are expected, so that buffers grow once
 };
 
 // document_offsets: D+1 rising values from 0 to N. positions: of each token, a row of the tables. Window and slopes count a document's keys.
 at::Tensor packed_attention(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                             std::span<const int32_t> document_offsets);
 
-// The tokens between two offsets continue the sequence of caches[d], which grows by them. No gradient.
+// The tokens between two offsets continue the sequence of caches[d], which grows by them. No gradient. A sequence stays where it began: on the CPU or a device.
 at::Tensor cached_attention(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                             std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches);
 

@@ -307,6 +307,27 @@ struct PackedAttentionBackward : torch::autograd::Node {
 
 };
 
+void grow(KeyValueCache& cache, int64_t tokens, int64_t num_kv_heads, int64_t head_size) {
+  if (tokens <= cache.capacity) return;
+  const int64_t grown = std::max({tokens, cache.reserved, 2 * cache.capacity});
+  for (auto* buffer : {&cache.keys, &cache.values}) {
+    std::vector<float> larger(grown * num_kv_heads * head_size);
+    for (int64_t kv = 0; kv < num_kv_heads; ++kv) {
+      std::copy_n(buffer->data() + kv * cache.capacity * head_size, cache.length * head_size, larger.data() + kv * grown * head_size);
+    }
+    *buffer = std::move(larger);
+  }
+  cache.capacity = grown;
+}
+
+AttentionOptions on_cpu(AttentionOptions options) {
+  for (auto* tensor : {&options.query_norm_D, &options.key_norm_D, &options.cosine_PE, &options.sine_PE, &options.query_scale_P, &options.alibi_slopes_H, &options.sinks_H,
+                       &options.selected_keys_NB}) {
+    if (tensor->defined()) *tensor = tensor->cpu();
+  }
+  return options;
+}
+
 }  // namespace
 
 Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
@@ -337,23 +358,11 @@ Tensor packed_attention(const Tensor& qkv, const AttentionOptions& options, std:
   return out;
 }
 
-void KeyValueCache::reserve(int64_t tokens, int64_t num_kv_heads, int64_t head_size) {
-  if (tokens <= capacity) return;
-  const int64_t grown = std::max(tokens, capacity * 2);
-  for (auto* buffer : {&keys, &values}) {
-    std::vector<float> larger(grown * num_kv_heads * head_size);
-    for (int64_t kv = 0; kv < num_kv_heads; ++kv) {
-      std::copy_n(buffer->data() + kv * capacity * head_size, length * head_size, larger.data() + kv * grown * head_size);
-    }
-    *buffer = std::move(larger);
-  }
-  capacity = grown;
-}
-
 Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                         std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches) {
   check_attention(qkv, options, positions, document_offsets);
-  TORCH_INTERNAL_ASSERT(qkv.is_cpu(), "attention with a cache runs on the CPU so far");
+  if (takes_kernels(qkv, attention_has_kernels(qkv, options))) return cached_attention_by_kernels(qkv, options, positions, document_offsets, caches);
+  if (!qkv.is_cpu()) return cached_attention(qkv.cpu(), on_cpu(options), positions, document_offsets, caches).to(qkv.device());
   const int64_t num_tokens = qkv.size(0), num_kv = options.num_kv_heads, size = options.head_size;
   Scratch scratch;
   const auto heads = unpack_heads<float>(scratch, qkv, options, positions);
@@ -362,7 +371,7 @@ Tensor cached_attention(const Tensor& qkv, const AttentionOptions& options, std:
     auto& cache = *caches[d];
     const int64_t begin = document_offsets[d], count = document_offsets[d + 1] - begin;
     if (count == 0) continue;
-    cache.reserve(cache.length + count, num_kv, size);
+    grow(cache, cache.length + count, num_kv, size);
     for (int64_t kv = 0; kv < num_kv; ++kv) {
       const int64_t source = (kv * num_tokens + begin) * size, target = (kv * cache.capacity + cache.length) * size;
       std::copy_n(heads.keys.const_data_ptr<float>() + source, count * size, cache.keys.data() + target);

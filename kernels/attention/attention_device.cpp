@@ -1,7 +1,5 @@
 #include "kernels/attention/attention_device.h"
 
-#include <cstring>
-
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/functions/utils.h>
@@ -9,19 +7,12 @@
 #include "kernels/attention/attention_tiles.h"
 #include "kernels/device_launch/device_launch.h"
 #include "kernels/device_launch/row_type.h"
+#include "kernels/device_launch/uploaded.h"
 
 namespace graft {
 namespace {
 
 using at::Tensor;
-
-template <typename T>
-Tensor to_device(std::span<const T> values, const Tensor& like) {
-  static_assert(sizeof(T) % sizeof(int32_t) == 0);
-  auto host = at::empty({static_cast<int64_t>(values.size_bytes() / sizeof(int32_t))}, at::kInt);
-  std::memcpy(host.data_ptr(), values.data(), values.size_bytes());
-  return host.to(like.device());
-}
 
 template <typename T>
 const T* data_or_null(const Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr; }
@@ -34,7 +25,7 @@ cuda::MutableHeadRows heads_in(Tensor& x, int64_t column, int64_t size) {
   return {static_cast<char*>(x.data_ptr()) + column * static_cast<int64_t>(x.element_size()), x.size(1), size};
 }
 
-// What both passes tell the kernels of one batch.
+// What both passes tell the kernels of one batch. cached: earlier tokens of each document, where they are in caches (and then there is no backward pass).
 struct KernelAttention {
   AttentionOptions options;
   int64_t num_tokens = 0;
@@ -42,16 +33,17 @@ struct KernelAttention {
   Tensor query_tiles, key_tiles, offsets, positions;   // int32
   Tensor cosine, sine, query_scale, query_norm, key_norm, slopes, sinks, selected;
 
-  KernelAttention(const Tensor& qkv, const AttentionOptions& of, std::span<const int32_t> token_positions, std::span<const int32_t> document_offsets)
-      : options(of), num_tokens(qkv.size(0)), num_documents(static_cast<int>(document_offsets.size()) - 1), offsets(to_device(document_offsets, qkv)) {
+  KernelAttention(const Tensor& qkv, const AttentionOptions& of, std::span<const int32_t> token_positions, std::span<const int32_t> document_offsets,
+                  std::span<const int32_t> cached = {})
+      : options(of), num_tokens(qkv.size(0)), num_documents(static_cast<int>(document_offsets.size()) - 1), offsets(uploaded(document_offsets, qkv)) {
     const int rows = cuda::attention_rows(qkv.scalar_type() == at::kFloat, cuda::attention_head_size(static_cast<int>(options.head_size), static_cast<int>(options.head_size)));
     const auto tiles = [&](TileOf kind) {
-      const auto host = attention_tiles(kind, document_offsets, static_cast<int32_t>(options.shared_prefix), static_cast<int32_t>(options.window), rows);
-      return to_device(std::span<const cuda::AttentionTile>(host), qkv);
+      const auto host = attention_tiles(kind, document_offsets, static_cast<int32_t>(options.shared_prefix), static_cast<int32_t>(options.window), rows, cached);
+      return uploaded(std::span<const cuda::AttentionTile>(host), qkv);
     };
     query_tiles = tiles(TileOf::kQueries);
-    key_tiles = tiles(TileOf::kKeys);
-    if (prepares()) positions = to_device(token_positions, qkv);
+    if (cached.empty()) key_tiles = tiles(TileOf::kKeys);
+    if (prepares()) positions = uploaded(token_positions, qkv);
     const auto table = [&](const Tensor& tensor) { return tensor.defined() ? for_kernels(tensor) : tensor; };
     cosine = table(options.cosine_PE);
     sine = table(options.sine_PE);
@@ -91,9 +83,16 @@ struct KernelAttention {
     return prepared;
   }
 
-  Tensor forward(const Tensor& qkv, const Tensor& prepared, Tensor& log_sums) const {
+  void append(const Tensor& qkv, const Tensor& prepared, const cuda::CachedRows* caches) const {
+    const auto of = problem(qkv, prepared);
+    launch_on(qkv, "attention with a cache",
+              cuda::AttentionCacheAppend{of.keys, of.values, of.type, of.num_kv_heads, of.head_size, of.value_size, tiles_of(query_tiles), count_of_tiles(query_tiles), caches});
+  }
+
+  Tensor forward(const Tensor& qkv, const Tensor& prepared, Tensor& log_sums, const cuda::CachedRows* caches = nullptr) const {
     auto out = at::empty({num_tokens, options.num_heads * options.head_size}, qkv.options());
-    launch_on(qkv, "attention", cuda::AttentionForward{problem(qkv, prepared), tiles_of(query_tiles), count_of_tiles(query_tiles), heads_in(out, 0, options.head_size), log_sums.data_ptr<float>()});
+    launch_on(qkv, "attention",
+              cuda::AttentionForward{problem(qkv, prepared), tiles_of(query_tiles), count_of_tiles(query_tiles), heads_in(out, 0, options.head_size), log_sums.data_ptr<float>(), caches});
     return out;
   }
 
@@ -125,6 +124,18 @@ struct KernelAttentionBackward : torch::autograd::Node {
   }
 };
 
+// Makes room for `count` further tokens. What another state shares is left to it.
+void grow_rows(KeyValueCache& cache, int64_t count, int64_t width, const Tensor& like) {
+  const int64_t needed = cache.length + count;
+  for (auto* rows : {&cache.device_keys_TC, &cache.device_values_TC}) {
+    const int64_t capacity = rows->defined() ? rows->size(0) : 0;
+    if (capacity >= needed && rows->use_count() == 1) continue;
+    auto own = at::empty({capacity >= needed ? capacity : std::max({needed, cache.reserved, 2 * capacity}), width}, like.options());
+    if (cache.length > 0) own.narrow(0, 0, cache.length).copy_(rows->narrow(0, 0, cache.length));
+    *rows = std::move(own);
+  }
+}
+
 }  // namespace
 
 bool attention_has_kernels(const Tensor& qkv, const AttentionOptions& options) {
@@ -151,6 +162,28 @@ Tensor packed_attention_by_kernels(const Tensor& qkv_NC, const AttentionOptions&
     torch::autograd::create_gradient_edge(out, node);
   }
   return out;
+}
+
+Tensor cached_attention_by_kernels(const Tensor& qkv_NC, const AttentionOptions& options, std::span<const int32_t> positions, std::span<const int32_t> document_offsets,
+                                   std::span<KeyValueCache* const> caches) {
+  const auto qkv = for_kernels(qkv_NC.detach());
+  std::vector<int32_t> lengths;
+  std::vector<cuda::CachedRows> rows;
+  for (size_t d = 0; d < caches.size(); ++d) {
+    auto& cache = *caches[d];
+    const int64_t count = document_offsets[d + 1] - document_offsets[d];
+    if (count > 0) grow_rows(cache, count, options.num_kv_heads * options.head_size, qkv);
+    lengths.push_back(static_cast<int32_t>(cache.length));
+    rows.push_back(count > 0 ? cuda::CachedRows{cache.device_keys_TC.data_ptr(), cache.device_values_TC.data_ptr()} : cuda::CachedRows{});
+    cache.length += count;
+  }
+  const KernelAttention attention(qkv, options, positions, document_offsets, lengths);
+  const auto prepared = attention.prepare(qkv);
+  const auto rows_on_device = uploaded(std::span<const cuda::CachedRows>(rows), qkv);
+  const auto* of_documents = static_cast<const cuda::CachedRows*>(rows_on_device.const_data_ptr());
+  attention.append(qkv, prepared, of_documents);
+  auto log_sums = at::empty({options.num_heads, qkv.size(0)}, qkv.options().dtype(at::kFloat));
+  return attention.forward(qkv, prepared, log_sums, of_documents);
 }
 
 }  // namespace graft

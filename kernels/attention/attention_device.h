@@ -1,4 +1,4 @@
-// packed_attention by kernels (attention.cuh), for tensors where those run.
+// Attention by kernels (attention.cuh), for tensors where those run.
 #pragma once
 #include "kernels/attention/attention.h"
 
@@ -9,5 +9,7 @@ bool attention_has_kernels(const at::Tensor& qkv, const AttentionOptions& option
 
 at::Tensor packed_attention_by_kernels(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
                                        std::span<const int32_t> document_offsets);
+at::Tensor cached_attention_by_kernels(const at::Tensor& qkv, const AttentionOptions& options, std::span<const int32_t> positions,
+                                       std::span<const int32_t> document_offsets, std::span<KeyValueCache* const> caches);
 
 }  // namespace graft

@@ -37,13 +37,21 @@ GRAFT_KERNEL(Shape::kThreads) attention_forward(const AttentionForward arguments
   const int first_query = tile.before + tile.first - tile.document_begin, end = first_query + tile.count;   // of the tile, in its document
   const int row = thread_in_block() / kWarp * 16;                                                           // this warp's first
   const int my_rows[2] = {row + lane_group(), row + lane_group() + 8};
+  HeadRows keys = problem.keys, values = problem.values;
+  int document_begin = tile.document_begin;
+  if (arguments.caches) {
+    const CachedRows cached = load(arguments.caches + tile.document);
+    keys = {cached.keys, int64_t(problem.num_kv_heads) * problem.head_size, problem.head_size};
+    values = {cached.values, int64_t(problem.num_kv_heads) * problem.value_size, problem.value_size};
+    document_begin = 0;
+  }
 
   const auto copy_keys = [&](int first) {
-    copy_rows<kThreads>(memory.keys, problem.keys, kv_head, problem.head_size, [&](int r) { return first + r < end ? token_of_key(tile.document_begin, tile.before, first + r) : -1; });
+    copy_rows<kThreads>(memory.keys, keys, kv_head, problem.head_size, [&](int r) { return first + r < end ? token_of_key(document_begin, tile.before, first + r) : -1; });
     copy_commit();
   };
   const auto copy_values = [&](int first) {
-    copy_rows<kThreads>(memory.values, problem.values, kv_head, problem.value_size, [&](int r) { return first + r < end ? token_of_key(tile.document_begin, tile.before, first + r) : -1; });
+    copy_rows<kThreads>(memory.values, values, kv_head, problem.value_size, [&](int r) { return first + r < end ? token_of_key(document_begin, tile.before, first + r) : -1; });
     copy_commit();
   };
 

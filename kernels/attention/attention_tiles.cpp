@@ -21,11 +21,11 @@ int64_t work_of(TileOf of, const AttentionTile& tile, std::span<const int32_t> o
 
 }  // namespace
 
-std::vector<AttentionTile> attention_tiles(TileOf of, std::span<const int32_t> offsets, int32_t shared_prefix, int32_t window, int32_t rows) {
+std::vector<AttentionTile> attention_tiles(TileOf of, std::span<const int32_t> offsets, int32_t shared_prefix, int32_t window, int32_t rows, std::span<const int32_t> cached) {
   std::vector<std::pair<int64_t, AttentionTile>> tiles;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     for (int32_t first = offsets[d]; first < offsets[d + 1]; first += rows) {
-      const AttentionTile tile{offsets[d], offsets[d + 1], offsets[d] == 0 ? 0 : shared_prefix, first, std::min(rows, offsets[d + 1] - first)};
+      const AttentionTile tile{offsets[d] - (cached.empty() ? 0 : cached[d]), offsets[d + 1], offsets[d] == 0 ? 0 : shared_prefix, first, std::min(rows, offsets[d + 1] - first), static_cast<int32_t>(d)};
       tiles.push_back({work_of(of, tile, offsets, shared_prefix, window), tile});
     }
   }

@@ -35,7 +35,7 @@ struct LauncherTable : LauncherOf<Arguments>... {
 
 struct DeviceLaunchers
     : LauncherTable<cuda::AdamWUpdate,
-                    cuda::AttentionForward, cuda::AttentionBackward,
+                    cuda::AttentionForward, cuda::AttentionBackward, cuda::AttentionCacheAppend,
                     cuda::CrossEntropyRows,
                     cuda::GatedActivationForward, cuda::GatedActivationBackward,
                     cuda::HeadPreparationForward, cuda::HeadPreparationBackward,

@@ -13,7 +13,8 @@
 namespace graft {
 
 int64_t rows_of_block(int64_t num_rows, int64_t row_bytes, int64_t buffer_bytes) {
-  return std::clamp<int64_t>(buffer_bytes / row_bytes, 1, std::max<int64_t>(num_rows, 1));
+  const int64_t most = std::clamp<int64_t>(buffer_bytes / row_bytes, 1, std::max<int64_t>(num_rows, 1)), blocks = (num_rows + most - 1) / most;
+  return blocks < 2 ? most : std::min(most, ((num_rows + blocks - 1) / blocks + 15) / 16 * 16);
 }
 
 namespace head_cpu {

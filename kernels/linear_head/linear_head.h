@@ -56,7 +56,7 @@ void for_pieces(const HeadPieces& head, const Function& f) {
   }
 }
 
-// How many rows of `row_bytes` fit the buffer: at least one, at most all.
+// Rows of a block where `row_bytes` each must fit the buffer, at least one: as few blocks as can be, all about equal, so that no more of the buffer is used than helps.
 int64_t rows_of_block(int64_t num_rows, int64_t row_bytes, int64_t buffer_bytes);
 
 // Logits of rows: float32 [M, V]. CPU.

@@ -49,7 +49,6 @@ GRAFT_KERNEL(kThreads) lora_shrink(const LoraShrink arguments) {
       copy(column + kColumns, 0);
     }
   }
-  copy_wait<0>();
 
   for_pairs(sums, [&](int r, int c, float first, float second) {
     const int64_t n = first_row + row + r;

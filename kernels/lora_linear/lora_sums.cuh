@@ -11,12 +11,12 @@ constexpr int64_t blocks_for(int64_t elements) { return (elements + kSumThreads 
 // The part that has this column of z: padding belongs to the part before it.
 GRAFT_DEVICE int part_of_rank(const LoraLayer& layer, int rank) {
   int part = 0;
-  while (part + 1 < layer.num_parts && rank >= layer.parts[part].first_rank + layer.parts[part].padded_ranks) ++part;
+  while (rank >= layer.parts[part].first_rank + layer.parts[part].padded_ranks) ++part;
   return part;
 }
 GRAFT_DEVICE int part_of_output(const LoraLayer& layer, int64_t output) {
   int part = 0;
-  while (part + 1 < layer.num_parts && output >= layer.parts[part].first_output + layer.parts[part].outputs) ++part;
+  while (output >= layer.parts[part].first_output + layer.parts[part].outputs) ++part;
   return part;
 }
 

@@ -8,6 +8,7 @@
 
 #include "kernels/common/error.h"
 #include "tests/checkpoints/gguf_bytes.h"
+#include "tests/support/error_of.h"
 #include "tests/support/files.h"
 
 namespace graft {
@@ -15,15 +16,6 @@ namespace {
 
 using test::GgufBytes;
 using ::testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(GgufFile, ReadsEveryKindOfValueAndTensor) {
   GgufBytes bytes;
@@ -83,11 +75,11 @@ TEST(GgufFile, ReadsEveryKindOfValueAndTensor) {
     EXPECT_EQ(static_cast<int>(b->bytes[0]), 96);
     EXPECT_EQ(file.find("c.weight"), nullptr);
 
-    EXPECT_THAT(error_of([&] { file.get_string("u8"); }),
+    EXPECT_THAT(test::error_of([&] { file.get_string("u8"); }),
                 HasSubstr("expected a string for the metadata key \"u8\", got uint8"));
-    EXPECT_THAT(error_of([&] { file.get_int("words"); }),
+    EXPECT_THAT(test::error_of([&] { file.get_int("words"); }),
                 HasSubstr("expected an integer for the metadata key \"words\", got an array of string"));
-    EXPECT_THAT(error_of([&] { file.need_int("absent"); }), HasSubstr("expected the metadata key \"absent\", got none"));
+    EXPECT_THAT(test::error_of([&] { file.need_int("absent"); }), HasSubstr("expected the metadata key \"absent\", got none"));
   }
 }
 
@@ -209,11 +201,11 @@ TEST_P(GgufDamage, IsOneClearError) {
   test::TemporaryFolder folder;
   GgufBytes bytes;
   test::write_file(folder / "m.gguf", bytes.text());
-  EXPECT_EQ(error_of([&] { GgufFile(folder / "m.gguf"); }), "no error");  // until it is damaged
+  EXPECT_EQ(test::error_of([&] { GgufFile(folder / "m.gguf"); }), "no error");  // until it is damaged
 
   GetParam().damage(bytes);
   test::write_file(folder / "m.gguf", bytes.text());
-  const std::string error = error_of([&] { GgufFile(folder / "m.gguf"); });
+  const std::string error = test::error_of([&] { GgufFile(folder / "m.gguf"); });
   EXPECT_THAT(error, HasSubstr("[graft.checkpoints] expected "));
   EXPECT_THAT(error, HasSubstr(GetParam().message));
   EXPECT_THAT(error, HasSubstr("m.gguf"));
@@ -227,7 +219,7 @@ TEST(GgufFile, CutAtAnyByteIsAnErrorAndNeverACrash) {
   const std::string whole = GgufBytes().text();
   for (size_t size = 0; size < whole.size(); ++size) {
     test::write_file(folder / "m.gguf", whole.substr(0, size));
-    EXPECT_THAT(error_of([&] { GgufFile(folder / "m.gguf"); }), HasSubstr("[graft.checkpoints] expected ")) << size;
+    EXPECT_THAT(test::error_of([&] { GgufFile(folder / "m.gguf"); }), HasSubstr("[graft.checkpoints] expected ")) << size;
   }
 }
 
@@ -239,7 +231,7 @@ TEST(GgufFile, AnyChangedByteIsReadOrAnError) {
       std::string changed = whole;
       changed[i] = static_cast<char>(changed[i] ^ flip);
       test::write_file(folder / "m.gguf", changed);
-      error_of([&] { GgufFile(folder / "m.gguf"); });  // anything but a UserError leaves the test
+      test::error_of([&] { GgufFile(folder / "m.gguf"); });  // anything but a UserError leaves the test
     }
   }
 }
@@ -257,7 +249,7 @@ TEST(GgufFile, JoinsShardsAndNamesWhatIsWrongWithThem) {
   test::TemporaryFolder folder;
   const auto first = folder / "m-00001-of-00003.gguf";
   test::write_file(first, shard(0, 3, "a", 3));
-  EXPECT_THAT(error_of([&] { GgufFile{first}; }), HasSubstr("2 missing: m-00002-of-00003.gguf, m-00003-of-00003.gguf"));
+  EXPECT_THAT(test::error_of([&] { GgufFile{first}; }), HasSubstr("2 missing: m-00002-of-00003.gguf, m-00003-of-00003.gguf"));
 
   test::write_file(folder / "m-00002-of-00003.gguf", shard(1, 3, "b", 3));
   test::write_file(folder / "m-00003-of-00003.gguf", shard(2, 3, "c", 3));
@@ -265,21 +257,21 @@ TEST(GgufFile, JoinsShardsAndNamesWhatIsWrongWithThem) {
   EXPECT_EQ(file.tensors().size(), 3u);
   EXPECT_EQ(file.files().size(), 3u);
   EXPECT_EQ(file.find("c")->file.filename(), "m-00003-of-00003.gguf");
-  EXPECT_THAT(error_of([&] { GgufFile(folder / "m-00002-of-00003.gguf"); }), HasSubstr("expected the first shard"));
+  EXPECT_THAT(test::error_of([&] { GgufFile(folder / "m-00002-of-00003.gguf"); }), HasSubstr("expected the first shard"));
 
   test::write_file(folder / "m-00003-of-00003.gguf", shard(2, 3, "a", 3));
-  EXPECT_THAT(error_of([&] { GgufFile{first}; }), HasSubstr("these names twice: \"a\""));
+  EXPECT_THAT(test::error_of([&] { GgufFile{first}; }), HasSubstr("these names twice: \"a\""));
   test::write_file(folder / "m-00003-of-00003.gguf", shard(1, 3, "c", 3));
-  EXPECT_THAT(error_of([&] { GgufFile{first}; }), HasSubstr("expected split.no 2, got 1"));
+  EXPECT_THAT(test::error_of([&] { GgufFile{first}; }), HasSubstr("expected split.no 2, got 1"));
   test::write_file(first, shard(0, 3, "a", 7));
   test::write_file(folder / "m-00003-of-00003.gguf", shard(2, 3, "c", 3));
-  EXPECT_THAT(error_of([&] { GgufFile{first}; }), HasSubstr("expected 7 tensors in 3 shards, got 3"));
+  EXPECT_THAT(test::error_of([&] { GgufFile{first}; }), HasSubstr("expected 7 tensors in 3 shards, got 3"));
 }
 
 TEST(GgufFile, RefusesWhatIsNoFile) {
   test::TemporaryFolder folder;
-  EXPECT_THAT(error_of([&] { GgufFile(folder / "absent.gguf"); }), HasSubstr("No such file or directory"));
-  EXPECT_THAT(error_of([&] { GgufFile{folder.path()}; }), HasSubstr("expected a regular file, got a directory"));
+  EXPECT_THAT(test::error_of([&] { GgufFile(folder / "absent.gguf"); }), HasSubstr("No such file or directory"));
+  EXPECT_THAT(test::error_of([&] { GgufFile{folder.path()}; }), HasSubstr("expected a regular file, got a directory"));
 }
 
 TEST(GgufFile, OpensSmolLm2Quickly) {

@@ -10,21 +10,13 @@
 
 #include "checkpoints/safetensors_writer.h"
 #include "kernels/common/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/files.h"
 
 namespace graft {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 LoraFactors factors(int64_t rank, int64_t in, int64_t out) {
   LoraFactors made{rank, in, out, std::vector<float>(rank * in), std::vector<float>(out * rank)};
@@ -132,7 +124,7 @@ TEST(PeftAdapter, ExpertsAreParameters) {
   }
   config.erase("target_parameters");   // without it they are no parameters, and their rank is wrong
   test::write_file(path, config.dump());
-  EXPECT_THAT(error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr("where the config says rank 2"));
+  EXPECT_THAT(test::error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr("where the config says rank 2"));
 }
 
 TEST(PeftAdapter, AnotherMethodIsAnError) {
@@ -164,7 +156,7 @@ TEST(PeftAdapter, AnotherMethodIsAnError) {
     auto config = nlohmann::json::parse(test::read_file(path));
     config[item.key] = nlohmann::json::parse(item.value);
     test::write_file(path, config.dump());
-    EXPECT_THAT(error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr(item.message));
+    EXPECT_THAT(test::error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr(item.message));
   }
 }
 
@@ -179,7 +171,7 @@ TEST(PeftAdapter, FactorsThatDoNotFitAreOneError) {
   for (const char* name : {"x.lora_A.weight", "y.lora_B.weight", "y.lora_magnitude_vector"})
     writer.write(std::string("base_model.model.") + name, bytes);
   writer.finish();
-  const std::string error = error_of([&] { read_peft_adapter(folder / "adapter"); });
+  const std::string error = test::error_of([&] { read_peft_adapter(folder / "adapter"); });
   EXPECT_THAT(error, HasSubstr("got 3 differences"));
   EXPECT_THAT(error, HasSubstr("\"x\" has no lora_B"));
   EXPECT_THAT(error, HasSubstr("\"y\" has no lora_A"));
@@ -188,19 +180,19 @@ TEST(PeftAdapter, FactorsThatDoNotFitAreOneError) {
 
 TEST(PeftAdapter, MissingFilesAndPicklesAreNamed) {
   test::TemporaryFolder folder;
-  EXPECT_THAT(error_of([&] { read_peft_adapter(folder.path()); }), HasSubstr("got no adapter_config.json"));
+  EXPECT_THAT(test::error_of([&] { read_peft_adapter(folder.path()); }), HasSubstr("got no adapter_config.json"));
   write_peft_adapter(folder / "adapter", example());
   std::filesystem::remove(folder / "adapter/adapter_model.safetensors");
-  EXPECT_THAT(error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr("adapter_model.safetensors"));
+  EXPECT_THAT(test::error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr("adapter_model.safetensors"));
   test::write_file(folder / "adapter/adapter_model.bin", "pickle");
-  EXPECT_THAT(error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr("got a Python pickle"));
+  EXPECT_THAT(test::error_of([&] { read_peft_adapter(folder / "adapter"); }), HasSubstr("got a Python pickle"));
 }
 
 TEST(PeftAdapter, WritingContradictoryRanksIsAnError) {
   test::TemporaryFolder folder;
   PeftAdapter adapter = example();
   adapter.rank_pattern.clear();
-  EXPECT_THAT(error_of([&] { write_peft_adapter(folder / "adapter", adapter); }),
+  EXPECT_THAT(test::error_of([&] { write_peft_adapter(folder / "adapter", adapter); }),
               HasSubstr("expected factors of rank 4, got rank 2"));
   EXPECT_FALSE(std::filesystem::exists(folder / "adapter/adapter_config.json"));
 }

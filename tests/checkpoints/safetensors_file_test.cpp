@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "kernels/common/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/files.h"
 
 namespace graft {
@@ -15,15 +16,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 // A file with this header, padded to 8 bytes, and `data_bytes` bytes of data: byte i holds i.
 std::string file_of(std::string header, size_t data_bytes) {
@@ -158,7 +150,7 @@ class SafetensorsDamage : public ::testing::TestWithParam<Damage> {};
 TEST_P(SafetensorsDamage, IsOneClearError) {
   test::TemporaryFolder folder;
   test::write_file(folder / "m.safetensors", GetParam().text);
-  const std::string error = error_of([&] { SafetensorsFile(folder / "m.safetensors"); });
+  const std::string error = test::error_of([&] { SafetensorsFile(folder / "m.safetensors"); });
   EXPECT_THAT(error, HasSubstr("[graft.checkpoints] expected "));
   EXPECT_THAT(error, HasSubstr(GetParam().message));
   EXPECT_THAT(error, HasSubstr("m.safetensors"));
@@ -173,11 +165,11 @@ TEST(SafetensorsFile, AnyCutOrChangedByteIsReadOrAnError) {
   const std::string whole = file_of("{" + entry("a", "F32", "[2]", 0, 8) + "}", 8);
   for (size_t i = 0; i < whole.size(); ++i) {
     test::write_file(folder / "m.safetensors", whole.substr(0, i));
-    EXPECT_THAT(error_of([&] { SafetensorsFile(folder / "m.safetensors"); }), HasSubstr("[graft.checkpoints] expected ")) << i;
+    EXPECT_THAT(test::error_of([&] { SafetensorsFile(folder / "m.safetensors"); }), HasSubstr("[graft.checkpoints] expected ")) << i;
     std::string changed = whole;
     changed[i] = static_cast<char>(changed[i] ^ 0x01);
     test::write_file(folder / "m.safetensors", changed);
-    error_of([&] { SafetensorsFile(folder / "m.safetensors"); });  // anything but a UserError leaves the test
+    test::error_of([&] { SafetensorsFile(folder / "m.safetensors"); });  // anything but a UserError leaves the test
   }
 }
 
@@ -194,7 +186,7 @@ class ShardedDirectory : public ::testing::Test {
                      R"({"metadata":{"total_size":17},"weight_map":{)" + weight_map + "}}");
   }
   std::string error() {
-    return error_of([&] { open_tensors(folder_.path()); });
+    return test::error_of([&] { open_tensors(folder_.path()); });
   }
   test::TemporaryFolder folder_;
 };
@@ -242,12 +234,12 @@ TEST_F(ShardedDirectory, AnIndexIsStrictJson) {
 TEST(OpenTensors, NamesTheConversionOfPicklesAndNeverReadsThem) {
   test::TemporaryFolder folder;
   test::write_file(folder / "pytorch_model.bin", "never read");
-  EXPECT_THAT(error_of([&] { open_tensors(folder.path()); }),
+  EXPECT_THAT(test::error_of([&] { open_tensors(folder.path()); }),
               HasSubstr("Python pickles, which can execute code when they are read: pytorch_model.bin"));
-  EXPECT_THAT(error_of([&] { open_tensors(folder.path()); }), HasSubstr("safe_serialization=True"));
+  EXPECT_THAT(test::error_of([&] { open_tensors(folder.path()); }), HasSubstr("safe_serialization=True"));
   for (const char* name : {"m.bin", "m.pt", "m.pth"}) {
     test::write_file(folder / name, "never read");
-    EXPECT_THAT(error_of([&] { open_tensors(folder / name); }), HasSubstr("m.safetensors', metadata={'format': 'pt'})"))
+    EXPECT_THAT(test::error_of([&] { open_tensors(folder / name); }), HasSubstr("m.safetensors', metadata={'format': 'pt'})"))
         << name;
   }
 }
@@ -258,7 +250,7 @@ TEST(OpenTensors, TheConversionInItsErrorWorks) {
   test::write_file(folder / "make.py", "import torch; t = torch.ones(3, 2); torch.save({'a': t, 'tied': t}, '" + bin + "')");
   const std::string python = (test::source_dir() / ".deps/python/bin/python").string();
   ASSERT_EQ(std::system((python + " " + (folder / "make.py").string()).c_str()), 0);
-  const std::string error = error_of([&] { open_tensors(folder / "m.pt"); });
+  const std::string error = test::error_of([&] { open_tensors(folder / "m.pt"); });
   const size_t start = error.find("python -c ");
   ASSERT_NE(start, std::string::npos);
   ASSERT_EQ(std::system((python + error.substr(start + 6)).c_str()), 0) << error;
@@ -268,12 +260,12 @@ TEST(OpenTensors, TheConversionInItsErrorWorks) {
 
 TEST(OpenTensors, SaysWhatADirectoryLacks) {
   test::TemporaryFolder folder;
-  EXPECT_THAT(error_of([&] { open_tensors(folder.path()); }), HasSubstr("got neither"));
+  EXPECT_THAT(test::error_of([&] { open_tensors(folder.path()); }), HasSubstr("got neither"));
   test::write_file(folder / "other.gguf", "");
-  EXPECT_THAT(error_of([&] { open_tensors(folder.path()); }), HasSubstr("got other.gguf"));
-  EXPECT_THAT(error_of([&] { open_tensors(folder / "absent"); }), HasSubstr("does not exist"));
+  EXPECT_THAT(test::error_of([&] { open_tensors(folder.path()); }), HasSubstr("got other.gguf"));
+  EXPECT_THAT(test::error_of([&] { open_tensors(folder / "absent"); }), HasSubstr("does not exist"));
   test::write_file(folder / "notes.txt", "text");
-  EXPECT_THAT(error_of([&] { open_tensors(folder / "notes.txt"); }), HasSubstr("notes.txt"));
+  EXPECT_THAT(test::error_of([&] { open_tensors(folder / "notes.txt"); }), HasSubstr("notes.txt"));
 }
 
 TEST(OpenTensors, ListsPythonFiles) {

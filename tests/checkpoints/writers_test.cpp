@@ -12,6 +12,7 @@
 #include "checkpoints/safetensors_file.h"
 #include "checkpoints/safetensors_writer.h"
 #include "kernels/common/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/files.h"
 
 namespace graft {
@@ -19,16 +20,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <typename Error>
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::vector<std::byte> counted_bytes(size_t count, int first) {
   std::vector<std::byte> bytes(count);
@@ -75,18 +66,18 @@ TEST(SafetensorsWriter, WritesTheBytesThatTheLibraryWrites) {
 TEST(SafetensorsWriter, RefusesMistakes) {
   test::TemporaryFolder folder;
   const auto path = folder / "m.safetensors";
-  EXPECT_THAT(error_of<UserError>([&] {
+  EXPECT_THAT(test::error_of<UserError>([&] {
                 SafetensorsWriter(path, {{"a", TensorType::kQ4_1, {32}}});
               }),
               HasSubstr("got Q4_1 (tensor \"a\""));
-  EXPECT_THAT(error_of<UserError>([&] { SafetensorsWriter(path, {{"a"}, {"a"}}); }), HasSubstr("every tensor name once"));
+  EXPECT_THAT(test::error_of<UserError>([&] { SafetensorsWriter(path, {{"a"}, {"a"}}); }), HasSubstr("every tensor name once"));
   {
     SafetensorsWriter writer(path, {{"a", TensorType::kI8, {2}}, {"b", TensorType::kI8, {2}}});
-    EXPECT_THAT(error_of<std::logic_error>([&] { writer.write("c", {}); }), HasSubstr("c was not declared"));
-    EXPECT_THAT(error_of<std::logic_error>([&] { writer.write("a", {}); }), HasSubstr("declared with 2 bytes, got 0"));
+    EXPECT_THAT(test::error_of<std::logic_error>([&] { writer.write("c", {}); }), HasSubstr("c was not declared"));
+    EXPECT_THAT(test::error_of<std::logic_error>([&] { writer.write("a", {}); }), HasSubstr("declared with 2 bytes, got 0"));
     writer.write("a", counted_bytes(2, 0));
-    EXPECT_THAT(error_of<std::logic_error>([&] { writer.write("a", counted_bytes(2, 0)); }), HasSubstr("written twice"));
-    EXPECT_THAT(error_of<std::logic_error>([&] { writer.finish(); }), HasSubstr("b of"));
+    EXPECT_THAT(test::error_of<std::logic_error>([&] { writer.write("a", counted_bytes(2, 0)); }), HasSubstr("written twice"));
+    EXPECT_THAT(test::error_of<std::logic_error>([&] { writer.finish(); }), HasSubstr("b of"));
   }
   EXPECT_EQ(files_in(folder.path()), 0u);  // nothing half-written is left
 }
@@ -177,7 +168,7 @@ TEST(GgufWriter, IsReadByGgufPyAndByUs) {
 TEST(GgufWriter, RefusesWhatLlamaCppWouldNotRead) {
   test::TemporaryFolder folder;
   const auto error = [&](std::vector<GgufEntry> metadata, std::vector<TensorDeclaration> tensors) {
-    return error_of<UserError>([&] { GgufWriter(folder / "m.gguf", metadata, tensors); });
+    return test::error_of<UserError>([&] { GgufWriter(folder / "m.gguf", metadata, tensors); });
   };
   EXPECT_THAT(error({gguf_u32("k", 1), gguf_u32("k", 1)}, {}), HasSubstr("expected every metadata key once, got \"k\" twice"));
   EXPECT_THAT(error({{"k", GgufType::kU8, {}, uint64_t{256}}}, {}), HasSubstr("expected a value of type uint8"));
@@ -214,9 +205,9 @@ TEST(AtomicFile, AFullDiskNamesTheFileAndLeavesTheOldOne) {
   {
     const FullDisk full(1000);
     const std::string large(5000, 'x');
-    EXPECT_THAT(error_of<MachineError>([&] { write_file_atomic(folder / "state", large); }),
+    EXPECT_THAT(test::error_of<MachineError>([&] { write_file_atomic(folder / "state", large); }),
                 HasSubstr("cannot write " + (folder / "state").string()));
-    EXPECT_THAT(error_of<MachineError>([&] {
+    EXPECT_THAT(test::error_of<MachineError>([&] {
                   SafetensorsWriter(folder / "m.safetensors", {{"a", TensorType::kI8, {5000}}});
                 }),
                 HasSubstr("cannot reserve"));
@@ -232,7 +223,7 @@ TEST(AtomicFile, ReplacesWholeFilesAndIsPrivate) {
   EXPECT_EQ(test::read_file(folder / "state"), "new");
   EXPECT_EQ(mode_of(folder / "state"), 0600);
   EXPECT_EQ(files_in(folder.path()), 1u);
-  EXPECT_THAT(error_of<MachineError>([&] { write_file_atomic(folder / "absent/state", "x"); }),
+  EXPECT_THAT(test::error_of<MachineError>([&] { write_file_atomic(folder / "absent/state", "x"); }),
               HasSubstr("No such file or directory"));
 }
 
@@ -245,9 +236,9 @@ TEST(Folders, ArePrivateAndRenamedWhole) {
   rename_directory_atomic(folder / "a/b/c", folder / "done");
   EXPECT_EQ(test::read_file(folder / "done/file"), "text");
   make_private_directory(folder / "empty");
-  EXPECT_THAT(error_of<MachineError>([&] { rename_directory_atomic(folder / "done", folder / "empty"); }),
+  EXPECT_THAT(test::error_of<MachineError>([&] { rename_directory_atomic(folder / "done", folder / "empty"); }),
               HasSubstr("File exists"));
-  EXPECT_THAT(error_of<MachineError>([&] { make_private_directory(folder / "done/file"); }), HasSubstr("Not a directory"));
+  EXPECT_THAT(test::error_of<MachineError>([&] { make_private_directory(folder / "done/file"); }), HasSubstr("Not a directory"));
 }
 
 TEST(Sha256, KnowsTheStandardsVectors) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/common/error.h"
+#include "tests/support/error_of.h"
 
 namespace graft {
 namespace {
@@ -22,12 +23,7 @@ class ChoosesDevice : public ::testing::Test {
   static CudaListing listing() { return list_cuda_devices({GRAFT_FAKE_DRIVER "/libcuda.so.1", GRAFT_FAKE_DRIVER "/libnvidia-ml.so.1"}); }
   static DeviceChoice choose(const std::string& wanted, const std::string& module_problem = "") { return choose_device(wanted, listing(), module_problem); }
   static std::string error_of(const std::string& wanted, const std::string& module_problem = "") {
-    try {
-      choose(wanted, module_problem);
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "no error";
+    return test::error_of([&] { choose(wanted, module_problem); });
   }
 };
 

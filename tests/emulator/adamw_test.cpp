@@ -78,6 +78,7 @@ TEST(AdamWKernels, EqualTheFormulaInDouble) {
     check(size, 1e4, 1);   // not that large
   }
   check(1000, 1, 1e-3F);
+  check(1000, 1e-8, 1e-9F);   // a norm below what the divisor adds to it
 }
 
 // More blocks than one has threads to add up their sums.

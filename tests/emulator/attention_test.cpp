@@ -1,5 +1,6 @@
 // The attention kernels, compiled for the CPU, against sums in double over whole documents: every head size, element type and option, both passes.
 #include <cmath>
+#include <deque>
 #include <map>
 #include <optional>
 #include <random>
@@ -142,22 +143,77 @@ double relative_error(const Buffer<Element>& got, const Doubles& expected) {
 }
 
 template <typename Element>
+AttentionProblem problem_of(const Inputs<Element>& in) {
+  const Case& c = in.of;
+  const auto rows_of = [&](int first_column, int size) { return HeadRows{in.rows.data() + first_column, in.row, size}; };
+  return {rows_of(0, c.head_size), rows_of(c.num_heads * c.head_size, c.head_size), rows_of((c.num_heads + c.num_kv_heads) * c.head_size, c.value_size), kType<Element>,
+          c.num_heads, c.num_kv_heads, c.head_size, c.value_size, in.scale, c.softcap, c.window, c.shared_prefix,
+          c.slopes ? in.slopes.data() : nullptr, c.sinks ? in.sinks.data() : nullptr, c.selected ? in.selected.data() : nullptr, in.selected_stride, in.num_tokens};
+}
+
+template <typename Element>
+constexpr double kTolerance = sizeof(Element) == 4 ? 2e-6 : std::is_same<Element, Bfloat16>::value ? 8e-3 : 1e-3;
+
+// A document's tokens come in two batches, or three: what the later ones compute is what one batch does.
+template <typename Element>
+void check_cached(const Case& c) {
+  const Inputs<Element> in(c);
+  const auto wanted = expected(in);
+  const size_t num_documents = c.offsets.size() - 1;
+  std::deque<Buffer<Element>> keys, values;
+  std::vector<CachedRows> addresses;
+  std::vector<int32_t> cached(num_documents, 0);
+  for (size_t d = 0; d < num_documents; ++d) {
+    const auto rows = static_cast<size_t>(c.offsets[d + 1] - c.offsets[d]) * c.num_kv_heads;
+    keys.emplace_back(rows * c.head_size, from_float<Element>(NAN));
+    values.emplace_back(rows * c.value_size, from_float<Element>(NAN));
+  }
+  for (size_t d = 0; d < num_documents; ++d) addresses.push_back({keys[d].data(), values[d].data()});
+  const Buffer<CachedRows> caches(addresses);
+  for (const double share : {0.6, 0.9, 1.0}) {
+    std::vector<int32_t> offsets = {0}, tokens;   // of this batch; which of the whole
+    for (size_t d = 0; d < num_documents; ++d) {
+      const auto end = static_cast<int32_t>(std::ceil(share * (c.offsets[d + 1] - c.offsets[d])));
+      for (int32_t n = cached[d]; n < end; ++n) tokens.push_back(c.offsets[d] + n);
+      offsets.push_back(static_cast<int32_t>(tokens.size()));
+    }
+    Buffer<Element> rows(tokens.size() * in.row), out(tokens.size() * c.num_heads * c.value_size);
+    Buffer<uint8_t> selected(tokens.size() * in.selected_stride);
+    Buffer<float> log_sums(tokens.size() * c.num_heads);
+    Doubles part;
+    for (size_t n = 0; n < tokens.size(); ++n) {
+      const auto from = static_cast<size_t>(tokens[n]), width = static_cast<size_t>(c.num_heads * c.value_size);
+      for (size_t i = 0; i < static_cast<size_t>(in.row); ++i) rows[n * in.row + i] = in.rows[from * in.row + i];
+      for (size_t i = 0; i < static_cast<size_t>(in.selected_stride); ++i) selected[n * in.selected_stride + i] = in.selected[from * in.selected_stride + i];
+      part.insert(part.end(), wanted.out.begin() + static_cast<std::ptrdiff_t>(from * width), wanted.out.begin() + static_cast<std::ptrdiff_t>((from + 1) * width));
+    }
+    auto problem = problem_of(in);
+    for (auto* heads : {&problem.queries, &problem.keys, &problem.values}) heads->data = rows.data() + (static_cast<const Element*>(heads->data) - in.rows.data());
+    if (c.selected) problem.selected_NB = selected.data();
+    problem.num_tokens = static_cast<int>(tokens.size());
+    const Buffer<AttentionTile> tiles(attention_tiles(TileOf::kQueries, offsets, 0, c.window, attention_rows(sizeof(Element) == 4, attention_head_size(c.head_size, c.value_size)), cached));
+    const auto num_tiles = static_cast<int>(tiles.size());
+    ASSERT_EQ(launch(AttentionCacheAppend{problem.keys, problem.values, problem.type, c.num_kv_heads, c.head_size, c.value_size, tiles.data(), num_tiles, caches.data()}, nullptr), nullptr);
+    ASSERT_EQ(launch(AttentionForward{problem, tiles.data(), num_tiles, {out.data(), int64_t(c.num_heads) * c.value_size, c.value_size}, log_sums.data(), caches.data()}, nullptr), nullptr);
+    EXPECT_LE(relative_error(out, part), kTolerance<Element>) << share;
+    for (size_t d = 0; d < num_documents; ++d) cached[d] += offsets[d + 1] - offsets[d];
+  }
+}
+
+template <typename Element>
 void check(const Case& c) {
   const Inputs<Element> in(c);
   const auto n = static_cast<size_t>(in.num_tokens);
   Buffer<Element> out(n * c.num_heads * c.value_size), query_gradient(n * c.num_heads * c.head_size), key_gradient(n * c.num_kv_heads * c.head_size), value_gradient(n * c.num_kv_heads * c.value_size);
   Buffer<float> log_sums(n * c.num_heads), delta(n * c.num_heads);
-  const auto rows_of = [&](int first_column, int size) { return HeadRows{in.rows.data() + first_column, in.row, size}; };
   const auto own_rows = [&](auto& buffer, int heads, int size) { return MutableHeadRows{buffer.data(), int64_t(heads) * size, size}; };
   const auto read_rows = [&](auto& buffer, int heads, int size) { return HeadRows{buffer.data(), int64_t(heads) * size, size}; };
-  const AttentionProblem problem{rows_of(0, c.head_size), rows_of(c.num_heads * c.head_size, c.head_size), rows_of((c.num_heads + c.num_kv_heads) * c.head_size, c.value_size), kType<Element>,
-                                 c.num_heads, c.num_kv_heads, c.head_size, c.value_size, in.scale, c.softcap, c.window, c.shared_prefix,
-                                 c.slopes ? in.slopes.data() : nullptr, c.sinks ? in.sinks.data() : nullptr, c.selected ? in.selected.data() : nullptr, in.selected_stride, in.num_tokens};
+  const AttentionProblem problem = problem_of(in);
   const int rows = attention_rows(sizeof(Element) == 4, attention_head_size(c.head_size, c.value_size));
   const Buffer<AttentionTile> query_tiles(attention_tiles(TileOf::kQueries, c.offsets, c.shared_prefix, c.window, rows));
   const Buffer<AttentionTile> key_tiles(attention_tiles(TileOf::kKeys, c.offsets, c.shared_prefix, c.window, rows));
   const Buffer<int32_t> offsets(c.offsets);
-  ASSERT_EQ(launch(AttentionForward{problem, query_tiles.data(), static_cast<int>(query_tiles.size()), own_rows(out, c.num_heads, c.value_size), log_sums.data()}, nullptr), nullptr);
+  ASSERT_EQ(launch(AttentionForward{problem, query_tiles.data(), static_cast<int>(query_tiles.size()), own_rows(out, c.num_heads, c.value_size), log_sums.data(), nullptr}, nullptr), nullptr);
   ASSERT_EQ(launch(AttentionBackward{problem, query_tiles.data(), static_cast<int>(query_tiles.size()), key_tiles.data(), static_cast<int>(key_tiles.size()), offsets.data(),
                                                static_cast<int>(c.offsets.size()) - 1, read_rows(out, c.num_heads, c.value_size), read_rows(in.gradient, c.num_heads, c.value_size),
                                                log_sums.data(), delta.data(), own_rows(query_gradient, c.num_heads, c.head_size), own_rows(key_gradient, c.num_kv_heads, c.head_size),
@@ -165,7 +221,7 @@ void check(const Case& c) {
                              nullptr),
             nullptr);
   const auto wanted = expected(in);
-  const double tolerance = sizeof(Element) == 4 ? 2e-6 : std::is_same<Element, Bfloat16>::value ? 8e-3 : 1e-3;
+  const double tolerance = kTolerance<Element>;
   EXPECT_LE(relative_error(out, wanted.out), tolerance);
   EXPECT_LE(relative_error(query_gradient, wanted.query_gradient), tolerance);
   EXPECT_LE(relative_error(key_gradient, wanted.key_gradient), tolerance);
@@ -206,16 +262,24 @@ class Attention : public testing::TestWithParam<std::string> {
  protected:
   const Case& example() const { return cases().at(GetParam()); }
 };
-std::vector<std::string> names() {
+class CachedAttention : public Attention {};
+std::vector<std::string> names(bool with_prefix) {
   std::vector<std::string> names;
-  for (const auto& [name, example] : cases()) names.push_back(name);
+  for (const auto& [name, example] : cases()) {
+    if (with_prefix || example.shared_prefix == 0) names.push_back(name);
+  }
   return names;
 }
-INSTANTIATE_TEST_SUITE_P(Cuda, Attention, testing::ValuesIn(names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Cuda, Attention, testing::ValuesIn(names(true)), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Cuda, CachedAttention, testing::ValuesIn(names(false)), [](const auto& info) { return info.param; });   // a prefix is of one batch
 
 TEST_P(Attention, InBfloat16) { check<Bfloat16>(example()); }
 TEST_P(Attention, InFloat16) { check<Float16>(example()); }
 TEST_P(Attention, InFloat32) { check<float>(example()); }
+
+TEST_P(CachedAttention, InBfloat16) { check_cached<Bfloat16>(example()); }
+TEST_P(CachedAttention, InFloat16) { check_cached<Float16>(example()); }
+TEST_P(CachedAttention, InFloat32) { check_cached<float>(example()); }
 
 }  // namespace
 }  // namespace graft::cuda

@@ -150,10 +150,9 @@ Block& block() {
 }  // namespace
 
 Settings& settings() {
-  static Settings settings = [] {   // for tests/emulator/mutants.py
+  static Settings settings = [] {
     Settings from_environment;
     if (const char* seed = std::getenv("GRAFT_EMULATOR_SEED")) from_environment.seed = std::strtoull(seed, nullptr, 10);
-    if (const char* place = std::getenv("GRAFT_EMULATOR_DROP")) from_environment.drop_barrier = place;
     return from_environment;
   }();
   return settings;
@@ -212,20 +211,9 @@ unsigned char* shared_memory(size_t bytes) {
   return block().shared;
 }
 
-namespace {
-
-bool dropped(const Place& place) {
-  if (settings().drop_barrier.empty()) return false;
-  const auto text = place.text();
-  return text.ends_with(settings().drop_barrier);
-}
-
-}  // namespace
-
 void block_barrier(const char* file, int line) {
   auto& b = block();
   const Place place{file, line};
-  if (dropped(place)) return;
   if (b.left > 0) fail("came to the barrier " + place.text() + " after another thread left the kernel");
   if (b.at_barrier == 0) {
     b.barrier = place;
@@ -263,8 +251,7 @@ void warp_instruction(const char* name, void* arguments, WarpWork work) {
   }
 }
 
-void warp_barrier(const char* file, int line) {
-  if (dropped({file, line})) return;
+void warp_barrier() {
   warp_instruction("warp_barrier", nullptr, [](void* const*) { order_warp(thread_in_block() / kWarp); });
 }
 

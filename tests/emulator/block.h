@@ -20,12 +20,11 @@ struct EmulatorError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// At first as the environment says: GRAFT_EMULATOR_SEED, GRAFT_EMULATOR_DROP.
+// At first as the environment says: GRAFT_EMULATOR_SEED.
 struct Settings {
   uint64_t seed = 1;                        // of the order of blocks and threads
   size_t most_shared_bytes = 227 << 10;     // sm_90; 163 KiB on sm_80, 99 KiB on sm_89 and sm_120
   bool count_bank_conflicts = false;
-  std::string drop_barrier;                 // "file:line" of a barrier or wait that does nothing: a mutant
 };
 Settings& settings();
 
@@ -45,7 +44,7 @@ int64_t block_in_grid();
 const char* running_kernel();
 unsigned char* shared_memory(size_t bytes);   // at least as much as was launched with
 void block_barrier(const char* file, int line);
-void warp_barrier(const char* file, int line);
+void warp_barrier();
 
 // Every lane of the warp calls with its own arguments; `work` runs once, with those of all 32, when the last has come.
 using WarpWork = void (*)(void* const* arguments);

@@ -37,7 +37,6 @@ GRAFT_KERNEL(kThreads) reverse(const float* x, float* y, bool with_barrier) {
   if (with_barrier) block_barrier();
   store(y + i, memory.values.read(kThreads - 1 - i));
 }
-constexpr int kLineOfBarrier = __LINE__ - 3;
 
 TEST(Emulator, RunsAKernel) {
   Buffer<float> x(kThreads), y(kThreads);
@@ -56,13 +55,6 @@ TEST(Emulator, FindsAMissingBarrier) {
     EXPECT_THAT(error_of([&] { LAUNCH(reverse, 1, kThreads, sizeof(Exchange), nullptr, x.data(), y.data(), false); }),
                 AllOf(HasSubstr("kernel reverse, block 0, thread "), HasSubstr("race: ")));
   }
-}
-
-TEST(Emulator, DropsABarrierByItsPlace) {
-  Buffer<float> x(kThreads, 1), y(kThreads);
-  emulator::settings().drop_barrier = "emulator_test.cpp:" + std::to_string(kLineOfBarrier);
-  EXPECT_THAT(error_of([&] { LAUNCH(reverse, 1, kThreads, sizeof(Exchange), nullptr, x.data(), y.data(), true); }), HasSubstr("race: "));
-  emulator::settings().drop_barrier.clear();
 }
 
 GRAFT_KERNEL(kThreads) one_place(float* y, bool same) { store(y + (same ? 0 : thread_in_block()), 1.0F); }

@@ -173,8 +173,7 @@ void copy_commit() {
   open_group[thread].clear();
 }
 
-void copy_wait(int most_pending_groups, const char* file, int line) {
-  if (!settings().drop_barrier.empty() && (std::string(file) + ":" + std::to_string(line)).ends_with(settings().drop_barrier)) return;
+void copy_wait(int most_pending_groups) {
   auto& mine = groups[static_cast<size_t>(thread_in_block())];
   while (static_cast<int>(mine.size()) > most_pending_groups) {
     for (const auto& copy : mine.front()) finish(copy);

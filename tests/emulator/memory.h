@@ -20,7 +20,7 @@ void check_index(int64_t index, int64_t count, int64_t size);   // [index, index
 // cp.async: the bytes arrive when this thread waits for their group; until then the destination is NaN and nobody's to touch. Null: zeros.
 void copy_async(void* to, const void* from, size_t bytes);
 void copy_commit();
-void copy_wait(int most_pending_groups, const char* file, int line);
+void copy_wait(int most_pending_groups);
 
 // Of block.cpp: a new launch, a new block, and the end of one (copies that nobody waited for).
 void begin_launch();

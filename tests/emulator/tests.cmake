@@ -26,6 +26,8 @@ target_link_libraries(test_emulator PRIVATE Threads::Threads GTest::gtest GTest:
 gtest_discover_tests(test_emulator TEST_PREFIX "emulator/" DISCOVERY_TIMEOUT 60)
 
 if(GRAFT_WITH_TORCH)
+  add_test(NAME emulator/mutants COMMAND "${GRAFT_PYTHON}" "${CMAKE_CURRENT_LIST_DIR}/mutants.py" --build "${PROJECT_BINARY_DIR}")
+  set_tests_properties(emulator/mutants PROPERTIES LABELS "long;python" TIMEOUT 7200)
   file(GLOB operator_tests CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/operators/*_test.cpp")
   add_executable(test_emulated_operators ${operator_tests} $<TARGET_OBJECTS:emulated_kernels>)
   target_include_directories(test_emulated_operators BEFORE PRIVATE "${CMAKE_CURRENT_LIST_DIR}" "${PROJECT_SOURCE_DIR}")

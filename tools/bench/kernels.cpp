@@ -21,6 +21,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/attention/attention.h"
+#include "kernels/experts/experts.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "kernels/lora_linear/lora_linear.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -201,6 +202,36 @@ void bench_lora_linear(Json& results, const Setting& setting, int64_t rows, int6
   report(results, fmt::format("lora_linear {} x {} x {}, rank {}", rows, inputs, outputs, rank), setting, 4.0 * static_cast<double>(rows * (inputs * outputs + rank * (inputs + outputs) * 3 / 2)), times, error);
 }
 
+// A mixture's layer with an adapter on each expert, tokens spread evenly; ATen: the reference, an expert after the other.
+void bench_experts(Json& results, const Setting& setting, int64_t tokens, int64_t hidden, int64_t width, int64_t num_experts, int64_t chosen, int64_t rank) {
+  std::vector<FrozenWeight> weights;
+  const auto bank = [&](int64_t outputs, int64_t inputs, uint64_t seed) {
+    ExpertBank of;
+    of.num_experts = num_experts;
+    of.lora_a_EC = random({num_experts * rank, inputs}, {setting.device, at::kFloat}, seed, 0.05).requires_grad_();
+    of.lora_b_ER = random({num_experts * outputs, rank}, {setting.device, at::kFloat}, seed + 1, 0.05).requires_grad_();
+    of.scale = 2;
+    for (int64_t e = 0; e < num_experts; ++e) {
+      auto& weight = weights.emplace_back(frozen(random({outputs, inputs}, setting, seed + 2 + static_cast<uint64_t>(e), 0.02)));
+      if (setting.device.is_cuda()) weight.to_device(setting.device, setting.type);
+      of.weights.push_back(&weight);
+    }
+    return of;
+  };
+  weights.reserve(static_cast<size_t>(2 * num_experts));
+  const auto gate_up = bank(2 * width, hidden, 100), down = bank(hidden, width, 10000);
+  const auto x = random({tokens, hidden}, setting, 1), gradient = random({tokens, hidden}, setting, 2);
+  const auto routed = at::rand({tokens, num_experts}, at::make_generator<at::CPUGeneratorImpl>(uint64_t{3}), at::TensorOptions(at::kFloat)).topk(chosen);
+  const auto chosen_NK = std::get<1>(routed).to(setting.device), weights_NK = std::get<0>(routed).softmax(1).to(setting.device);
+  Tensor got;
+  const auto times = alternate(setting, [&] { got = gradient_of(x, [&](const Tensor& input) { return experts(input, chosen_NK, weights_NK, gate_up, down); }, gradient); },
+                               [&] { gradient_of(x, [&](const Tensor& input) { return experts_reference(input, chosen_NK, weights_NK, gate_up, down); }, gradient); });
+  double error = NAN;
+  if (setting.errors) error = relative_error(got, gradient_of(x.to(at::kFloat), [&](const Tensor& input) { return experts_reference(input, chosen_NK, weights_NK, gate_up, down); }, gradient.to(at::kFloat)));
+  report(results, fmt::format("experts {} x {}, {} of {}, {} wide, rank {}", tokens, hidden, chosen, num_experts, width, rank), setting,
+         4.0 * static_cast<double>(tokens * chosen * 3 * hidden * width), times, error);
+}
+
 int run(int argc, char** argv) {
   Setting setting;
   std::string json_path, only;
@@ -243,6 +274,7 @@ int run(int argc, char** argv) {
     if (large) bench_lora_linear(results, setting, 8192, 4096, 4096, 16);
     else bench_lora_linear(results, setting, 2048, 576, 1536, 16), bench_lora_linear(results, setting, 512, 576, 1536, 16);
   }
+  if (wanted("experts")) bench_experts(results, setting, large ? 16384 : 2048, 2048, 768, large ? 128 : 64, 8, 16);
   if (!json_path.empty()) std::ofstream(json_path) << results.dump(1) << "\n";
   return 0;
 }

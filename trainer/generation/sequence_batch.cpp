@@ -21,7 +21,7 @@ constexpr size_t kWorthSharing = 4;                 // a shorter common prefix i
 at::Tensor select_rows(const at::Tensor& hidden_NC, const std::vector<int64_t>& rows) {
   auto index = at::empty({static_cast<int64_t>(rows.size())}, at::kLong);
   std::copy(rows.begin(), rows.end(), index.data_ptr<int64_t>());
-  return at::index_select(hidden_NC, 0, index);
+  return at::index_select(hidden_NC, 0, index.to(hidden_NC.device()));
 }
 
 size_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
@@ -38,10 +38,6 @@ size_t count_that_fit(std::span<const int64_t> sizes, size_t first, int64_t budg
     if (sum > budget && count > 0) break;
   }
   return count;
-}
-
-void SequenceBatch::reserve(size_t sequence, int64_t tokens) {
-  decoder_.reserve(state_, sequence, tokens);
 }
 
 void SequenceBatch::mark(size_t sequence) {
@@ -91,7 +87,7 @@ at::Tensor SequenceBatch::start(std::span<const std::vector<int32_t>> prompts, i
   }
   std::vector<std::vector<int32_t>> rest;
   for (size_t d = 0; d < prompts.size(); ++d) {
-    reserve(d, static_cast<int64_t>(prompts[d].size()) + room);
+    state_.reserve(d, static_cast<int64_t>(prompts[d].size()) + room);
     rest.emplace_back(prompts[d].begin() + static_cast<std::ptrdiff_t>(shared), prompts[d].end());
   }
   const auto hidden_DC = extend(rest, Keep::kLast);
@@ -133,7 +129,7 @@ void for_each_logits(const Decoder& decoder, const at::Tensor& hidden_MC, const 
   const int64_t vocab = decoder.head().rows(), block = std::max<int64_t>(1, kLogitsBytes / 4 / vocab);
   for (int64_t first = 0; first < hidden_MC.size(0); first += block) {
     const int64_t count = std::min(block, hidden_MC.size(0) - first);
-    auto logits_BV = head_logits(hidden_MC.narrow(0, first, count), decoder.head());
+    auto logits_BV = head_logits(hidden_MC.narrow(0, first, count), decoder.head()).cpu();
     for (int64_t b = 0; b < count; ++b) function(first + b, {logits_BV.data_ptr<float>() + b * vocab, static_cast<size_t>(vocab)});
   }
 }

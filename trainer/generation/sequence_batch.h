@@ -37,7 +37,6 @@ class SequenceBatch {
     std::vector<DeltaState> states;      // of each layer there
   };
 
-  void reserve(size_t sequence, int64_t tokens);
   void mark(size_t sequence);
 
   const Decoder& decoder_;

@@ -69,4 +69,8 @@ void DecodeState::select(const std::vector<size_t>& sequences) {
   }
 }
 
+void DecodeState::reserve(size_t sequence, int64_t tokens) {
+  for (auto& layer : layers) layer.at(sequence).keys_values.reserved = tokens;
+}
+
 }  // namespace graft

@@ -45,6 +45,8 @@ struct DecodeState {
       : layers(num_layers, std::vector<LayerState>(num_sequences)) {}
   size_t num_sequences() const { return layers.empty() ? 0 : layers[0].size(); }
   int64_t length(size_t sequence) const { return layers.at(0).at(sequence).length(); }
+  // A sequence is expected to have so many tokens, so that its caches grow once.
+  void reserve(size_t sequence, int64_t tokens);
   // Replaces the sequences by copies of those named (repeats and drops allowed): branching of a search, end of a sequence.
   void select(const std::vector<size_t>& sequences);
 };

@@ -148,13 +148,6 @@ bool Decoder::may_share_prefix(const Batch& batch) const {
   return true;
 }
 
-void Decoder::reserve(DecodeState& state, size_t sequence, int64_t tokens) const {
-  for (size_t layer = 0; layer < spec_.layers.size(); ++layer) {
-    const auto heads = spec_.layers[layer].heads();
-    if (heads.num_kv_heads > 0) state.layers[layer][sequence].keys_values.reserve(tokens, heads.num_kv_heads, heads.size);
-  }
-}
-
 std::vector<Linear*> Decoder::linears() {
   std::vector<Linear*> all;
   for (int64_t index = 0; index < num_layers(); ++index) {

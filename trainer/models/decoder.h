@@ -62,8 +62,6 @@ class Decoder {
   // Whether these documents give the same hidden states when their common beginning is computed once: not where their lengths choose between
   // two rotary tables, nor where a layer keeps a state.
   bool may_share_prefix(const Batch& batch) const;
-  // Room for `tokens` of one sequence, so that a cache does not grow step by step.
-  void reserve(DecodeState& state, size_t sequence, int64_t tokens) const;
 
   // Rotary tables reach this many positions; forward throws beyond. Grows on demand up to the model's own maximum.
   void ensure_positions(int64_t num_positions) const;

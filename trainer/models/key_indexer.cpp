@@ -37,7 +37,7 @@ std::vector<Document> documents_of(const LayerContext& context, int64_t keys_per
 
 // Attention counts the new tokens afterwards; what the cache holds beyond its length was cut back.
 void append(KeyValueCache& cache, const at::Tensor& own_TD) {
-  const auto own = own_TD.contiguous();
+  const auto own = own_TD.to(at::kCPU).contiguous();
   cache.index_keys.resize(static_cast<size_t>(cache.length * own.size(1)));
   cache.index_keys.insert(cache.index_keys.end(), own.const_data_ptr<float>(), own.const_data_ptr<float>() + own.numel());
 }
@@ -71,7 +71,7 @@ at::Tensor KeyIndexer::selected_keys(const BlockInput& input, const at::Tensor& 
   if (!selects) return {};
   const auto keys_of = [&](size_t d) {
     const auto& document = documents[d];
-    if (caching) return at::from_blob(context.caches[d]->index_keys.data(), {document.before + document.length, spec_.head_size}, at::TensorOptions(at::kFloat));
+    if (caching) return at::from_blob(context.caches[d]->index_keys.data(), {document.before + document.length, spec_.head_size}, at::TensorOptions(at::kFloat)).to(key_ND.device());
     return document.before == 0 ? own_keys(document) : at::cat({key_ND.narrow(0, 0, document.before), own_keys(document)});
   };
 

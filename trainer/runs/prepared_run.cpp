@@ -270,7 +270,8 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   estimate.activations += selected_key_bytes(run, tokens, recompute);
   // Scratch of one operator at a time: backward of gate and up (dy and p and dp), of attention (heads, gradients), or a block of logits;
   // beside it the gradients that leave gate and up.
-  const int64_t extended = hidden + 2 * rank, logits = default_loss_buffer_bytes(true);
+  const int64_t extended = hidden + 2 * rank, logit_bytes = 4 * spec.vocab_size;
+  const int64_t logits = logit_bytes * rows_of_block(tokens, logit_bytes, default_loss_buffer_bytes(true));
   int64_t operators = tokens * 4 * std::max(2 * width + 2 * extended, 6 * query + 4 * key);
   if (const auto* experts = spec.experts()) {   // results of all choices beside each other, and at most all tokens on one expert
     operators = std::max(operators, tokens * 4 * (experts->router.experts_per_token * hidden + 4 * extended + 6 * experts->width + 4 * experts->router.num_experts));

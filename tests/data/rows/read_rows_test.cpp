@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/common/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/files.h"
 
 namespace graft {
@@ -30,12 +31,7 @@ struct ReadRows : testing::Test {
   }
   std::string error_of(const std::string& name, const std::string& text, const std::string& format,
                        SourceOptions options = {}) {
-    try {
-      read(name, text, format, options);
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "no error";
+    return test::error_of([&] { read(name, text, format, options); });
   }
 };
 

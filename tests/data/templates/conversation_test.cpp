@@ -10,6 +10,7 @@
 #include "kernels/common/error.h"
 #include "tests/data/byte_tokenizer.h"
 #include "tests/data/templates/golden_context.h"
+#include "tests/support/error_of.h"
 
 namespace graft {
 namespace {
@@ -21,12 +22,7 @@ using testing::HasSubstr;
 Json message(const std::string& role, const std::string& content) { return {{"role", role}, {"content", content}}; }
 
 std::string error_of(const TemplateContext& context, const Json& row) {
-  try {
-    encode_conversation(context, row);
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::error_of([&] { encode_conversation(context, row); });
 }
 
 // Two turns whose words occur nowhere else; one for templates that write a turn differently once others follow.

@@ -121,6 +121,58 @@ TEST_P(OperatorIn, AttentionWithAllOptions) {
   compare_attention(random({75, 12 * 16}, 1), options, kAttentionKernels);
 }
 
+// In three batches what one computes; a copy of a sequence's cache goes its own way.
+void compare_cached(const at::Tensor& qkv, const AttentionOptions& options, double tolerance) {
+  const auto positions = positions_of(kOffsets);
+  const auto expected = packed_attention_reference(qkv.to(at::kDouble), options, positions, kOffsets);
+  const auto device = test::KernelsUnderTest::device();
+  const auto on_device = moved(options, device);
+  std::vector<KeyValueCache> caches(kOffsets.size() - 1);
+  caches.back().reserved = 60;
+  const auto continued = [&](std::vector<KeyValueCache>& of, const at::Tensor& tokens_of_all, const std::vector<int32_t>& ends) {
+    std::vector<int32_t> offsets = {0}, places;
+    std::vector<int64_t> rows;
+    std::vector<KeyValueCache*> pointers;
+    for (size_t d = 0; d < of.size(); ++d) {
+      for (auto n = static_cast<int32_t>(of[d].length); n < ends[d]; ++n) {
+        rows.push_back(kOffsets[d] + n);
+        places.push_back(n);
+      }
+      offsets.push_back(static_cast<int32_t>(rows.size()));
+      pointers.push_back(&of[d]);
+    }
+    const auto index = at::tensor(rows);
+    return std::pair{index, cached_attention(tokens_of_all.index_select(0, index).to(device), on_device, places, offsets, pointers).cpu()};
+  };
+  for (const std::vector<int32_t>& ends : {std::vector<int32_t>{12, 0, 0, 30}, {29, 1, 0, 43}, {30, 1, 0, 44}}) {
+    auto branch = caches;
+    continued(branch, qkv * -2, ends);
+    const auto [rows, got] = continued(caches, qkv, ends);
+    EXPECT_LE(relative_error(got, expected.index_select(0, rows)), tolerance);
+  }
+}
+
+TEST_P(OperatorIn, CachedAttention) {
+  auto options = options_of(4, 2, 24);
+  const auto angles = at::outer(at::arange(80, at::kFloat), at::arange(1, 9, at::kFloat) / 9);
+  options.cosine_PE = angles.cos();
+  options.sine_PE = angles.sin();
+  options.query_norm_D = positive(24, 5);
+  options.key_norm_D = positive(24, 6);
+  options.window = 25;
+  const auto qkv = random({75, 8 * 24}, 1);
+  const test::KernelsUnderTest under_test;
+  compare_cached(qkv, options, GetParam() == at::kFloat ? 2e-6 : 1e-2);
+  EXPECT_EQ(under_test.plain_paths(), 0);
+  for (const char* kernel : {"append_to_caches", "attention_forward"}) EXPECT_NE(under_test.launches(kernel), 0) << kernel;
+}
+
+TEST(Operators, CachedAttentionOfAnyHeads) {
+  const test::KernelsUnderTest under_test;
+  compare_cached(at::randn({75, 4 * 6}), options_of(2, 1, 6), 1e-5);   // rows of 24 bytes: no kernel
+  EXPECT_GT(under_test.plain_paths(), 0);
+}
+
 TEST(Operators, TakeThePlainPathWhereNoKernelIs) {
   const test::KernelsUnderTest under_test;
   const auto options = options_of(2, 1, 6);   // rows of 24 bytes

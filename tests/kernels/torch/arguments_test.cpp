@@ -8,20 +8,12 @@
 #include "kernels/attention/attention.h"
 #include "kernels/common/error.h"
 #include "kernels/rms_norm/rms_norm.h"
+#include "tests/support/error_of.h"
 
 namespace graft {
 namespace {
 
 using testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& function) {
-  try {
-    function();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::string attention_error(const std::function<void(AttentionOptions&, at::Tensor& qkv, std::vector<int32_t>& positions, std::vector<int32_t>& offsets)>& change) {
   AttentionOptions options;
@@ -33,7 +25,7 @@ std::string attention_error(const std::function<void(AttentionOptions&, at::Tens
   auto qkv = at::zeros({6, 32});
   std::vector<int32_t> positions = {0, 1, 2, 3, 0, 1}, offsets = {0, 4, 6};
   change(options, qkv, positions, offsets);
-  return error_of([&] { packed_attention(qkv, options, positions, offsets); });
+  return test::error_of([&] { packed_attention(qkv, options, positions, offsets); });
 }
 
 TEST(AttentionArguments, AreChecked) {
@@ -54,8 +46,8 @@ TEST(AttentionArguments, AreChecked) {
 }
 
 TEST(RmsNormArguments, AreChecked) {
-  EXPECT_THAT(error_of([] { rms_norm(at::zeros({2, 5}), at::zeros({4}), 1e-5); }), HasSubstr("rms_norm: expected"));
-  EXPECT_THAT(error_of([] { rms_norm(at::zeros({2, 4}, at::kDouble), at::zeros({4}), 1e-5); }), HasSubstr("rms_norm: expected"));
+  EXPECT_THAT(test::error_of([] { rms_norm(at::zeros({2, 5}), at::zeros({4}), 1e-5); }), HasSubstr("rms_norm: expected"));
+  EXPECT_THAT(test::error_of([] { rms_norm(at::zeros({2, 4}, at::kDouble), at::zeros({4}), 1e-5); }), HasSubstr("rms_norm: expected"));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "tests/kernels/torch/operators.h"
+#include "tests/support/error_of.h"
 
 namespace graft {
 namespace {
@@ -56,28 +57,18 @@ TEST(Norms, RoundBeforeOrAfterTheWeight) {
   EXPECT_FALSE(at::equal(layer_norm(x, weight, bias, {1e-2}), layer_norm(x, weight, bias, {1e-2, true})));
 }
 
-template <typename Function>
-std::string error_of(const Function& function) {
-  try {
-    function();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "";
-}
-
 TEST(Norms, SayWhatIsWrong) {
   const auto x = at::zeros({2, 3}), weight = at::zeros({3});
   EXPECT_NE(
-      error_of([&] { layer_norm(x, weight, at::zeros({4}), {1e-2}); }).find("layer_norm: expected bias in float32 of sizes [3] on cpu, got Float of sizes [4]"),
+      test::error_of([&] { layer_norm(x, weight, at::zeros({4}), {1e-2}); }).find("layer_norm: expected bias in float32 of sizes [3] on cpu, got Float of sizes [4]"),
       std::string::npos);
-  EXPECT_NE(error_of([&] { rms_norm(x, weight.to(at::kDouble), 1e-2); }).find("rms_norm: expected weight"), std::string::npos);
-  EXPECT_NE(error_of([&] { rms_norm(at::zeros({3}), weight, 1e-2); }).find("rms_norm: expected x [N, C]"), std::string::npos);
-  EXPECT_NE(error_of([&] {
+  EXPECT_NE(test::error_of([&] { rms_norm(x, weight.to(at::kDouble), 1e-2); }).find("rms_norm: expected weight"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { rms_norm(at::zeros({3}), weight, 1e-2); }).find("rms_norm: expected x [N, C]"), std::string::npos);
+  EXPECT_NE(test::error_of([&] {
               add_and_rms_norm(x, at::zeros({2, 3}, at::kBFloat16), weight, {1e-2});
             }).find("add_and_rms_norm: expected a residual as x"),
             std::string::npos);
-  EXPECT_NE(error_of([&] {
+  EXPECT_NE(test::error_of([&] {
               add_and_layer_norm(x, at::zeros({1, 3}), weight, weight, {1e-2});
             }).find("add_and_layer_norm: expected a residual as x"),
             std::string::npos);
@@ -98,7 +89,7 @@ TEST(GatedActivation, EqualsItsFormulas) {
   for (const auto kind : {Kind::kSwiGlu, Kind::kGeluTanhGated, Kind::kClampedSwiGlu}) {
     EXPECT_TRUE(at::equal(gated_activation(interleaved, {kind, true, 1.702, 3}), of(kind))) << static_cast<int>(kind);
   }
-  EXPECT_NE(error_of([&] {
+  EXPECT_NE(test::error_of([&] {
               gated_activation(at::zeros({2, 3}), {});
             }).find("expected a floating type and sizes [N, 2I], got Float of sizes [2, 3]"),
             std::string::npos);
@@ -106,13 +97,13 @@ TEST(GatedActivation, EqualsItsFormulas) {
 
 TEST(AdamW, SaysWhatIsWrong) {
   const auto p = at::zeros({5}), m = at::zeros({5}), v = at::zeros({5}), g = at::zeros({5});
-  EXPECT_NE(error_of([&] {
+  EXPECT_NE(test::error_of([&] {
               adamw(p, m, at::zeros({4}), g, {}, 1e-3, 1);
             }).find("adamw: expected second moment as [5] float32, contiguous, on cpu, got Float of sizes [4]"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { adamw(p, m, v, g.to(at::kDouble), {}, 1e-3, 1); }).find("adamw: expected gradients"), std::string::npos);
-  EXPECT_NE(error_of([&] { adamw(at::zeros({5, 2}).select(1, 0), m, v, g, {}, 1e-3, 1); }).find("adamw: expected parameters"), std::string::npos);
-  EXPECT_NE(error_of([&] { adamw(p, m, v, g, {}, 1e-3, 0); }).find("a step's number from 1, got 0"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { adamw(p, m, v, g.to(at::kDouble), {}, 1e-3, 1); }).find("adamw: expected gradients"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { adamw(at::zeros({5, 2}).select(1, 0), m, v, g, {}, 1e-3, 1); }).find("adamw: expected parameters"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { adamw(p, m, v, g, {}, 1e-3, 0); }).find("a step's number from 1, got 0"), std::string::npos);
 }
 
 }  // namespace

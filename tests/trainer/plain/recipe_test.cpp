@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/common/error.h"
+#include "tests/support/error_of.h"
 #include "trainer/recipe/learning_rate.h"
 
 namespace graft {
@@ -26,12 +27,7 @@ const std::string kSmall =
 Recipe parse(const std::string& text, const std::vector<std::string>& overrides = {}) { return parse_recipe(text, "r.yaml", "", overrides); }
 
 std::string error_of(const std::string& text, const std::vector<std::string>& overrides = {}) {
-  try {
-    parse(text, overrides);
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::error_of([&] { parse(text, overrides); });
 }
 
 std::filesystem::path source_folder() {

@@ -6,6 +6,7 @@
 
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "tests/support/error_of.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
 #include "trainer/adapters/adapter_files.h"
 #include "trainer/exports/export.h"
@@ -55,16 +56,6 @@ at::Tensor logits_of(const Decoder& decoder) {
 
 double relative_difference(const at::Tensor& x, const at::Tensor& y) {
   return at::linalg_vector_norm(at::sub(x, y)).item<double>() / at::linalg_vector_norm(y).item<double>();
-}
-
-template <typename Function>
-std::string error_of(const Function& function) {
-  try {
-    function();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(Export, MergedFormsComputeWhatWasTrained) {
@@ -162,32 +153,32 @@ TEST(Export, AnotherBaseIsRefused) {
   check_base(base, files);
   auto other = files;
   other[0].sha256[5] = other[0].sha256[5] == '0' ? '1' : '0';
-  EXPECT_THAT(error_of([&] { check_base(base, other); }), HasSubstr("model.safetensors has SHA-256"));
+  EXPECT_THAT(test::error_of([&] { check_base(base, other); }), HasSubstr("model.safetensors has SHA-256"));
   other = files;
   other[1].bytes += 1;
-  EXPECT_THAT(error_of([&] { check_base(base, other); }), HasSubstr("config.json has"));
+  EXPECT_THAT(test::error_of([&] { check_base(base, other); }), HasSubstr("config.json has"));
   other[1].name = "tokenizer.json";
-  EXPECT_THAT(error_of([&] { check_base(base, other); }), HasSubstr("tokenizer.json is missing"));
+  EXPECT_THAT(test::error_of([&] { check_base(base, other); }), HasSubstr("tokenizer.json is missing"));
 }
 
 TEST(Export, OnlyAnExportIsReplaced) {
   Trained trained;
   trained.to("peft", "adapter");
-  EXPECT_THAT(error_of([&] { trained.to("peft", "adapter"); }), HasSubstr("--force"));
+  EXPECT_THAT(test::error_of([&] { trained.to("peft", "adapter"); }), HasSubstr("--force"));
   trained.to("peft", "adapter", /*replace=*/true);
   EXPECT_FALSE(fs::exists(trained.out / "adapter.partial"));
   EXPECT_FALSE(fs::exists(trained.out / "adapter.replaced"));
   fs::create_directories(trained.out / "notes");
   test::write_file(trained.out / "notes" / "diary.txt", "mine");
-  EXPECT_THAT(error_of([&] { trained.to("peft", "notes", true); }), HasSubstr("holds other files"));
-  EXPECT_THAT(error_of([&] { trained.to("gguf:F16", "model.bin"); }), HasSubstr("*.gguf"));
-  EXPECT_THAT(error_of([&] { trained.to("gguf:F99", "model.gguf"); }), HasSubstr("gguf:Q4_K_M"));
+  EXPECT_THAT(test::error_of([&] { trained.to("peft", "notes", true); }), HasSubstr("holds other files"));
+  EXPECT_THAT(test::error_of([&] { trained.to("gguf:F16", "model.bin"); }), HasSubstr("*.gguf"));
+  EXPECT_THAT(test::error_of([&] { trained.to("gguf:F99", "model.gguf"); }), HasSubstr("gguf:Q4_K_M"));
 }
 
 TEST(Export, WeightsThatAFormCannotHoldNameTheTensor) {
   Trained trained;
   trained.adapters->parameters.fill_(1e4);
-  EXPECT_THAT(error_of([&] { trained.to("gguf:F16", "big.gguf"); }), HasSubstr("blk.0.attn_q.weight"));
+  EXPECT_THAT(test::error_of([&] { trained.to("gguf:F16", "big.gguf"); }), HasSubstr("blk.0.attn_q.weight"));
   EXPECT_FALSE(fs::exists(trained.out / "big.gguf"));
   EXPECT_FALSE(fs::exists(trained.out / "big.gguf.partial"));
 }
@@ -197,7 +188,7 @@ TEST(Export, EveryFormNameIsRead) {
   EXPECT_EQ(parse_export_format("safetensors").safetensors, TensorType::kBF16);
   EXPECT_EQ(parse_export_format("gguf:Q4_1").gguf, GgufFormat::kQ4_1);
   for (const char* name : {"", "gguf", "gguf:", "gguf:q8_0", "safetensors:", "safetensors:Q8_0", "PEFT"}) {
-    EXPECT_THAT(error_of([&] { parse_export_format(name); }), HasSubstr("gguf-lora")) << name;
+    EXPECT_THAT(test::error_of([&] { parse_export_format(name); }), HasSubstr("gguf-lora")) << name;
   }
 }
 

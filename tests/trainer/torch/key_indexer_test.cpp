@@ -9,6 +9,7 @@
 
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
+#include "tests/support/error_of.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
 
 namespace graft {
@@ -101,18 +102,8 @@ nlohmann::ordered_json changed(const char* model_type, const nlohmann::ordered_j
 
 DecoderSpec spec_of(const nlohmann::ordered_json& config) { return family_of_model_type(config["model_type"]).spec_from_config(config); }
 
-template <typename Function>
-std::string error_of(const Function& function) {
-  try {
-    function();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(IndexedFamilies, NameWhatContradictsInAConfiguration) {
-  const auto error = [](const char* model_type, const nlohmann::ordered_json& changes) { return error_of([&] { check_spec(spec_of(changed(model_type, changes))); }); };
+  const auto error = [](const char* model_type, const nlohmann::ordered_json& changes) { return test::error_of([&] { check_spec(spec_of(changed(model_type, changes))); }); };
   EXPECT_EQ(error("glm_moe_dsa", nlohmann::ordered_json::object()), "no error");
   const auto wrong = error("glm_moe_dsa", {{"indexer_types", {"shared", "full", "full"}}, {"index_head_dim", 8}, {"index_topk", 0}, {"q_lora_rank", nullptr},
                                            {"indexer_rope_interleave", false}});
@@ -122,10 +113,10 @@ TEST(IndexedFamilies, NameWhatContradictsInAConfiguration) {
 }
 
 TEST(IndexedFamilies, RefuseInGgufWhatLlamaCppComputesOtherwise) {
-  EXPECT_EQ(error_of([] { gguf_hyperparameters(spec_of(changed("deepseek_v32", {{"index_topk", 7}}))); }), "no error");
-  EXPECT_THAT(error_of([] { gguf_hyperparameters(spec_of(changed("deepseek_v32", {{"index_head_dim", 128}}))); }), testing::HasSubstr("index_head_dim"));
+  EXPECT_EQ(test::error_of([] { gguf_hyperparameters(spec_of(changed("deepseek_v32", {{"index_topk", 7}}))); }), "no error");
+  EXPECT_THAT(test::error_of([] { gguf_hyperparameters(spec_of(changed("deepseek_v32", {{"index_head_dim", 128}}))); }), testing::HasSubstr("index_head_dim"));
   const nlohmann::ordered_json yarn = {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"mscale", 1.0}, {"mscale_all_dim", 1.0}}}};
-  EXPECT_THAT(error_of([&] { gguf_hyperparameters(spec_of(changed("glm_moe_dsa", yarn))); }), testing::HasSubstr("no scaled rotary embedding"));
+  EXPECT_THAT(test::error_of([&] { gguf_hyperparameters(spec_of(changed("glm_moe_dsa", yarn))); }), testing::HasSubstr("no scaled rotary embedding"));
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ constexpr int kWarp = 32;
 inline int thread_in_block() { return emulator::thread_in_block(); }
 inline int64_t block_in_grid() { return emulator::block_in_grid(); }
 inline void block_barrier(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { emulator::block_barrier(file, line); }
-inline void warp_barrier(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { emulator::warp_barrier(file, line); }
+inline void warp_barrier() { emulator::warp_barrier(); }
 
 template <typename T>
 T shuffle_xor(T value, int mask) {

@@ -43,8 +43,8 @@ void copy_async(SharedArray<T, kElements>& to, int index, const T* from, bool va
 }
 inline void copy_commit() { emulator::copy_commit(); }
 template <int kMostPending>
-void copy_wait(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  emulator::copy_wait(kMostPending, file, line);
+void copy_wait() {
+  emulator::copy_wait(kMostPending);
 }
 
 }  // namespace graft::cuda
