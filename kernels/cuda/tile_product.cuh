@@ -23,10 +23,38 @@ GRAFT_DEVICE void add_product(Sums (&sums)[kParts], const Tile<Element, kLeftRow
   }
 }
 
+// The same for kGroups times 16 rows, which share what is loaded of `right`.
+template <int kInner, bool kTransposedLeft, bool kTransposedRight, int kGroups, int kParts, typename Element, int kLeftRows, int kLeftColumns, int kRightRows,
+          int kRightColumns>
+GRAFT_DEVICE void add_product(Sums (&sums)[kGroups][kParts], const Tile<Element, kLeftRows, kLeftColumns>& left, int row, int left_inner,
+                              const Tile<Element, kRightRows, kRightColumns>& right, int column, int right_inner) {
+  static_assert(kInner % 16 == 0 && kParts % 2 == 0, "whole instructions");
+  for (int k = 0; k < kInner; k += 16) {
+    OperandA<Element> a[kGroups];
+    GRAFT_UNROLL
+    for (int group = 0; group < kGroups; ++group) a[group] = load_a<kTransposedLeft>(left, row + group * 16, left_inner + k);
+    GRAFT_UNROLL
+    for (int part = 0; part < kParts; part += 2) {
+      OperandB<Element> b[2];
+      load_b<kTransposedRight>(b, right, column + part * 8, right_inner + k);
+      GRAFT_UNROLL
+      for (int group = 0; group < kGroups; ++group) {
+        multiply_add<Element>(sums[group][part], a[group], b[0]);
+        multiply_add<Element>(sums[group][part + 1], a[group], b[1]);
+      }
+    }
+  }
+}
+
 template <int kParts>
 GRAFT_DEVICE void set_zero(Sums (&sums)[kParts]) {
   GRAFT_UNROLL
   for (int part = 0; part < kParts; ++part) set_zero(sums[part]);
+}
+template <int kGroups, int kParts>
+GRAFT_DEVICE void set_zero(Sums (&sums)[kGroups][kParts]) {
+  GRAFT_UNROLL
+  for (int group = 0; group < kGroups; ++group) set_zero(sums[group]);
 }
 
 // f(row, column, first, second) on the pairs of neighbours that this lane holds of sums[16, 8 * kParts].

@@ -1,8 +1,7 @@
 // A thread has one pack of results. Bound by memory: forward moves three elements for one of y, backward five. Backward computes the activation again, so
 // that nothing but x is kept.
-#include "kernels/gated_activation/gated_activation.cuh"
-
 #include "kernels/cuda/rows.cuh"
+#include "kernels/gated_activation/activation_values.cuh"
 
 namespace graft::cuda {
 namespace {
@@ -11,49 +10,6 @@ using Rows = GatedActivationRows;
 using Kind = Rows::Kind;
 
 constexpr int kThreads = 256;
-
-GRAFT_DEVICE float sigmoid(float x) {
-  constexpr float kLog2E = 1.4426950409F;
-  return fast_quotient(1.0F, 1.0F + power_of_two(-kLog2E * x));
-}
-
-// Comparisons, not minima: NaN passes.
-GRAFT_DEVICE float at_most(float value, float limit) { return value > limit ? limit : value; }
-GRAFT_DEVICE float at_least(float value, float limit) { return value < limit ? limit : value; }
-
-// gelu in its tanh form is x * sigmoid(c (x + d x^3)), c = 2 sqrt(2/pi).
-constexpr float kGeluScale = 1.5957691216F, kGeluCubic = 0.044715F;
-GRAFT_DEVICE float gelu_sigmoid(float x) { return sigmoid(kGeluScale * (x + kGeluCubic * x * x * x)); }
-
-// y, and its slopes in gate and up (kGeluTanh has no up).
-struct Slopes {
-  float gate, up;
-};
-template <Kind kKind>
-GRAFT_DEVICE float activated(const Rows& of, float gate, float up) {
-  if constexpr (kKind == Kind::kSwiGlu) return gate * sigmoid(gate) * up;
-  if constexpr (kKind == Kind::kGeluTanhGated) return gate * gelu_sigmoid(gate) * up;
-  if constexpr (kKind == Kind::kGeluTanh) return gate * gelu_sigmoid(gate);
-  const float g = at_most(gate, of.limit), u = at_least(at_most(up, of.limit), -of.limit);
-  return g * sigmoid(of.alpha * g) * (u + 1.0F);
-}
-template <Kind kKind>
-GRAFT_DEVICE Slopes slopes(const Rows& of, float gate, float up) {
-  if constexpr (kKind == Kind::kSwiGlu) {
-    const float share = sigmoid(gate);
-    return {up * share * (1.0F + gate * (1.0F - share)), gate * share};
-  }
-  if constexpr (kKind == Kind::kGeluTanhGated || kKind == Kind::kGeluTanh) {
-    constexpr bool kGated = kKind == Kind::kGeluTanhGated;
-    const float share = gelu_sigmoid(gate);
-    const float slope = share + gate * share * (1.0F - share) * kGeluScale * (1.0F + 3.0F * kGeluCubic * gate * gate);
-    return {kGated ? slope * up : slope, gate * share};
-  }
-  // Beyond the limits a slope is zero; at them it is the one inside, as torch.clamp's.
-  const float g = at_most(gate, of.limit), u = at_least(at_most(up, of.limit), -of.limit), share = sigmoid(of.alpha * g);
-  const bool gate_moves = !(gate > of.limit), up_moves = !(up > of.limit) && !(up < -of.limit);
-  return {gate_moves ? (u + 1.0F) * share * (1.0F + of.alpha * g * (1.0F - share)) : 0.0F, up_moves ? g * share : 0.0F};
-}
 
 // 32 bits suffice nearly always, and divide at a third of the cost.
 GRAFT_DEVICE int64_t quotient(int64_t value, int divisor) {

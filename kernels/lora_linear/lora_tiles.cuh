@@ -1,5 +1,6 @@
-// What the kernels of LoRA linear share: how parts of matrices come into shared memory and go back, and what dropout does to them.
+// What the kernels of LoRA linear share: what dropout does to tiles, and how low-rank products are added to them.
 #pragma once
+#include "kernels/cuda/matrix_part.cuh"
 #include "kernels/cuda/tile_product.cuh"
 #include "kernels/lora_linear/lora_linear.cuh"
 
@@ -7,84 +8,8 @@ namespace graft::cuda {
 
 constexpr size_t kLoraSharedBytes = 99 << 10;   // what sm_89 and sm_120 have
 
-GRAFT_DEVICE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 // Of rows of rounded factors A.
 GRAFT_DEVICE int64_t a_stride_of(const LoraLayer& layer) { return (layer.inputs + kLoraStep - 1) / kLoraStep * kLoraStep; }
-
-template <typename Element>
-GRAFT_DEVICE Pack<Element, 2> pack_of(float first, float second) {
-  return {{from_float<Element>(first), from_float<Element>(second)}};
-}
-template <typename Element>
-GRAFT_DEVICE void store_pair(Element* to, float first, float second) {
-  store(reinterpret_cast<Pack<Element, 2>*>(to), pack_of<Element>(first, second));
-}
-
-// [rows, columns] of a row-major matrix, as much of it as exists behind an element (or more than a tile).
-template <typename Element>
-struct MatrixPart {
-  Element* data;
-  int64_t stride;
-  int rows, columns;
-};
-
-GRAFT_DEVICE int left_of(int64_t count, int64_t first) { return static_cast<int>(lesser(count - first, 1 << 20)); }
-
-template <typename Element>
-GRAFT_DEVICE MatrixPart<const Element> part_at(const void* matrix, int64_t rows, int64_t columns, int64_t stride, int64_t row, int64_t column) {
-  return {static_cast<const Element*>(matrix) + row * stride + column, stride, left_of(rows, row), left_of(columns, column)};
-}
-
-// Do all rows begin and end at multiples of 16 bytes?
-template <typename Element, int kColumns>
-GRAFT_DEVICE bool in_whole_packs(const MatrixPart<Element>& part) {
-  constexpr int kPack = kWidestPack<Element>;
-  return reinterpret_cast<uintptr_t>(part.data) % 16 == 0 && part.stride % kPack == 0 && (part.columns % kPack == 0 || part.columns >= kColumns);
-}
-
-// f(row, column) on the packs of a tile, every thread always on the same ones.
-template <int kThreads, typename Element, int kRows, int kColumns, typename Function>
-GRAFT_DEVICE void for_packs(const Function& f) {
-  constexpr int kPack = kWidestPack<Element>, kPacks = kColumns / kPack;
-  for (int i = thread_in_block() % kThreads; i < kRows * kPacks; i += kThreads) f(i / kPacks, i % kPacks * kPack);
-}
-
-// Zeros around what exists. The caller commits.
-template <int kThreads, typename Element, int kRows, int kColumns>
-GRAFT_DEVICE void copy_part(Tile<Element, kRows, kColumns>& to, const MatrixPart<const Element>& from) {
-  using Of = Tile<Element, kRows, kColumns>;
-  constexpr int kPack = kWidestPack<Element>;
-  const bool whole = in_whole_packs<const Element, kColumns>(from);
-  for_packs<kThreads, Element, kRows, kColumns>([&](int row, int column) {
-    const Element* source = from.data + row * from.stride + column;
-    if (whole) {
-      const bool valid = row < from.rows && column < from.columns;
-      copy_async<kPack>(to.elements, Of::index(row, column), valid ? source : from.data, valid);
-      return;
-    }
-    for (int i = 0; i < kPack; ++i) {
-      to.elements.write(Of::index(row, column + i), row < from.rows && column + i < from.columns ? load(source + i) : from_float<Element>(0));
-    }
-  });
-}
-
-// A warp's 16 rows of a tile, from `row` on, to the same rows of a matrix.
-template <typename Element, int kRows, int kColumns>
-GRAFT_DEVICE void store_rows_of_warp(const Tile<Element, kRows, kColumns>& from, int first_row, const MatrixPart<Element>& to) {
-  using Of = Tile<Element, kRows, kColumns>;
-  constexpr int kPack = kWidestPack<Element>;
-  const bool whole = in_whole_packs<Element, kColumns>(to);
-  for_packs<kWarp, Element, 16, kColumns>([&](int within, int column) {
-    const int row = first_row + within;
-    if (row >= to.rows) return;
-    Element* destination = to.data + row * to.stride + column;
-    if (whole) {
-      if (column < to.columns) store(reinterpret_cast<Pack<Element, kPack>*>(destination), from.elements.template read_pack<kPack>(Of::index(row, column)));
-      return;
-    }
-    for (int i = 0; i < kPack && column + i < to.columns; ++i) store(destination + i, from.elements.read(Of::index(row, column + i)));
-  });
-}
 
 // SplitMix64 over the counters, as in lora_linear.cpp.
 GRAFT_DEVICE float dropout_factor(const LoraMask& mask, int64_t row_key, int64_t column) {
