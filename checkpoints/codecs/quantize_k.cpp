@@ -131,7 +131,7 @@ void encode_affine_block(const float* values, const Grid& grid, Block& block, ui
   block.minimum = float_to_half(max_minimum / 63.0f);
   for (int sub = 0; sub < 8; ++sub) {
     int stored_scale, stored_minimum;
-    unpack_scale_and_minimum(block.scales, sub, stored_scale, stored_minimum);
+    unpack_scale_and_minimum([&](int i) { return block.scales[i]; }, sub, stored_scale, stored_minimum);
     const float scale = half_to_float(block.scale) * static_cast<float>(stored_scale);
     const float minimum = half_to_float(block.minimum) * static_cast<float>(stored_minimum);
     if (scale == 0) continue;

@@ -90,6 +90,7 @@ GRAFT_DEVICE float power_of_two(float value) { return exp2f(value); }
 GRAFT_DEVICE float logarithm(float value) { return logf(value); }
 GRAFT_DEVICE float hyperbolic_tangent(float value) { return tanhf(value); }
 GRAFT_DEVICE float fused_multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+GRAFT_DEVICE float rounded_product(float a, float b) { return __fmul_rn(a, b); }   // never fused with what is added to it
 GRAFT_DEVICE float infinity() { return __int_as_float(0x7f800000); }
 
 // More than 48 KiB a block must be asked for, once a kernel. False: the driver refused, launch_error() says why.

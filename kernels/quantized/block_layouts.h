@@ -1,7 +1,17 @@
-// Block layouts of ggml (GGUF v3), byte for byte. A row is a whole number of blocks; `scale` is the half-precision d of
-// ggml, `minimum` its m or dmin. Packed: a GGUF file may place a tensor at any byte, so no member may assume alignment.
+// Block layouts of ggml (GGUF v3), byte for byte, and, behind them, graft's own for forms whose files hold codes and scales apart. A row is a whole number
+// of blocks; `scale` is the half-precision d of ggml, `minimum` its m or dmin. Packed: a GGUF file may place a tensor at any byte, so no member may assume
+// alignment. For host and device code: C++17.
 #pragma once
 #include <cstdint>
+
+// Of host code, inlined into each of its SIMD clones; of device code; and of the emulator's.
+#ifdef __CUDACC__
+#define GRAFT_BLOCK_FUNCTION __device__ __forceinline__
+#define GRAFT_BLOCK_UNROLL _Pragma("unroll")
+#else
+#define GRAFT_BLOCK_FUNCTION inline __attribute__((always_inline))
+#define GRAFT_BLOCK_UNROLL _Pragma("GCC unroll 1")   // unrolled at once it is not vectorised
+#endif
 
 namespace graft {
 
@@ -80,22 +90,55 @@ struct BlockMXFP4 {  // w = e2m1(q) * 2^(exponent - 127): OCP Microscaling Forma
   uint8_t exponent;
   uint8_t nibbles[16];
 };
+struct BlockIQ4_NL {  // w = scale * kNonLinear4[q]
+  static constexpr int kElements = 32;
+  uint16_t scale;
+  uint8_t nibbles[16];
+};
+
+// graft's own: a block carries the scale of its group (checkpoints/codecs/grouped_blocks.h makes them), so that rows move, split and stack as those of ggml
+// do. Nibbles are those of ggml's blocks of 32, one after another.
+struct BlockNF4 {  // w = kNormalFloat4[q] * scale: QLoRA (arXiv 2305.14314), the statistics of double quantisation already decoded
+  static constexpr int kElements = 64;
+  float scale;
+  uint8_t nibbles[32];
+};
+struct BlockF8E4M3 {  // w = e4m3(code) * scale
+  static constexpr int kElements = 128;
+  float scale;
+  uint8_t codes[128];
+};
+template <int kGroup>
+struct BlockI4 {  // w = (q - 8) * scale
+  static constexpr int kElements = kGroup;
+  uint16_t scale;  // bfloat16
+  uint8_t nibbles[kGroup / 2];
+};
+template <int kGroup>
+struct BlockI4Zero {  // w = (q - zero) * scale
+  static constexpr int kElements = kGroup;
+  uint32_t scale_and_zero;  // a float32 whose lowest byte, 0 in every bfloat16 and float16, is the zero point
+  uint8_t nibbles[kGroup / 2];
+};
 
 #pragma pack(pop)
 
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24);
 static_assert(sizeof(BlockQ8_0) == 34 && sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144);
 static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210 && sizeof(BlockMXFP4) == 17);
+static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockNF4) == 36 && sizeof(BlockF8E4M3) == 132 && sizeof(BlockI4<32>) == 18);
+static_assert(sizeof(BlockI4<128>) == 66 && sizeof(BlockI4Zero<32>) == 20 && sizeof(BlockI4Zero<128>) == 68);
 
-// The i-th (scale, minimum) pair of Q4_K and Q5_K: pairs 0-3 lie in the low 6 bits of bytes 0-7; pairs 4-7 have their low
-// nibbles in bytes 8-11 and their high pairs in the top bits of bytes 0-7.
-inline void unpack_scale_and_minimum(const uint8_t scales[12], int i, int& scale, int& minimum) {
+// The i-th (scale, minimum) pair of Q4_K and Q5_K, with scales(j) the j-th of 12 bytes: pairs 0-3 lie in the low 6 bits of bytes 0-7; pairs 4-7 have their
+// low nibbles in bytes 8-11 and their high pairs in the top bits of bytes 0-7.
+template <typename Scales>
+GRAFT_BLOCK_FUNCTION void unpack_scale_and_minimum(const Scales& scales, int i, int& scale, int& minimum) {
   if (i < 4) {
-    scale = scales[i] & 63;
-    minimum = scales[i + 4] & 63;
+    scale = static_cast<int>(scales(i) & 63);
+    minimum = static_cast<int>(scales(i + 4) & 63);
   } else {
-    scale = (scales[i + 4] & 15) | (scales[i - 4] >> 6) << 4;
-    minimum = (scales[i + 4] >> 4) | (scales[i] >> 6) << 4;
+    scale = static_cast<int>((scales(i + 4) & 15) | (scales(i - 4) >> 6) << 4);
+    minimum = static_cast<int>((scales(i + 4) >> 4) | (scales(i) >> 6) << 4);
   }
 }
 

@@ -47,12 +47,19 @@ constexpr std::array kRows = {
     block_row<BlockQ5_K>(TensorType::kQ5_K, "Q5_K", 13),
     block_row<BlockQ6_K>(TensorType::kQ6_K, "Q6_K", 14),
     block_row<BlockMXFP4>(TensorType::kMXFP4, "MXFP4", 39),
+    block_row<BlockIQ4_NL>(TensorType::kIQ4_NL, "IQ4_NL", 20),
+    block_row<BlockNF4>(TensorType::kNF4, "NF4", -1),
+    block_row<BlockF8E4M3>(TensorType::kF8E4M3Scaled, "F8_E4M3_SCALED", -1),
+    block_row<BlockI4<32>>(TensorType::kI4_32, "I4_32", -1),
+    block_row<BlockI4<128>>(TensorType::kI4_128, "I4_128", -1),
+    block_row<BlockI4Zero<32>>(TensorType::kI4_32Zero, "I4_32_ZERO", -1),
+    block_row<BlockI4Zero<128>>(TensorType::kI4_128Zero, "I4_128_ZERO", -1),
 };
 
 constexpr bool rows_follow_the_enum() {
   for (size_t i = 0; i < kRows.size(); ++i)
     if (static_cast<size_t>(kRows[i].type) != i) return false;
-  return kRows.back().type == TensorType::kMXFP4;
+  return kRows.back().type == TensorType::kI4_128Zero;
 }
 static_assert(rows_follow_the_enum());
 

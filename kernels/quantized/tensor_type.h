@@ -1,5 +1,5 @@
 // How the elements of a stored tensor lie in memory, for every format that graft reads or writes.
-// Block layouts: ggml (GGUF v3); plain types: safetensors.
+// Block layouts: ggml (GGUF v3), and graft's own for codes and scales that files hold apart (block_layouts.h); plain types: safetensors.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -31,6 +31,13 @@ enum class TensorType : uint8_t {
   kQ5_K,
   kQ6_K,
   kMXFP4,
+  kIQ4_NL,
+  kNF4,
+  kF8E4M3Scaled,
+  kI4_32,
+  kI4_128,
+  kI4_32Zero,
+  kI4_128Zero,
 };
 
 struct TensorTypeInfo {

@@ -119,6 +119,7 @@ inline float power_of_two(float value) { return std::exp2(value); }
 inline float logarithm(float value) { return std::log(value); }
 inline float hyperbolic_tangent(float value) { return std::tanh(value); }
 inline float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+inline float rounded_product(float a, float b) { return a * b; }
 inline float infinity() { return HUGE_VALF; }
 
 inline const char* launch_error() { return nullptr; }

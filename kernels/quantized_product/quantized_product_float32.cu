@@ -1,0 +1,7 @@
+#include "kernels/quantized_product/quantized_product_kernel.cuh"
+
+namespace graft::cuda {
+
+template bool launch_quantized_product<float>(const QuantizedProduct& arguments, void* stream);
+
+}  // namespace graft::cuda
