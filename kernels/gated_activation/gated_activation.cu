@@ -2,6 +2,7 @@
 // that nothing but x is kept.
 #include "kernels/gated_activation/gated_activation.cuh"
 
+#include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/rows.cuh"
 
 namespace graft::cuda {
@@ -11,11 +12,6 @@ using Rows = GatedActivationRows;
 using Kind = Rows::Kind;
 
 constexpr int kThreads = 256;
-
-GRAFT_DEVICE float sigmoid(float x) {
-  constexpr float kLog2E = 1.4426950409F;
-  return fast_quotient(1.0F, 1.0F + power_of_two(-kLog2E * x));
-}
 
 // Comparisons, not minima: NaN passes.
 GRAFT_DEVICE float at_most(float value, float limit) { return value > limit ? limit : value; }
