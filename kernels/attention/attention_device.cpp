@@ -1,7 +1,5 @@
 #include "kernels/attention/attention_device.h"
 
-#include <cstring>
-
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/functions/utils.h>
@@ -9,19 +7,12 @@
 #include "kernels/attention/attention_tiles.h"
 #include "kernels/device_launch/device_launch.h"
 #include "kernels/device_launch/row_type.h"
+#include "kernels/device_launch/to_device.h"
 
 namespace graft {
 namespace {
 
 using at::Tensor;
-
-template <typename T>
-Tensor to_device(std::span<const T> values, const Tensor& like) {
-  static_assert(sizeof(T) % sizeof(int32_t) == 0);
-  auto host = at::empty({static_cast<int64_t>(values.size_bytes() / sizeof(int32_t))}, at::kInt);
-  std::memcpy(host.data_ptr(), values.data(), values.size_bytes());
-  return host.to(like.device());
-}
 
 template <typename T>
 const T* data_or_null(const Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr; }

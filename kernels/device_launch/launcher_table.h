@@ -4,6 +4,7 @@
 #include "kernels/adamw/adamw.cuh"
 #include "kernels/attention/attention.cuh"
 #include "kernels/attention/attention_heads.cuh"
+#include "kernels/delta_attention/delta_attention.cuh"
 #include "kernels/gated_activation/gated_activation.cuh"
 #include "kernels/layer_norm/layer_norm.cuh"
 #include "kernels/linear_cross_entropy/cross_entropy_rows.cuh"
@@ -37,6 +38,7 @@ struct DeviceLaunchers
     : LauncherTable<cuda::AdamWUpdate,
                     cuda::AttentionForward, cuda::AttentionBackward,
                     cuda::CrossEntropyRows,
+                    cuda::DeltaAttentionForward, cuda::DeltaAttentionBackward,
                     cuda::GatedActivationForward, cuda::GatedActivationBackward,
                     cuda::HeadPreparationForward, cuda::HeadPreparationBackward,
                     cuda::KlRows, cuda::SparseKlRows,
