@@ -129,37 +129,41 @@ GRAFT_DEVICE void for_channels(const DeltaPlace& place, const Function& f) {
   }
 }
 
-// With a decay a channel: what scores and squares, in their tiles, give to queries, to keys as rows of A (`rows`), and to keys as columns of P and A.
+// What the gradients of P and A, in `scores` and `squares`, give to queries and to keys as rows of A, and to keys as columns of both. With a decay a channel,
+// every pair of tokens has its own exponentials.
 template <typename Shape>
-GRAFT_DEVICE void add_channel_products(GradientMemory<Shape>& memory, GradientSums<Shape>& sums, Sums (&rows)[Shape::kSizeParts], const DeltaPlace& place) {
+GRAFT_DEVICE void add_channel_rows(GradientMemory<Shape>& memory, Sums (&queries)[Shape::kSizeParts], Sums (&rows)[Shape::kSizeParts], const DeltaPlace& place) {
   const auto& squares = memory.inverse.operand();
   for_channels<Shape>(place, [&](int, int t, int d, int part, int i) {
-    float of_query = 0, of_row = 0, of_column = 0;
-    for (int s = 0; s < Shape::kChunk; ++s) {
-      const float key = memory.second.at(s, d);
-      if (s <= t) {
-        const float decayed = memory.logs.between(t, s, d) * key;
-        of_query += memory.scores.at(t, s) * decayed;
-        of_row += squares.at(t, s) * decayed;
-      }
-      if (s >= t) of_column += memory.logs.between(s, t, d) * (memory.scores.at(s, t) * memory.first.at(s, d) + memory.betas.read(s) * squares.at(s, t) * key);
+    float of_query = 0, of_row = 0;
+    for (int s = 0; s <= t; ++s) {
+      const float decayed = memory.logs.between(t, s, d) * memory.second.at(s, d);
+      of_query += memory.scores.at(t, s) * decayed;
+      of_row += squares.at(t, s) * decayed;
     }
-    sums.queries[part].values[i] += of_query;
-    rows[part].values[i] += of_row;
-    sums.ended[part].values[i] += of_column;
+    queries[part].values[i] += of_query;
+    rows[part].values[i] = of_row;
   });
 }
-
-// The same as matrix products, where tiles hold the decays already.
 template <typename Shape>
-GRAFT_DEVICE void add_head_products(GradientMemory<Shape>& memory, GradientSums<Shape>& sums, Sums (&rows)[Shape::kSizeParts], const DeltaPlace& place) {
+GRAFT_DEVICE void add_channel_columns(GradientMemory<Shape>& memory, Sums (&columns)[Shape::kSizeParts], const DeltaPlace& place) {
+  const auto& squares = memory.inverse.operand();
+  for_channels<Shape>(place, [&](int, int t, int d, int part, int i) {
+    float sum = 0;
+    for (int s = t; s < Shape::kChunk; ++s) {
+      sum += memory.logs.between(s, t, d) * (memory.scores.at(s, t) * memory.first.at(s, d) + memory.betas.read(s) * squares.at(s, t) * memory.second.at(s, d));
+    }
+    columns[part].values[i] += sum;
+  });
+}
+// With a decay a head, the tiles hold the decays already. Leaves beta in `squares`.
+template <typename Shape>
+GRAFT_DEVICE void add_head_columns(GradientMemory<Shape>& memory, Sums (&columns)[Shape::kSizeParts], const DeltaPlace& place) {
   using Element = typename Shape::Element;
   constexpr int kPack = kWidestPack<Element>, kChunk = Shape::kChunk;
   auto& squares = memory.inverse.operand();
   const int column = place.column(Shape::kSize);
-  add_product<kChunk, false, true>(sums.queries, memory.scores, place.row, 0, memory.second, column, 0);
-  add_product<kChunk, false, true>(rows, squares, place.row, 0, memory.second, column, 0);
-  block_barrier();   // from here on rows of A's gradient carry beta
+  block_barrier();   // no warp needs rows without beta any more
   for_row_packs<Shape, kChunk, kChunk>([&](int t, int s) {
     auto pack = squares.elements.template read_pack<kPack>(squares.index(t, s));
     GRAFT_UNROLL
@@ -167,8 +171,8 @@ GRAFT_DEVICE void add_head_products(GradientMemory<Shape>& memory, GradientSums<
     squares.elements.write_pack(squares.index(t, s), pack);
   });
   block_barrier();
-  add_product<kChunk, true, true>(sums.ended, memory.scores, place.row, 0, memory.first, column, 0);
-  add_product<kChunk, true, true>(sums.ended, squares, place.row, 0, memory.second, column, 0);
+  add_product<kChunk, true, true>(columns, memory.scores, place.row, 0, memory.first, column, 0);
+  add_product<kChunk, true, true>(columns, squares, place.row, 0, memory.second, column, 0);
 }
 
 // da and db of the chunk's tokens from sums in shared memory.
@@ -236,6 +240,7 @@ GRAFT_KERNEL(Shape::kThreads) delta_gradients(const DeltaAttentionBackward argum
   set_zero(sums.ended);
   set_zero(sums.scores);
   set_zero(sums.squares);
+  GRAFT_UNROLL_BY(1)
   for (int slice = 0; slice < Shape::kSize; slice += Shape::kSlice) add_slice<Shape>(memory, sums, arguments, place, slice);
 
   block_barrier();   // no warp needs K+, K-, P and T any more
@@ -247,40 +252,62 @@ GRAFT_KERNEL(Shape::kThreads) delta_gradients(const DeltaAttentionBackward argum
   block_barrier();
 
   float end_sums[2] = {0, 0}, log_sums[2] = {0, 0};
-  Sums rows[Shape::kSizeParts], ends[Shape::kSizeParts];
-  set_zero(rows);
+  const int key_column = place.column(Shape::kSize);
+  auto &queries = sums.queries, &begun = sums.solved, &ended = sums.ended;
+  Sums rows[Shape::kSizeParts];
+  // Queries: their gradient, then its product with them.
+  const auto finish_queries = [&] {
+    store_sums<Shape>(arguments.dqueries, problem, place, key_column, queries);
+    for_channels<Shape>(place, [&](int half, int t, int d, int part, int i) { log_sums[half] += queries[part].values[i] *= memory.first.at(t, d); });
+  };
+  // Keys as they come with e^G.
+  const auto finish_rows = [&] {
+    for_channels<Shape>(place, [&](int half, int t, int d, int part, int i) {
+      const float of_row = rows[part].values[i];
+      sums.betas[half] += memory.second.at(t, d) * of_row;
+      begun[part].values[i] = memory.betas.read(t) * (of_row - memory.logs.from_begin(t, d) * begun[part].values[i]);
+    });
+  };
+  for_channels<Shape>(place, [&](int, int t, int d, int part, int i) { queries[part].values[i] *= memory.logs.from_begin(t, d); });
+  if constexpr (Shape::kChannel) {
+    add_channel_rows<Shape>(memory, queries, rows, place);
+    finish_queries();
+    finish_rows();
+  } else {
+    add_product<Shape::kChunk, false, true>(queries, memory.scores, place.row, 0, memory.second, key_column, 0);
+    finish_queries();
+    set_zero(rows);
+    add_product<Shape::kChunk, false, true>(rows, memory.inverse.operand(), place.row, 0, memory.second, key_column, 0);
+    finish_rows();
+  }
+  // Keys as they come with e^-G.
   for_channels<Shape>(place, [&](int half, int t, int d, int part, int i) {
-    sums.queries[part].values[i] *= memory.logs.from_begin(t, d);
-    sums.ended[part].values[i] *= memory.logs.to_end(t, d);
-    ends[part].values[i] = memory.second.at(t, d) * sums.ended[part].values[i];
-    end_sums[half] += ends[part].values[i];
+    ended[part].values[i] *= memory.logs.to_end(t, d);
+    rows[part].values[i] = memory.second.at(t, d) * ended[part].values[i];
+    end_sums[half] += rows[part].values[i];
   });
   if constexpr (Shape::kChannel) {
     GRAFT_UNROLL
     for (int part = 0; part < Shape::kSizeParts; ++part) {
       GRAFT_UNROLL
       for (int i = 0; i < 2; ++i) {
-        float sum = ends[part].values[i] + ends[part].values[2 + i];
+        float sum = rows[part].values[i] + rows[part].values[2 + i];
         for (int mask = 4; mask < kWarp; mask *= 2) sum += shuffle_xor(sum, mask);
-        if (lane_group() == 0) memory.end_columns.write(place.row / 16 * Shape::kSize + place.column(Shape::kSize) + part * 8 + lane_pair() + i, sum);
+        if (lane_group() == 0) memory.end_columns.write(place.row / 16 * Shape::kSize + key_column + part * 8 + lane_pair() + i, sum);
       }
     }
-    add_channel_products<Shape>(memory, sums, rows, place);
+    add_channel_columns<Shape>(memory, ended, place);
     block_barrier();   // from here on logs hold their own gradient
   } else {
-    add_head_products<Shape>(memory, sums, rows, place);
+    add_head_columns<Shape>(memory, ended, place);
   }
   for_channels<Shape>(place, [&](int half, int t, int d, int part, int i) {
-    const float query = memory.first.at(t, d), key = memory.second.at(t, d), of_row = rows[part].values[i], of_column = sums.ended[part].values[i];
-    const float of_begun = memory.betas.read(t) * (of_row - memory.logs.from_begin(t, d) * sums.solved[part].values[i]);
-    const float dlog = query * sums.queries[part].values[i] + key * (of_begun - of_column);
-    sums.betas[half] += key * of_row;
-    log_sums[half] += dlog;
-    sums.ended[part].values[i] = of_begun + of_column;
-    if (Shape::kChannel) memory.logs.sums.write(memory.logs.index(t, d), dlog);
+    const float along = memory.second.at(t, d) * (begun[part].values[i] - ended[part].values[i]);
+    log_sums[half] += along;
+    begun[part].values[i] += ended[part].values[i];
+    if (Shape::kChannel) memory.logs.sums.write(memory.logs.index(t, d), queries[part].values[i] + along);
   });
-  store_sums<Shape>(arguments.dqueries, problem, place, place.column(Shape::kSize), sums.queries);
-  store_sums<Shape>(arguments.dkeys, problem, place, place.column(Shape::kSize), sums.ended);
+  store_sums<Shape>(arguments.dkeys, problem, place, key_column, begun);
   GRAFT_UNROLL
   for (int half = 0; half < 2; ++half) {
     const float beta = sum_of_row_lanes(sums.betas[half]), log = sum_of_row_lanes(log_sums[half]), end = sum_of_row_lanes(end_sums[half]);
