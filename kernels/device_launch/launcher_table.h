@@ -4,6 +4,7 @@
 #include "kernels/adamw/adamw.cuh"
 #include "kernels/attention/attention.cuh"
 #include "kernels/attention/attention_heads.cuh"
+#include "kernels/delta_attention/delta_attention.cuh"
 #include "kernels/experts/experts.cuh"
 #include "kernels/gated_activation/gated_activation.cuh"
 #include "kernels/layer_norm/layer_norm.cuh"
@@ -40,6 +41,7 @@ struct DeviceLaunchers
     : LauncherTable<cuda::AdamWUpdate,
                     cuda::AttentionForward, cuda::AttentionBackward, cuda::AttentionCacheAppend,
                     cuda::CrossEntropyRows,
+                    cuda::DeltaAttentionForward, cuda::DeltaAttentionBackward,
                     cuda::ExpertCombine, cuda::ExpertDown, cuda::ExpertDownBackward, cuda::ExpertFactorGradient, cuda::ExpertGateUp, cuda::ExpertGateUpBackward,
                     cuda::ExpertLists, cuda::ExpertShrink, cuda::ExpertWeightsBackward,
                     cuda::GatedActivationForward, cuda::GatedActivationBackward,
