@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Plants one fault at a time in device code and says which of them the emulator's tests find.
 
-  tests/emulator/mutants.py [--only STEM] [--jobs 2] [--sample N] [--out FILE]
+  tests/emulator/mutants.py [--only STEM] [--jobs 2] [--sample N] [--out FILE] [--build build/release]
 
-A mutant drops a barrier, a wait or a commit, shifts one index by one, or swaps one sign of a kernel; it is compiled with the emulator and run against the
-kernel's tests. At least 90 % of each kernel's mutants must be found, and each that is not must be in surviving_mutants.txt with the reason why it computes
-the same. Needs the objects of a release build (ninja -C build/release test_emulator).
+A mutant drops a barrier, a wait or a commit, shifts one index by one, or swaps one sign of a kernel. All mutants of a file are compiled into one program,
+where GRAFT_MUTANT says which is on (-1: none, and then the tests must pass); a line that cannot be compiled so is compiled for each of its mutants. At least
+90 % of each file's mutants must be found, and each that is not must be in surviving_mutants.txt with the reason why it computes the same. Needs the objects
+of a release build (ninja -C build/release test_emulator).
 """
 import argparse
 import concurrent.futures
+import os
 import pathlib
 import random
 import re
@@ -16,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -23,11 +26,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ATTENTION = "kernels/attention/attention_bfloat16.cu"
 ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_tiles|prefix_and_window|all_at_once|selected_keys"
 LORA = [f"kernels/lora_linear/lora_{part}.cu" for part in ("expand", "expand_backward", "factors", "shrink", "shrink_backward")]
+DELTA = [f"kernels/delta_attention/delta_{part}.cu" for part in ("gradients", "outputs", "states")]
+DELTA_TESTS = ":".join(f"Cuda/DeltaAttention.In{case}" for case in ("Float32/two_documents", "Float32/channel_two_documents", "Float32/grouped_heads", "Float32/tiled_heads",
+                                                                    "Float32/eight_taps", "Bfloat16/two_chunks", "Bfloat16/channel_two_documents"))
 NORMS = ["kernels/rms_norm/rms_norm.cu", "kernels/layer_norm/layer_norm.cu"]
 TARGETS = {
     "kernels/attention/attention_forward_kernel.cuh": ([ATTENTION], "Cuda/Attention.*"),
     "kernels/attention/attention_backward_kernel.cuh": ([ATTENTION], "Cuda/Attention.*"),
     "kernels/attention/attention_scores.cuh": ([ATTENTION], "Cuda/Attention.*"),
+    "kernels/attention/attention_cache.cu": (["kernels/attention/attention_cache.cu"], "Cuda/CachedAttention.InBfloat16/*"),
     "kernels/attention/attention_heads.cu": (["kernels/attention/attention_heads.cu"], "AttentionHeads*"),
     "kernels/norm_rows/norm_kernels.cuh": (NORMS, "RmsNorm*:LayerNorm*"),
     "kernels/gated_activation/gated_activation.cu": (["kernels/gated_activation/gated_activation.cu"], "GatedActivation*"),
@@ -39,6 +46,10 @@ TARGETS = {
     **{source: ([source], "*Lora*") for source in LORA},
     "kernels/lora_linear/lora_tiles.cuh": (LORA, "*Lora*"),
     "kernels/lora_linear/lora_sums.cuh": (LORA, "*Lora*"),
+    **{source: ([source], DELTA_TESTS) for source in [*DELTA, "kernels/delta_attention/delta_rows.cu"]},
+    "kernels/delta_attention/delta_kernels.cuh": ([*DELTA, "kernels/delta_attention/delta_rows.cu"], DELTA_TESTS),
+    **{f"kernels/delta_attention/delta_{part}.cuh": (DELTA, DELTA_TESTS) for part in ("chunk", "solve", "ends")},
+    "kernels/cuda/activations.cuh": (["kernels/gated_activation/gated_activation.cu", "kernels/delta_attention/delta_states.cu"], "GatedActivation*"),
     "kernels/cuda/tile.cuh": (["tests/emulator/matrix_test.cpp"], "MatrixOf*"),
     "kernels/cuda/tile_product.cuh": (LORA, "*Lora*"),
     "kernels/cuda/reduce.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
@@ -57,9 +68,11 @@ class Mutant:
     kind: str
     before: str
     after: str
+    place: int         # among mutants of this file that read the same, from 1
+    switched: tuple[tuple[int, str], ...]   # the same as insertions into `before` (position, text with {k} for its number) that a number turns on
 
     def key(self) -> str:
-        return f"{self.file} | {self.kind} | {self.before.strip()} => {self.after.strip()}"
+        return f"{self.file} | {self.kind} {self.place} | {self.before.strip()} => {self.after.strip()}"
 
 
 def arguments(line: str, open_at: int) -> list[tuple[int, int]]:
@@ -78,8 +91,21 @@ def arguments(line: str, open_at: int) -> list[tuple[int, int]]:
     return []
 
 
+def end_of_expression(line: str, at: int) -> int:
+    """Where the expression that begins at `at` ends: the ';' or ',' behind it, or the bracket that closes around it."""
+    depth = 0
+    for position in range(at, len(line)):
+        if line[position] in "([{":
+            depth += 1
+        elif line[position] in ")]}":
+            depth -= 1
+        if depth < 0 or (depth == 0 and line[position] in ";,"):
+            return position
+    return len(line)
+
+
 def mutants_of(file: str) -> list[Mutant]:
-    found, seen = [], set()
+    found, alike = [], {}
     lines = (ROOT / file).read_text().splitlines()
     device = True
     for number, whole in enumerate(lines, 1):
@@ -91,13 +117,15 @@ def mutants_of(file: str) -> list[Mutant]:
         if not device or not code or code.startswith(("#", "template", "static_assert", "using", "namespace", "constexpr")) or "static constexpr" in code or "LAUNCH" in code or "launch" in code:
             continue
 
-        def add(kind: str, after: str) -> None:
-            if after != code and after not in seen:
-                seen.add(after)
-                found.append(Mutant(file, number, kind, code, after))
+        def add(kind: str, after: str, *switched: tuple[int, str]) -> None:
+            if after == code or any(mutant.line == number and mutant.after == after for mutant in found):
+                return
+            mutant = Mutant(file, number, kind, code, after, alike.get((code, after), 0) + 1, switched)
+            alike[(code, after)] = mutant.place
+            found.append(mutant)
 
         for match in re.finditer(r"\b(block_barrier|warp_barrier|copy_commit|copy_wait<\d+>)\(\);", code):
-            add("dropped", code[:match.start()] + ";" + code[match.end():])
+            add("dropped", code[:match.start()] + ";" + code[match.end():], (match.start(), "if (!planted({k})) "))
         for match in re.finditer(r"\b(" + "|".join(INDICES) + r")(<[^()]*>)?\(", code):
             if code[:match.start()].rstrip().endswith(("GRAFT_DEVICE float", "GRAFT_DEVICE static int", "T", "void", "Element>")):
                 continue                             # a definition
@@ -105,47 +133,102 @@ def mutants_of(file: str) -> list[Mutant]:
             for which in INDICES[match.group(1)]:
                 if which < len(spans) and not (match.group(1) == "copy_async" and which == 2):
                     begin, end = spans[which]
-                    add("index", code[:begin] + " 1 + (" + code[begin:end].strip() + ")" + code[end:])
+                    add("index", code[:begin] + " 1 + (" + code[begin:end].strip() + ")" + code[end:], (begin, " planted({k}) + ("), (end, ")"))
         for match in re.finditer(r"(?<=[\w)\]]) ([+-]) (?=[\w(])| ([+-])= |(?<=[(,?:=] )(-)(?=[a-z(])", code):
             sign = match.group(1) or match.group(2) or match.group(3)
             at = code.index(sign, match.start())
-            add("sign", code[:at] + ("-" if sign == "+" else "+") + code[at + 1:])
+            after = code[:at] + ("-" if sign == "+" else "+") + code[at + 1:]
+            if match.group(2):                       # x += a + b: the sign is of all that follows
+                add("sign", after, (match.end(), "planted_sign({k}) * ("), (end_of_expression(code, match.end()), ")"))
+            else:
+                add("sign", after, (at + 1, " planted_sign({k}) * "))
     return found
 
 
-def compile_one(source: pathlib.Path, target: pathlib.Path, overlay: pathlib.Path) -> bool:
-    command = ["g++", "-std=c++20", "-O1", "-w", "-ftrivial-auto-var-init=pattern", "-x", "c++", f"-I{ROOT / 'tests/emulator'}", f"-I{overlay}", f"-I{ROOT}", "-c", str(source), "-o", str(target)]
-    return subprocess.run(command, capture_output=True).returncode == 0
+# Included first in every source of a program that holds all mutants of a file.
+SWITCH = """#pragma once
+#include <cstdlib>
+inline const int graft_mutant = std::getenv("GRAFT_MUTANT") ? std::atoi(std::getenv("GRAFT_MUTANT")) : -1;
+inline bool planted(int number) { return number == graft_mutant; }
+inline int planted_sign(int number) { return number == graft_mutant ? -1 : 1; }
+"""
 
 
-def judge(mutant: Mutant, objects: list[str]) -> str:
-    """found, survived, or no program."""
-    sources, tests = TARGETS[mutant.file]
-    with tempfile.TemporaryDirectory(prefix="graft-mutant-") as scratch:
-        overlay = pathlib.Path(scratch)
+class Program:
+    """The emulator's tests with one file of device code changed."""
+
+    def __init__(self, file: str, lines: list[str], objects: list[str]):
+        sources, tests = TARGETS[file]
+        self.folder = tempfile.TemporaryDirectory(prefix="graft-mutant-")
+        overlay = pathlib.Path(self.folder.name)
         shutil.copytree(ROOT / "kernels", overlay / "kernels", ignore=lambda folder, names: [n for n in names if n.endswith(".cpp") and "cuda" not in folder])
-        lines = (ROOT / mutant.file).read_text().splitlines()
-        lines[mutant.line - 1] = mutant.after
-        (overlay / mutant.file).write_text("\n".join(lines) + "\n")
-        made, replaced = [], set()
+        (overlay / file).write_text("\n".join(lines) + "\n")
+        (overlay / "switch.h").write_text(SWITCH)
+        made, replaced, self.errors = [], set(), ""
+        self.path = overlay / "program"
+        if "Attention.*" in tests:
+            tests = ":".join([*(f"Cuda/Attention.InBfloat16/{case}" for case in ATTENTION_CASES.split("|")), "Cuda/CachedAttention.InBfloat16/documents"])
+        self.filter = f"--gtest_filter={tests}"
         for source in sources:
             path = overlay / source if (overlay / source).exists() else ROOT / source
             made.append(str(overlay / (path.name + ".o")))
             replaced.add(path.stem)
-            if not compile_one(path, pathlib.Path(made[-1]), overlay):
-                return "no program"
+            self.errors += self._call("g++", "-std=c++20", "-O1", "-w", "-ftrivial-auto-var-init=pattern", "-x", "c++", "-include", str(overlay / "switch.h"),
+                                      f"-I{ROOT / 'tests/emulator'}", f"-I{overlay}", f"-I{ROOT}", "-c", str(path), "-o", made[-1])
+            if self.errors:
+                return
         kept = [o for o in objects if not any(pathlib.Path(o).name in (f"emulated_{stem}.cpp.o", f"{stem}.cpp.o") for stem in replaced)]
-        program = overlay / "mutant"
-        if subprocess.run(["g++", *made, *kept, "-o", str(program), "-lgtest", "-lgmock", "-lgtest_main", "-lpthread"], capture_output=True).returncode != 0:
-            return "no program"
-        selected = tests
-        if "Attention.*" in tests:
-            selected = ":".join(f"Cuda/Attention.InBfloat16/{case}" for case in ATTENTION_CASES.split("|"))
+        self.errors += self._call("g++", *made, *kept, "-o", str(self.path), "-lgtest", "-lgmock", "-lgtest_main", "-lpthread")
+
+    @staticmethod
+    def _call(*command: str) -> str:
+        result = subprocess.run(command, capture_output=True, text=True)
+        return "" if result.returncode == 0 else result.stderr or "failed"
+
+    def passes(self, number: int, limit_s: float) -> bool:
         try:
-            result = subprocess.run([program, f"--gtest_filter={selected}", "--gtest_fail_fast"], capture_output=True, timeout=120)
+            return subprocess.run([self.path, self.filter, "--gtest_fail_fast"], capture_output=True, timeout=limit_s, env={**os.environ, "GRAFT_MUTANT": str(number)}).returncode == 0
         except subprocess.TimeoutExpired:
-            return "found"
-        return "survived" if result.returncode == 0 else "found"
+            return False                             # a kernel that does not end
+
+
+def judge(file: str, mutants: list[Mutant], objects: list[str], jobs: int) -> list[tuple[Mutant, bool]]:
+    """Each mutant that is a program, and whether the tests find it."""
+    lines = (ROOT / file).read_text().splitlines()
+    alone: set[int] = set()                          # lines that hold no switch
+    while True:
+        changed = list(lines)
+        insertions: dict[int, list[tuple[int, str]]] = {}
+        for number, mutant in enumerate(mutants):
+            if mutant.line not in alone:
+                insertions.setdefault(mutant.line, []).extend((at, text.replace("{k}", str(number))) for at, text in mutant.switched)
+        for line, edits in insertions.items():
+            for at, text in sorted(edits, key=lambda edit: edit[0], reverse=True):
+                changed[line - 1] = changed[line - 1][:at] + text + changed[line - 1][at:]
+        together = Program(file, changed, objects)
+        if not together.errors:
+            break
+        refused = {int(line) for line in re.findall(re.escape(file) + r":(\d+):", together.errors)} & insertions.keys()
+        if not refused:
+            sys.exit(f"mutants: expected {file} to compile with switches, got:\n{together.errors[:3000]}")
+        alone |= refused
+    begin = time.monotonic()
+    if not together.passes(-1, 900):
+        sys.exit(f"mutants: expected the tests of {file} to pass without a mutant, got a failure")
+    limit_s = 20 + 5 * (time.monotonic() - begin)
+
+    def verdict(number: int) -> bool | None:
+        mutant = mutants[number]
+        if mutant.line not in alone:
+            return not together.passes(number, limit_s)
+        changed = list(lines)
+        changed[mutant.line - 1] = mutant.after
+        single = Program(file, changed, objects)
+        return None if single.errors else not single.passes(-1, limit_s)
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        verdicts = list(pool.map(verdict, range(len(mutants))))
+    return [(mutant, found) for mutant, found in zip(mutants, verdicts) if found is not None]
 
 
 def main() -> int:
@@ -153,9 +236,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="files whose name contains this")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--sample", type=int, default=0, help="at most so many mutants a file, chosen with seed 1")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release", help="a build folder with the objects of test_emulator")
     parser.add_argument("--out", type=pathlib.Path, help="the report, as Markdown")
     options = parser.parse_args()
-    folder = ROOT / "build/release"
+    folder = options.build
     listed = subprocess.run(["ninja", "-C", folder, "-t", "inputs", "tests/test_emulator"], capture_output=True, text=True).stdout.split()
     objects = [str(folder / name) for name in listed if name.endswith(".o") and (folder / name).exists()]   # not those of sources that are no longer there
     if not objects:
@@ -173,14 +257,12 @@ def main() -> int:
         mutants = mutants_of(file)
         if options.sample and len(mutants) > options.sample:
             mutants = random.Random(1).sample(mutants, options.sample)
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            verdicts = list(pool.map(lambda mutant: judge(mutant, objects), mutants))
-        judged = [(m, v) for m, v in zip(mutants, verdicts) if v != "no program"]
-        found = sum(v == "found" for _, v in judged)
+        judged = judge(file, mutants, objects, options.jobs)
+        found = sum(was_found for _, was_found in judged)
         text.append(f"| {file} | {len(judged)} | {found} | {100 * found / max(1, len(judged)):.1f} % |")
         print(text[-1], flush=True)
-        for mutant, verdict in judged:
-            if verdict == "survived":
+        for mutant, was_found in judged:
+            if not was_found:
                 reason = reasons.get(mutant.key(), "")
                 survivors.append(f"- {mutant.file}:{mutant.line} ({mutant.kind}): `{mutant.after.strip()}` — {reason or 'NO REASON GIVEN'}")
                 print(f"{mutant.key()} | {reason}", flush=True)
