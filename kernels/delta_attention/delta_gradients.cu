@@ -51,7 +51,8 @@ GRAFT_DEVICE void add_slice(GradientMemory<Shape>& memory, GradientSums<Shape>& 
   set_zero(values);
   set_zero(y);
   add_product<Shape::kChunk, true, true>(values, memory.scores, place.row, 0, memory.doutput, column, 0);
-  add_product<Shape::kSize, false, true>(values, memory.second, place.row, 0, memory.state, column, 0);
+  GRAFT_UNROLL_BY(1)   // more would need registers that sums have
+  for (int d = 0; d < Shape::kSize; d += 32) add_product<32, false, true>(values, memory.second, place.row, d, memory.state, column, d);
   write_sums(memory.solved, place.row, column, values, as_is);
   block_barrier();
   add_product<Shape::kChunk, true, true>(y, inverse, place.row, 0, memory.solved, column, 0);
@@ -65,8 +66,11 @@ GRAFT_DEVICE void add_slice(GradientMemory<Shape>& memory, GradientSums<Shape>& 
   write_sums(memory.solved, place.row, column, y, as_is);
   read_state<Shape>(memory.state, found, slice);
   block_barrier();
+  add_product<Shape::kSlice, false, false>(sums.queries, memory.doutput, place.row, 0, memory.state, key_column, 0);
+  add_product<Shape::kSlice, false, false>(sums.solved, memory.solved, place.row, 0, memory.state, key_column, 0);
   set_zero(values);
-  add_product<Shape::kSize, false, true>(values, memory.first, place.row, 0, memory.state, column, 0);
+  GRAFT_UNROLL_BY(1)
+  for (int d = 0; d < Shape::kSize; d += 32) add_product<32, false, true>(values, memory.first, place.row, d, memory.state, column, d);
   GRAFT_UNROLL
   for (int part = 0; part < Shape::kSliceParts; ++part) {
     GRAFT_UNROLL
@@ -82,14 +86,12 @@ GRAFT_DEVICE void add_slice(GradientMemory<Shape>& memory, GradientSums<Shape>& 
       GRAFT_UNROLL
       for (int k = 0; k < 2; ++k) {
         const float miss = to_float(of_token.values[k]) - values[part].values[2 * half + k];
-        sums.betas[half] += y[part].values[2 * half + k] * miss;
+        sums.betas[half] += memory.solved.at(t, c + k) * miss;
         missed.values[k] = from_float<Element>(beta * miss);
       }
       memory.updates.elements.write_pack(memory.updates.index(t, c), missed);
     }
   }
-  add_product<Shape::kSlice, false, false>(sums.queries, memory.doutput, place.row, 0, memory.state, key_column, 0);
-  add_product<Shape::kSlice, false, false>(sums.solved, memory.solved, place.row, 0, memory.state, key_column, 0);
   block_barrier();
   set_zero(values);
   add_product<Shape::kChunk, false, true>(values, inverse, place.row, 0, memory.updates, column, 0);

@@ -11,7 +11,7 @@ struct OutputMemory : DeltaMemory<Shape> {
   typename Shape::Square scores;
   typename Shape::State state;
   typename Shape::Slice left, right;   // beta (V - K+ S) and U; in the backward pass then dO and -P^T dO
-  SharedArray<float, 2 * Shape::kChunk> squares, products;   // sums over rows of each half of columns
+  SharedArray<float, 2 * Shape::kChunk> squares, products;   // over a row, of each half of its columns
 };
 
 // A row's two sums over halves of columns, one a warp. Begins with writes, so that a second call needs other memory.
@@ -66,8 +66,11 @@ GRAFT_DEVICE void read_out(OutputMemory<Shape>& memory, Outputs<Shape>& outputs,
     Sums sums[Shape::kSliceParts];
     set_zero(sums);
     set_zero(output);
-    add_product<Shape::kSize, false, true>(sums, memory.keys, place.row, 0, memory.state, column, 0);
-    add_product<Shape::kSize, false, true>(output, memory.queries, place.row, 0, memory.state, column, 0);
+    GRAFT_UNROLL_BY(1)   // more would need registers that outputs have
+    for (int d = 0; d < Shape::kSize; d += 32) {
+      add_product<32, false, true>(sums, memory.keys, place.row, d, memory.state, column, d);
+      add_product<32, false, true>(output, memory.queries, place.row, d, memory.state, column, d);
+    }
     for_pairs(sums, [&](int r, int c, float first, float second) {
       const int t = place.row + r;
       Pack<Element, 2> values = {{from_float<Element>(0), from_float<Element>(0)}};
