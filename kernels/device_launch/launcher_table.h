@@ -9,6 +9,7 @@
 #include "kernels/linear_cross_entropy/cross_entropy_rows.cuh"
 #include "kernels/linear_kl/kl_rows.cuh"
 #include "kernels/lora_linear/lora_linear.cuh"
+#include "kernels/quantized_product/quantized_product.cuh"
 #include "kernels/rms_norm/rms_norm.cuh"
 
 namespace graft {
@@ -42,6 +43,7 @@ struct DeviceLaunchers
                     cuda::KlRows, cuda::SparseKlRows,
                     cuda::LayerNormForward, cuda::LayerNormBackward,
                     cuda::LoraFactors, cuda::LoraShrink, cuda::LoraExpand, cuda::LoraExpandBackward, cuda::LoraShrinkBackward,
+                    cuda::DequantizeMatrix, cuda::QuantizedProduct,
                     cuda::RmsNormForward, cuda::RmsNormBackward> {
   // The stream of that GPU on which LibTorch's own kernels run.
   void* (*current_stream)(int device) = nullptr;
