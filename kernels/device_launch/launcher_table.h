@@ -11,6 +11,7 @@
 #include "kernels/linear_cross_entropy/cross_entropy_rows.cuh"
 #include "kernels/linear_kl/kl_rows.cuh"
 #include "kernels/lora_linear/lora_linear.cuh"
+#include "kernels/quantized_product/quantized_product.cuh"
 #include "kernels/rms_norm/rms_norm.cuh"
 #include "kernels/router/expert_lists.cuh"
 #include "kernels/router/router.cuh"
@@ -49,6 +50,7 @@ struct DeviceLaunchers
                     cuda::KlRows, cuda::SparseKlRows,
                     cuda::LayerNormForward, cuda::LayerNormBackward,
                     cuda::LoraFactors, cuda::LoraShrink, cuda::LoraExpand, cuda::LoraExpandBackward, cuda::LoraShrinkBackward,
+                    cuda::DequantizeMatrix, cuda::QuantizedProduct,
                     cuda::RmsNormForward, cuda::RmsNormBackward,
                     cuda::RouterForward> {
   // The stream of that GPU on which LibTorch's own kernels run.

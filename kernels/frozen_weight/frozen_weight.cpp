@@ -8,6 +8,7 @@
 
 #include "kernels/common/error.h"
 #include "kernels/quantized/dequantize.h"
+#include "kernels/quantized_product/quantized_product.h"
 
 namespace graft {
 namespace {
@@ -24,7 +25,9 @@ at::ScalarType plain_type(TensorType type) {
   }
 }
 
-at::ScalarType type_on_device(TensorType type, at::ScalarType compute) {
+// Byte: blocks.
+at::ScalarType type_on_device(TensorType type, at::ScalarType compute, DeviceForm form) {
+  if (info(type).quantized && form == DeviceForm::kStored) return at::kByte;
   const auto plain = plain_type(type);
   const bool kept = plain != at::ScalarType::Undefined && (plain == compute || c10::elementSize(plain) < c10::elementSize(compute));
   return kept ? plain : compute;
@@ -79,16 +82,40 @@ at::Tensor FrozenWeight::copied_to(c10::Device device, at::ScalarType type) cons
   return copy;
 }
 
-void FrozenWeight::to_device(c10::Device device, at::ScalarType compute) {
-  if (!held_) device_copy_ = copied_to(device, type_on_device(type_, compute));
+at::Tensor FrozenWeight::blocks_copied_to(c10::Device device) const {
+  auto copy = at::empty({rows_, row_bytes_}, at::TensorOptions(at::kByte).device(device));
+  const int64_t slab = std::max<int64_t>(1, kSlabElements / std::max<int64_t>(1, row_bytes_));
+  for (int64_t first = 0; first < rows_; first += slab) {
+    const int64_t count = std::min(slab, rows_ - first);
+    auto part = at::empty({count, row_bytes_}, at::kByte);
+    std::memcpy(part.data_ptr(), row(first), static_cast<size_t>(count * row_bytes_));
+    copy.narrow(0, first, count).copy_(part);
+  }
+  return copy;
 }
 
-int64_t FrozenWeight::device_bytes(TensorType type, int64_t num_elements, at::ScalarType compute) {
-  return num_elements * static_cast<int64_t>(c10::elementSize(type_on_device(type, compute)));
+void FrozenWeight::to_device(c10::Device device, at::ScalarType compute, DeviceForm form) {
+  if (held_) return;
+  const auto type = type_on_device(type_, compute, form);
+  device_copy_ = type == at::kByte ? blocks_copied_to(device) : copied_to(device, type);
+}
+
+int64_t FrozenWeight::device_bytes(TensorType type, int64_t num_elements, at::ScalarType compute, DeviceForm form) {
+  const auto stored = type_on_device(type, compute, form);
+  if (stored == at::kByte) return num_elements / info(type).block_elements * info(type).block_bytes;
+  return num_elements * static_cast<int64_t>(c10::elementSize(stored));
+}
+
+const at::Tensor* FrozenWeight::device_blocks(c10::Device device) const {
+  return device_copy_.defined() && device_copy_.device() == device && device_copy_.scalar_type() == at::kByte ? &device_copy_ : nullptr;
 }
 
 at::Tensor FrozenWeight::matrix(at::ScalarType type, c10::Device device) const {
-  if (device_copy_.defined() && device_copy_.device() == device) return device_copy_.to(type);
+  if (device_blocks(device)) {
+    if (auto decoded = dequantized(*this, type, device); decoded.defined()) return decoded;
+  } else if (device_copy_.defined() && device_copy_.device() == device) {
+    return device_copy_.to(type);
+  }
   return copied_to(device, type);
 }
 

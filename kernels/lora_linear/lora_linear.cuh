@@ -1,4 +1,4 @@
-// Launch arguments of the low-rank part of LoRA linear layers (formula in lora_linear.h); products with frozen weights are ATen's. Rows are contiguous,
+// Launch arguments of the low-rank part of LoRA linear layers (formula in lora_linear.h); products with frozen weights: quantized_product.h. Rows are contiguous,
 // pointers are device memory at multiples of 16 bytes. N rows, C inputs, O outputs of all parts, R ranks of all parts.
 //
 //   LoraShrink           z = scale * dropout(p) A^T

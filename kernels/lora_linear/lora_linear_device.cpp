@@ -12,6 +12,7 @@
 #include "kernels/device_launch/row_type.h"
 #include "kernels/gated_activation/gated_activation.h"
 #include "kernels/lora_linear/lora_windows.h"
+#include "kernels/quantized_product/quantized_product.h"
 #include "kernels/rms_norm/rms_norm.h"
 
 namespace graft {
@@ -181,12 +182,9 @@ struct KernelLoraLinearBackward : torch::autograd::Node {
       const auto dy_of_part = dy_NO.narrow(1, output, part.weight->rows());
       output += part.weight->rows();
       if (!wanted) continue;
-      const auto weight = part.weight->matrix(dy_NO.scalar_type(), dy_NO.device());
-      if (dp_NC.defined()) {
-        dp_NC.addmm_(dy_of_part, weight);
-      } else {
-        dp_NC = at::mm(dy_of_part, weight);
-      }
+      const bool first = !dp_NC.defined();
+      if (first) dp_NC = at::empty({dy_NO.size(0), part.weight->columns()}, dy_NO.options());
+      frozen_matmul_transposed(dy_of_part, *part.weight, dp_NC, !first);
     }
     const auto p = p_NC.detach();
     KernelLayer layer(p, parts, dropout);
@@ -223,7 +221,7 @@ Tensor lora_linear_by_kernels(const Tensor& x_NC, const LinearPrologue& prologue
     int64_t output = 0;
     for (const auto& part : parts) {
       auto y_of_part = y_NO.narrow(1, output, part.weight->rows());
-      at::mm_out(y_of_part, p_NC, part.weight->matrix(p_NC.scalar_type(), p_NC.device()).t());
+      frozen_matmul(p_NC, *part.weight, y_of_part);
       output += part.weight->rows();
     }
     const KernelLayer layer(p_NC, parts, dropout);

@@ -1,4 +1,4 @@
-// lora_linear on a GPU: ATen's products with the frozen weights, the low-rank part and dropout by kernels (lora_linear.cuh). Operands of 16 bits are rounded as
+// lora_linear on a GPU: products with the frozen weights as they lie there (quantized_product.h), the low-rank part and dropout by kernels (lora_linear.cuh). Operands of 16 bits are rounded as
 // in the reference; the product with W is rounded before bias and low-rank part are added to it in float32, and gradients of x likewise, part by part.
 #pragma once
 #include "kernels/lora_linear/lora_linear.h"

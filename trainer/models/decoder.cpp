@@ -61,7 +61,7 @@ void Decoder::set_device(c10::Device device) {
   const auto compute = scalar_type(compute_);
   auto& head = spec_.tied_head ? embedding_ : head_;   // rows to embed are decoded on the CPU
   if (device.is_cpu()) head.drop_device_copy();
-  else head.to_device(device, compute);
+  else head.to_device(device, compute, DeviceForm::kDecoded);
   final_norm_->set_device(device);   // the embedding's norm stays where the embedding is decoded
   for (auto& layer : layers_) {
     for (auto* norm : {&layer.mixer_norm, &layer.mixer_post_norm, &layer.channel_norm, &layer.channel_post_norm}) {

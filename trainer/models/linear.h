@@ -58,7 +58,7 @@ struct Linear {
     return all;
   }
 
-  // A GPU gets a copy of the weights (in the stored type or `compute`); back on the CPU that copy goes.
+  // A GPU gets a copy of the weights (as stored or in `compute`); back on the CPU that copy goes.
   void set_device(c10::Device device, at::ScalarType compute) {
     for (auto* one : weights()) {
       if (device.is_cpu()) one->drop_device_copy();

@@ -55,7 +55,7 @@ ShardedBase::ShardedBase(Decoder& decoder, ProcessGroup& group, c10::Device devi
     int64_t bytes = 0;
     for (auto* linear : decoder.linears_of_layer(layer)) {
       for (auto* weight : linear->weights()) {
-        unit.members.push_back({weight, *weight, 0, 0, at::kByte});
+        unit.members.push_back({weight, *weight});
         bytes += weight->num_bytes();
       }
     }
@@ -69,7 +69,7 @@ ShardedBase::ShardedBase(Decoder& decoder, ProcessGroup& group, c10::Device devi
   for (int64_t first = 0; first < whole.rows(); first += piece_rows) {
     head_pieces_.push_back(std::make_unique<FrozenWeight>(whole.type(), std::min(piece_rows, whole.rows() - first), whole.columns(), whole.row(first), nullptr));
     Unit unit;
-    unit.members.push_back({head_pieces_.back().get(), *head_pieces_.back(), 0, 0, at::kByte});
+    unit.members.push_back({head_pieces_.back().get(), *head_pieces_.back(), DeviceForm::kDecoded});
     units_.push_back(std::move(unit));
     take(units_.back());
   }
@@ -92,9 +92,10 @@ void ShardedBase::take(Unit& unit) {
     if (device_.is_cpu()) {
       member.bytes = member.weight->num_bytes();
     } else {
-      member.weight->to_device(device_, scalar_type(decoder_.compute()));
+      member.weight->to_device(device_, scalar_type(decoder_.compute()), member.device_form);
       on_device.push_back(member.weight->device_copy());
       member.device_type = on_device.back().scalar_type();
+      member.device_columns = on_device.back().size(1);
       member.bytes = static_cast<int64_t>(on_device.back().nbytes());
     }
     total = rounded_up(total + member.bytes, kAlignment);
@@ -186,7 +187,7 @@ void ShardedBase::point_to(Unit& unit, const Slot& slot) {
       const auto* bytes = reinterpret_cast<const std::byte*>(slot.bytes.const_data_ptr<uint8_t>());
       weight = FrozenWeight(weight.type(), weight.rows(), weight.columns(), bytes + member.offset, nullptr);
     } else {
-      weight.hold(slot.bytes.narrow(0, member.offset, member.bytes).view(member.device_type).view({weight.rows(), weight.columns()}));
+      weight.hold(slot.bytes.narrow(0, member.offset, member.bytes).view(member.device_type).view({weight.rows(), member.device_columns}));
     }
   }
 }

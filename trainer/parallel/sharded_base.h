@@ -42,8 +42,10 @@ class ShardedBase : public WeightGate {
   struct Member {                 // a weight within its unit
     FrozenWeight* weight;
     FrozenWeight original;        // whole, on the CPU; empty where only the shards have it
-    int64_t offset, bytes;
-    at::ScalarType device_type;   // on a GPU
+    DeviceForm device_form = DeviceForm::kStored;
+    int64_t offset = 0, bytes = 0;
+    at::ScalarType device_type = at::kByte;   // on a GPU
+    int64_t device_columns = 0;
   };
   struct Unit {                   // what is gathered at a time: a layer's linears, or a piece of the head
     std::vector<Member> members;

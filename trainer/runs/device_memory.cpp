@@ -17,9 +17,10 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
   DeviceMemoryEstimate estimate;
   int64_t largest_weight = 0;
   for (const auto& weight : run.decoder->weights()) {
-    if (weight.rule->ours == "embedding.weight" && !spec.tied_head) continue;   // its rows are decoded on the CPU
+    const bool is_embedding = weight.rule->ours == "embedding.weight", is_head = weight.rule->ours == "head.weight" || (is_embedding && spec.tied_head);
+    if (is_embedding && !is_head) continue;   // its rows are decoded on the CPU
     const auto elements = weight.tensor->num_elements();
-    estimate.base += FrozenWeight::device_bytes(weight.tensor->type, elements, compute);
+    estimate.base += FrozenWeight::device_bytes(weight.tensor->type, elements, compute, is_head ? DeviceForm::kDecoded : DeviceForm::kStored);
     largest_weight = std::max(largest_weight, elements * element);
   }
   estimate.adapters = run.adapters->num_parameters() * (4 + 8 + 2 * 4);   // value, gradient in float64, two moments

@@ -17,16 +17,16 @@ struct BaseSizes {
 BaseSizes base_sizes(const PreparedRun& run) {
   BaseSizes sizes;
   const bool on_gpu = run.device.gpu.has_value();
-  const auto bytes_of = [&](const FrozenWeight& weight) {
-    return on_gpu ? FrozenWeight::device_bytes(weight.type(), weight.rows() * weight.columns(), scalar_type(run.decoder->compute())) : weight.num_bytes();
+  const auto bytes_of = [&](const FrozenWeight& weight, DeviceForm form) {
+    return on_gpu ? FrozenWeight::device_bytes(weight.type(), weight.rows() * weight.columns(), scalar_type(run.decoder->compute()), form) : weight.num_bytes();
   };
   for (int64_t layer = 0; layer < run.decoder->num_layers(); ++layer) {
     int64_t bytes = 0;
-    for (const auto* linear : run.decoder->linears_of_layer(layer)) bytes += bytes_of(linear->weight);
+    for (const auto* linear : run.decoder->linears_of_layer(layer)) bytes += bytes_of(linear->weight, DeviceForm::kStored);
     sizes.layers += bytes;
     sizes.largest_layer = std::max(sizes.largest_layer, bytes);
   }
-  sizes.head = bytes_of(*run.decoder->head().weight);
+  sizes.head = bytes_of(*run.decoder->head().weight, DeviceForm::kDecoded);
   return sizes;
 }
 

@@ -256,8 +256,13 @@ TEST(FrozenWeight, DeviceCopiesHoldTheStoredValues) {
       EXPECT_TRUE(at::equal(copy, decoded.to(compute)));
       const bool resident = copy.const_data_ptr() == weight.matrix(compute, at::kCPU).const_data_ptr();
       const int64_t bytes = FrozenWeight::device_bytes(type, 6 * 64, compute);
-      EXPECT_EQ(resident, bytes == 6 * 64 * static_cast<int64_t>(c10::elementSize(compute))) << "a narrower stored type is widened at each use";
-      EXPECT_EQ(bytes, 6 * 64 * (compute == at::kFloat && (type == TensorType::kF32 || type == TensorType::kQ8_0) ? 4 : 2));
+      EXPECT_EQ(bytes, static_cast<int64_t>(weight.device_copy().nbytes()));
+      EXPECT_EQ(resident, bytes == 6 * 64 * static_cast<int64_t>(c10::elementSize(compute))) << "a narrower stored type is widened at each use, blocks are decoded";
+      EXPECT_EQ(bytes, type == TensorType::kQ8_0 ? 6 * 2 * 34 : 6 * 64 * (compute == at::kFloat && type == TensorType::kF32 ? 4 : 2));
+      weight.to_device(at::kCPU, compute, DeviceForm::kDecoded);
+      EXPECT_TRUE(at::equal(weight.matrix(compute, at::kCPU), decoded.to(compute)));
+      EXPECT_EQ(weight.matrix(compute, at::kCPU).const_data_ptr() == weight.device_copy().const_data_ptr(), weight.device_copy().scalar_type() == compute);
+      EXPECT_EQ(FrozenWeight::device_bytes(type, 6 * 64, compute, DeviceForm::kDecoded), static_cast<int64_t>(weight.device_copy().nbytes()));
       weight.drop_device_copy();
       EXPECT_NE(weight.matrix(compute, at::kCPU).const_data_ptr(), weight.matrix(compute, at::kCPU).const_data_ptr());
     }
