@@ -64,7 +64,7 @@ GRAFT_KERNEL(kExpertMostThreads) expert_down_backward(const ExpertDownBackward a
           const float y = clamped ? activated<ActivationKind::kClampedSwiGlu>(arguments, g[i], u[i]) : activated<ActivationKind::kSwiGlu>(arguments, g[i], u[i]);
           const Slopes slope = clamped ? slopes<ActivationKind::kClampedSwiGlu>(arguments, g[i], u[i]) : slopes<ActivationKind::kSwiGlu>(arguments, g[i], u[i]);
           q[i] = rounded<Element>(y);
-          product += column + i < width ? q[i] * dq : 0.0F;
+          product += q[i] * dq;   // behind the width both are zero
           dgate[i] = router_weight * dq * slope.gate;
           dup[i] = router_weight * dq * slope.up;
         }

