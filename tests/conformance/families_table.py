@@ -69,7 +69,7 @@ TAIL = """
   search of `eval`, from the prompt's end on. The tokens with which all rows of a micro-batch begin are not shared in these families.
 - GGUF: `qwen3next` (`in_proj_qkvz` is split), `qwen35` and `qwen35moe` (value heads in another order: rows are moved, and the columns of the output's matrix), `kimi-linear`. llama.cpp has linear attention
   in all layers but the last of each interval, keys and values of one size, no biases, in qwen3next experts in all layers: other models are refused in GGUF exports.
-- On a GPU the recurrence runs token by token in plain ATen so far (no kernel of its own yet), and was not measured.
+- On a GPU kernels compute chunks of 64 or 32 tokens (bfloat16 and float32, heads up to 128, convolutions up to 8 tokens; else token by token in plain ATen). They were not measured.
 """
 JUDGES = {"kimi_k2": "DeepseekV3ForCausalLM, configuration renamed", "chatglm": "GlmForCausalLM, weights renamed and fused", "pangu_embedded": "LlamaForCausalLM with biases"}
 
