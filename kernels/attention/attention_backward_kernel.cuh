@@ -93,7 +93,7 @@ GRAFT_KERNEL(Shape::kThreads) attention_query_gradient(const AttentionBackward a
 }
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) attention_key_gradient(const AttentionBackward arguments) {
+GRAFT_KERNEL(Shape::kThreads, 1) attention_key_gradient(const AttentionBackward arguments) {
   constexpr int kQueries = Shape::kQueries, kThreads = Shape::kThreads, kParts = kQueries / 8;
   auto& memory = GRAFT_SHARED(KeyMemory<Shape>);
   const auto& problem = arguments.problem;

@@ -68,6 +68,7 @@ GRAFT_DEVICE void copy_rows(Tile<Element, kRows, kColumns>& to, const HeadRows& 
   using Of = Tile<Element, kRows, kColumns>;
   constexpr int kPack = kWidestPack<Element>, kPacks = kColumns / kPack;
   const auto* data = static_cast<const Element*>(from.data) + head * from.head_stride;
+  GRAFT_UNROLL_BY(1)   // addresses of several copies at once would drive sums out of the registers
   for (int i = thread_in_block(); i < kRows * kPacks; i += kThreads) {
     const int row = i / kPacks, column = i % kPacks * kPack;
     const int64_t token = token_of(row);

@@ -6,7 +6,8 @@
 #include <cuda_runtime.h>
 
 #define GRAFT_DEVICE __device__ __forceinline__
-#define GRAFT_KERNEL(max_threads) __global__ void __launch_bounds__(max_threads)
+// (threads of a block[, blocks that must fit a multiprocessor]). Without the second the compiler chooses, and may spill registers for one block more.
+#define GRAFT_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 #define GRAFT_UNROLL _Pragma("unroll")
 #define GRAFT_PRAGMA(text) _Pragma(#text)
 #define GRAFT_UNROLL_BY(count) GRAFT_PRAGMA(unroll count)

@@ -10,7 +10,8 @@
 //
 // Letters: N tokens, G key heads, H value heads (a multiple of G; value head h reads key head h / (H / G), tiled h % G), D key size, V value size of a head, K taps.
 // Gradients: qkv, a, b, z; the rest is frozen. States and sums are float32. Saved: the inputs; the backward pass computes states anew, in memory of N / 16 states
-// of one value head. The bits do not depend on the number of threads.
+// of one value head. The bits do not depend on the number of threads. By kernels (delta_attention.cuh), a state every 64 or 32 tokens is saved too, and sums have
+// operands of the inputs' type.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -54,7 +55,8 @@ at::Tensor delta_attention(const DeltaAttentionInputs& inputs, const DeltaAttent
 at::Tensor cached_delta_attention(const DeltaAttentionInputs& inputs, const DeltaAttentionOptions& options, std::span<const int32_t> document_offsets,
                                   std::span<DeltaState* const> states);
 
-// The same in plain ATen, token after token, any floating type and device, gradients by autograd: the specification, and what GPUs run.
+// The same in plain ATen, token after token, any floating type and device, gradients by autograd: the specification, and what GPUs run where no kernel
+// takes the sizes.
 at::Tensor delta_attention_reference(const DeltaAttentionInputs& inputs, const DeltaAttentionOptions& options, std::span<const int32_t> document_offsets);
 
 }  // namespace graft

@@ -10,8 +10,10 @@
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
 #include "kernels/delta_attention/delta_attention.h"
+#include "kernels/delta_attention/delta_attention_device.h"
 #include "kernels/delta_attention/delta_heads.h"
 #include "kernels/delta_attention/delta_recurrence.h"
+#include "kernels/device_launch/device_launch.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/scratch/scratch.h"
 #include "kernels/tasks/for_each_task.h"
@@ -229,6 +231,7 @@ Tensor forward(const DeltaAttentionInputs& stored, const Options& options, std::
 
 Tensor delta_attention(const DeltaAttentionInputs& inputs, const DeltaAttentionOptions& options, std::span<const int32_t> document_offsets) {
   check(inputs, options, document_offsets);
+  if (takes_kernels(inputs.qkv_NC, delta_attention_has_kernels(inputs, options))) return delta_attention_by_kernels(inputs, options, document_offsets);
   if (!takes_fast_path(inputs.qkv_NC)) return delta_attention_reference(inputs, options, document_offsets);
   const auto stored = contiguous(inputs);
   auto out = forward(stored, options, document_offsets, {});

@@ -5,13 +5,12 @@
 #include <span>
 #include <vector>
 
+#include "kernels/delta_attention/delta_attention.cuh"
 #include "kernels/delta_attention/delta_attention.h"
 #include "kernels/elementwise/rows_cpu.h"
 #include "kernels/scratch/scratch.h"
 
 namespace graft::delta_heads {
-
-inline constexpr float kNormEpsilon = 1e-6f;   // of queries and keys
 
 inline float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
 inline float softplus(float x) { return x > 20 ? x : std::log1p(std::exp(x)); }
@@ -82,7 +81,7 @@ struct NormedRows {
     const int64_t size = channels.size;
     for (int64_t t = 0; t < channels.tokens; ++t) {
       const float* x = channels.values + t * size;
-      inverse[t] = 1 / std::sqrt(rows::dot(x, x, size) + kNormEpsilon);
+      inverse[t] = 1 / std::sqrt(rows::dot(x, x, size) + cuda::kDeltaNormEpsilon);
       for (int64_t c = 0; c < size; ++c) vectors[t * size + c] = x[c] * inverse[t] * scale;
     }
   }

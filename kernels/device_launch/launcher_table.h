@@ -4,6 +4,8 @@
 #include "kernels/adamw/adamw.cuh"
 #include "kernels/attention/attention.cuh"
 #include "kernels/attention/attention_heads.cuh"
+#include "kernels/delta_attention/delta_attention.cuh"
+#include "kernels/experts/experts.cuh"
 #include "kernels/gated_activation/gated_activation.cuh"
 #include "kernels/layer_norm/layer_norm.cuh"
 #include "kernels/linear_cross_entropy/cross_entropy_rows.cuh"
@@ -11,6 +13,8 @@
 #include "kernels/lora_linear/lora_linear.cuh"
 #include "kernels/quantized_product/quantized_product.cuh"
 #include "kernels/rms_norm/rms_norm.cuh"
+#include "kernels/router/expert_lists.cuh"
+#include "kernels/router/router.cuh"
 
 namespace graft {
 
@@ -38,13 +42,17 @@ struct DeviceLaunchers
     : LauncherTable<cuda::AdamWUpdate,
                     cuda::AttentionForward, cuda::AttentionBackward, cuda::AttentionCacheAppend,
                     cuda::CrossEntropyRows,
+                    cuda::DeltaAttentionForward, cuda::DeltaAttentionBackward,
+                    cuda::ExpertCombine, cuda::ExpertDown, cuda::ExpertDownBackward, cuda::ExpertFactorGradient, cuda::ExpertGateUp, cuda::ExpertGateUpBackward,
+                    cuda::ExpertLists, cuda::ExpertShrink, cuda::ExpertWeightsBackward,
                     cuda::GatedActivationForward, cuda::GatedActivationBackward,
                     cuda::HeadPreparationForward, cuda::HeadPreparationBackward,
                     cuda::KlRows, cuda::SparseKlRows,
                     cuda::LayerNormForward, cuda::LayerNormBackward,
                     cuda::LoraFactors, cuda::LoraShrink, cuda::LoraExpand, cuda::LoraExpandBackward, cuda::LoraShrinkBackward,
                     cuda::DequantizeMatrix, cuda::QuantizedProduct,
-                    cuda::RmsNormForward, cuda::RmsNormBackward> {
+                    cuda::RmsNormForward, cuda::RmsNormBackward,
+                    cuda::RouterForward> {
   // The stream of that GPU on which LibTorch's own kernels run.
   void* (*current_stream)(int device) = nullptr;
 };

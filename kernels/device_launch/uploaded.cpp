@@ -28,7 +28,7 @@ at::Tensor uploaded(std::span<const std::byte> bytes, const at::Tensor& x) {
     return uploads.front().tensor;
   }
   const auto host = at::empty({static_cast<int64_t>(bytes.size() / sizeof(int32_t))}, at::kInt);
-  std::memcpy(host.data_ptr(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(host.data_ptr(), bytes.data(), bytes.size());
   uploads.push_front({x.device(), {bytes.begin(), bytes.end()}, host.to(x.device())});
   if (uploads.size() > kRemembered) uploads.pop_back();
   return uploads.front().tensor;

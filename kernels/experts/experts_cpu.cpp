@@ -11,8 +11,10 @@
 
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
+#include "kernels/device_launch/device_launch.h"
 #include "kernels/elementwise/typed_rows.h"
 #include "kernels/experts/experts.h"
+#include "kernels/experts/experts_device.h"
 #include "kernels/experts/experts_rows.h"
 #include "kernels/frozen_product/frozen_product.h"
 #include "kernels/matrix_product/operands.h"
@@ -299,6 +301,7 @@ struct ExpertsBackward : torch::autograd::Node {
 };
 
 void check(const Tensor& x_NC, const Tensor& chosen_NK, const Tensor& weights_NK, const ExpertBank& gate_up, const ExpertBank& down) {
+  if (x_NC.dim() != 2 || chosen_NK.dim() != 2) fail("kernels", "experts: expected x [N, C] and chosen [N, K], got {} and {}", c10::str(x_NC.sizes()), c10::str(chosen_NK.sizes()));
   const bool fit = x_NC.size(1) == gate_up.inputs() && gate_up.outputs() == 2 * down.inputs() && down.outputs() == x_NC.size(1) &&
                    gate_up.num_experts == down.num_experts;
   if (!fit) {
@@ -313,6 +316,7 @@ void check(const Tensor& x_NC, const Tensor& chosen_NK, const Tensor& weights_NK
 Tensor experts(const Tensor& x_NC, const Tensor& chosen_NK, const Tensor& weights_NK, const ExpertBank& gate_up, const ExpertBank& down,
                const ExpertActivation& activation) {
   check(x_NC, chosen_NK, weights_NK, gate_up, down);
+  if (takes_kernels(x_NC, experts_have_kernels(x_NC, chosen_NK, gate_up, down))) return experts_by_kernels(x_NC, chosen_NK, weights_NK, gate_up, down, activation);
   if (!takes_fast_path(x_NC)) return experts_reference(x_NC, chosen_NK, weights_NK, gate_up, down, activation);
   Work work{sort_by_expert(chosen_NK, gate_up.num_experts), gate_up, down, activation, x_NC.size(0), chosen_NK.size(1), x_NC.size(1)};
   const int64_t num_sorted = work.num_rows * work.choices, outputs = gate_up.outputs(), o_stride = scratch_row_stride(work.hidden);

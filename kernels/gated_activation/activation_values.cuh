@@ -1,16 +1,11 @@
 // Activations of one gate and one up (formulas in gated_activation.h), and their slopes.
 #pragma once
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/activations.cuh"
 #include "kernels/gated_activation/gated_activation.cuh"
 
 namespace graft::cuda {
 
 using ActivationKind = GatedActivationRows::Kind;
-
-GRAFT_DEVICE float sigmoid(float x) {
-  constexpr float kLog2E = 1.4426950409F;
-  return fast_quotient(1.0F, 1.0F + power_of_two(-kLog2E * x));
-}
 
 // Comparisons, not minima: NaN passes.
 GRAFT_DEVICE float at_most(float value, float limit) { return value > limit ? limit : value; }

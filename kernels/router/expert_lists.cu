@@ -56,9 +56,10 @@ struct ScanMemory {
 // firsts[e] = sum of what it was below e, and behind the last expert the sum of all.
 GRAFT_DEVICE void scan(ScanMemory& memory, int num_experts) {
   const int thread = thread_in_block(), lane = thread % kWarp, begin = thread * kRun;
+  const int end = begin + kRun < num_experts ? begin + kRun : num_experts;
   block_barrier();
   int32_t own = 0;
-  for (int i = 0; i < kRun && begin + i < num_experts; ++i) own += memory.firsts.read(begin + i);
+  for (int expert = begin; expert < end; ++expert) own += memory.firsts.read(expert);
   int32_t inclusive = own;
   for (int distance = 1; distance < kWarp; distance *= 2) {
     const int32_t before = shuffle(inclusive, lane >= distance ? lane - distance : lane);
@@ -68,11 +69,11 @@ GRAFT_DEVICE void scan(ScanMemory& memory, int num_experts) {
   block_barrier();
   int32_t first = inclusive - own;
   for (int warp = 0; warp < thread / kWarp; ++warp) first += memory.of_warp.read(warp);
-  for (int i = 0; i < kRun && begin + i < num_experts; ++i) {
-    const int32_t count = memory.firsts.read(begin + i);
-    memory.firsts.write(begin + i, first);
+  for (int expert = begin; expert < end; ++expert) {
+    const int32_t count = memory.firsts.read(expert);
+    memory.firsts.write(expert, first);
     first += count;
-    if (begin + i == num_experts - 1) memory.firsts.write(num_experts, first);
+    if (expert == num_experts - 1) memory.firsts.write(num_experts, first);
   }
   block_barrier();
 }

@@ -1,5 +1,6 @@
 // A warp has a token, a lane every 32nd expert. What it chooses by are whole numbers in the order of the scores, NaN above all as torch.topk has it, with the
 // expert behind them: so there is one best, the first of equals, and no expert comes twice whatever the scores. Bound by the latency of its warp reductions.
+#include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/exponential_sum.cuh"
 #include "kernels/router/router.cuh"
 
@@ -30,20 +31,12 @@ GRAFT_DEVICE uint64_t best_of_warp(uint64_t rank) {
   return rank;
 }
 
-GRAFT_DEVICE float logistic(float x) { return 1.0F / (1.0F + exponential(-x)); }
-// log(1 + x) that keeps small x: what 1 + x loses, the quotient gives back.
-GRAFT_DEVICE float logarithm_of_one_plus(float x) {
-  const float sum = 1.0F + x;
-  return sum == 1.0F ? x : logarithm(sum) * (x / (sum - 1.0F));
-}
-GRAFT_DEVICE float square_root_softplus(float x) { return square_root(larger(x, 0.0F) + logarithm_of_one_plus(exponential(x < 0 ? x : -x))); }
-
 // A score from its logit, and of kSoftmax the largest logit and the sum of all exponentials.
 GRAFT_DEVICE float score_of(Score score, float logit, float largest, float sum) {
   switch (score) {
     case Score::kSoftmax: return exponential(logit - largest) / sum;
-    case Score::kSigmoid: return logistic(logit);
-    case Score::kSquareRootSoftplus: return square_root_softplus(logit);
+    case Score::kSigmoid: return sigmoid(logit);
+    case Score::kSquareRootSoftplus: return square_root(softplus(logit));
     default: return logit;
   }
 }
@@ -58,7 +51,7 @@ GRAFT_DEVICE Group group_of_lane(const RouterForward& of, const RouterMemory<kSl
   Group group;
   if (lane >= of.num_groups) return group;
   const int size = of.num_experts / of.num_groups;
-  float best = -infinity(), second = -infinity();
+  float best = -infinity(), second = best;
   uint64_t best_rank = 0;
   for (int i = 0; i < size; ++i) {
     const int expert = lane * size + i;

@@ -26,6 +26,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ATTENTION = "kernels/attention/attention_bfloat16.cu"
 ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_tiles|prefix_and_window|all_at_once|selected_keys"
 LORA = [f"kernels/lora_linear/lora_{part}.cu" for part in ("expand", "expand_backward", "factors", "shrink", "shrink_backward")]
+EXPERTS = [f"kernels/experts/expert_{part}.cu" for part in ("factors", "product", "product_backward")]
+EXPERT_CASES = "Cuda/ExpertKernels.InBfloat16/*"
+DELTA = [f"kernels/delta_attention/delta_{part}.cu" for part in ("gradients", "outputs", "states")]
+DELTA_TESTS = ":".join(f"Cuda/DeltaAttention.In{case}" for case in ("Float32/two_documents", "Float32/channel_two_documents", "Float32/grouped_heads", "Float32/tiled_heads",
+                                                                    "Float32/eight_taps", "Bfloat16/two_chunks", "Bfloat16/channel_two_documents"))
 NORMS = ["kernels/rms_norm/rms_norm.cu", "kernels/layer_norm/layer_norm.cu"]
 TARGETS = {
     "kernels/attention/attention_forward_kernel.cuh": ([ATTENTION], "Cuda/Attention.*"),
@@ -47,8 +52,19 @@ TARGETS = {
     "kernels/quantized_product/global_block.cuh": (["kernels/quantized_product/dequantize_matrix.cu"], "*QuantizedForms.AreDecoded*"),
     "kernels/quantized_product/dequantize_matrix.cu": (["kernels/quantized_product/dequantize_matrix.cu"], "*QuantizedForms.AreDecoded*"),
     "kernels/quantized_product/quantized_product_kernel.cuh": ([f"kernels/quantized_product/quantized_product_{t}.cu" for t in ("float32", "bfloat16", "float16")], "*Quantized*"),
+    **{source: ([source], EXPERT_CASES) for source in EXPERTS},
+    "kernels/experts/expert_combine.cu": (["kernels/experts/expert_combine.cu"], EXPERT_CASES),
+    "kernels/experts/expert_tiles.cuh": (EXPERTS, EXPERT_CASES),
+    "kernels/router/router.cu": (["kernels/router/router.cu"], "*Router*"),
+    "kernels/router/expert_lists.cu": (["kernels/router/expert_lists.cu"], "ExpertLists*"),
+    "kernels/gated_activation/activation_values.cuh": (["kernels/gated_activation/gated_activation.cu"], "GatedActivation*"),
+    "kernels/cuda/activations.cuh": (["kernels/gated_activation/gated_activation.cu", "kernels/router/router.cu"], "GatedActivation*:*Router*"),
+    "kernels/cuda/matrix_part.cuh": (LORA, "*Lora*"),
+    **{source: ([source], DELTA_TESTS) for source in [*DELTA, "kernels/delta_attention/delta_rows.cu"]},
+    "kernels/delta_attention/delta_kernels.cuh": ([*DELTA, "kernels/delta_attention/delta_rows.cu"], DELTA_TESTS),
+    **{f"kernels/delta_attention/delta_{part}.cuh": (DELTA, DELTA_TESTS) for part in ("chunk", "solve", "ends")},
     "kernels/cuda/tile.cuh": (["tests/emulator/matrix_test.cpp"], "MatrixOf*"),
-    "kernels/cuda/tile_product.cuh": (LORA, "*Lora*"),
+    "kernels/cuda/tile_product.cuh": (LORA + EXPERTS, f"*Lora*:{EXPERT_CASES}"),
     "kernels/cuda/reduce.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
     "kernels/cuda/rows.cuh": (NORMS, "RmsNorm*:LayerNorm*"),
     "kernels/cuda/row_values.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),

@@ -247,6 +247,13 @@ TEST(ExpertLists, OfOneExpertThatHasAll) { check_lists(std::vector<int64_t>(4100
 TEST(ExpertLists, OfOneToken) { check_lists({4, 0}, 1, 2, 5, 64); }
 TEST(ExpertLists, OfNoTokens) { check_lists({}, 0, 2, 5, 64); }
 TEST(ExpertLists, LeaveOutWhatIsNoExpert) { check_lists({4, 0, -1, 3, 5, 4, int64_t{1} << 32, 1}, 4, 2, 5, 64); }
+TEST(ExpertLists, LeaveOutWhatIsNoExpertInEveryChunk) {
+  auto chosen = random_choices(kListChunk + 50, 2, 7, 4);
+  chosen[3] = 7;
+  chosen[kListChunk + 9] = -2;
+  chosen[2 * kListChunk + 40] = 1 << 20;
+  check_lists(chosen, kListChunk + 50, 2, 7, 64);
+}
 TEST(ExpertLists, WithWholePieces) { check_lists(std::vector<int64_t>(2 * kExpertSpan, 1), 2 * kExpertSpan, 1, 3, 64); }
 
 TEST(ExpertLists, HaveRoomForEveryRouting) {

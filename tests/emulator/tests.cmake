@@ -18,7 +18,8 @@ target_compile_options(emulated_kernels PUBLIC -ftrivial-auto-var-init=pattern)
 target_include_directories(emulated_kernels BEFORE PUBLIC "${CMAKE_CURRENT_LIST_DIR}" "${PROJECT_SOURCE_DIR}")
 
 # What hosts decide: pure functions.
-set(host_sources "${PROJECT_SOURCE_DIR}/kernels/attention/attention_tiles.cpp" "${PROJECT_SOURCE_DIR}/kernels/lora_linear/lora_windows.cpp"
+set(host_sources "${PROJECT_SOURCE_DIR}/kernels/attention/attention_tiles.cpp" "${PROJECT_SOURCE_DIR}/kernels/delta_attention/delta_chunks.cpp"
+  "${PROJECT_SOURCE_DIR}/kernels/lora_linear/lora_windows.cpp"
   "${PROJECT_SOURCE_DIR}/kernels/quantized_product/quantized_product_plan.cpp" "${PROJECT_SOURCE_DIR}/kernels/quantized/dequantize_blocks.cpp"
   "${PROJECT_SOURCE_DIR}/kernels/quantized/tensor_type.cpp")
 set_source_files_properties("${PROJECT_SOURCE_DIR}/kernels/quantized/dequantize_blocks.cpp" PROPERTIES COMPILE_OPTIONS "-ffp-contract=off")

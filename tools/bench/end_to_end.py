@@ -2,7 +2,7 @@
 """graft against transformers + PEFT: LoRA r16 on all linear layers of SmolLM2-135M, bf16, the same token ids and threads.
 
   tools/bench/end_to_end [--rounds 5] [--steps 6] [--threads 2] [--only 512,2048,banking77] [--results FILE] [--json]
-  tools/bench/end_to_end --random qwen3-8b|qwen3-30b-a3b|gpt-oss-20b|deepseek-v2-lite|qwen3-0.6b [--layers N] [--only 2048] [--device cuda:0] [--steps 6]
+  tools/bench/end_to_end --random qwen3-8b|qwen3-30b-a3b|gpt-oss-20b|deepseek-v2-lite|qwen3-0.6b [--layers N] [--only 2048] [--device cuda:0] [--steps 6] [--form Q4_K_M]
 
 The two alternate; PEFT runs with and without checkpointing, and its better figure of each kind counts. Both read the same bf16
 safetensors directory, made once from the Q4_1 file; a further row is graft on the Q4_1 file itself. Measured from outside, the same
@@ -11,7 +11,8 @@ resident set. tokens/s is the median over steps but the first. banking77: rows o
 --results keeps the rounds in a file: those already there are not run again, so that a busy machine can
 be measured in its quiet hours. Needs tools/setup --tests and a release build. --json ends with one line: {"tokens_per_s_ratio", "peak_memory_ratio", "first_step_ratio"}
 (graft over PEFT, at 512 tokens), and all figures.
---random: graft alone on random weights of that shape, made here (no download; with --layers only so many layers): tokens/s, peak memory, the start to the first step.
+--random: graft alone on random weights of that shape, made here (no download; with --layers only so many layers): tokens/s, peak memory, the start to the first step,
+and the memory that plan says. --form: also on the same base as a GGUF file of that form, which graft exports first; the two alternate.
 """
 import argparse
 import csv
@@ -110,7 +111,7 @@ def step_size(steps: list) -> tuple[int, int]:
     return sum(len(row["ids"]) for step in steps for row in step) // len(steps), len(steps[0])
 
 
-def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads: int, work: pathlib.Path, device: str = "cpu") -> dict:
+def write_recipe(model: pathlib.Path, rows: list, steps: list, threads: int, work: pathlib.Path, device: str = "cpu", exports: tuple = ()) -> pathlib.Path:
     tokens, batch_rows = step_size(steps)
     (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
@@ -120,9 +121,15 @@ def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads:
         "optimizer": {"learning_rate": LEARNING_RATE, "batch_rows": batch_rows},
         "schedule": {"steps": len(steps), "shape": "constant", "warmup": 0},
         "run": {"out": str(work / "run"), "threads": threads, "device": device, "checkpoint_every": 100000, "evaluate_every": 100000},
-        "export": []}
+        "export": [{"format": form} for form in exports]}
     (work / "recipe.yaml").write_text(json.dumps(recipe))     # JSON is YAML
     subprocess.run(["rm", "-rf", str(work / "run")], check=True)
+    return work / "recipe.yaml"
+
+
+def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads: int, work: pathlib.Path, device: str = "cpu") -> dict:
+    tokens, batch_rows = step_size(steps)
+    recipe = write_recipe(model, rows, steps, threads, work, device)
     metrics = work / "run" / "metrics.jsonl"
 
     def lines_of(process):
@@ -138,7 +145,7 @@ def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads:
                 return
             time.sleep(0.002)
 
-    return measure([graft, "train", str(work / "recipe.yaml"), "--quiet"], lines_of, tokens, batch_rows)
+    return measure([graft, "train", str(recipe), "--quiet"], lines_of, tokens, batch_rows)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -164,6 +171,21 @@ def compare(kind: str, found: dict[str, list[dict]]) -> dict:
     return {"ratios": ratios, "medians": middle}
 
 
+def exported_base(arguments: argparse.Namespace, rows: list, steps: list, work: pathlib.Path) -> pathlib.Path:
+    """The random base as a GGUF file: graft's export after one step, in which the adapter moves next to nothing."""
+    recipe = write_recipe(work / "base", rows[:1], steps[:1], arguments.threads, work, exports=(f"gguf:{arguments.form}",))
+    subprocess.run([arguments.graft, "train", str(recipe), "--quiet"], stdout=subprocess.DEVNULL)   # 1 where the certificate finds random weights changed
+    files = list((work / "run/exports").rglob("*.gguf"))
+    if len(files) != 1:
+        raise SystemExit(f"end_to_end: expected one GGUF file below {work / 'run/exports'}, got {len(files)}")
+    return files[0].rename(work / f"base.{arguments.form}.gguf")
+
+
+def planned_gib(graft: str, recipe: pathlib.Path) -> float:
+    done = subprocess.run([graft, "plan", str(recipe), "--json", "--no-probe", "--quiet"], stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])["memory_bytes"] / 2**30
+
+
 def run_random(arguments: argparse.Namespace) -> None:
     """In a process of its own the model is made, for the same reason as prepared_base."""
     length = int(arguments.only.split(",")[0]) if arguments.only != DEFAULT_KINDS else 2048
@@ -174,14 +196,23 @@ def run_random(arguments: argparse.Namespace) -> None:
         made = subprocess.run([sys.executable, "-c", code, str(work / "base"), arguments.random, str(arguments.layers)], stdout=subprocess.PIPE, text=True, check=True, cwd=pathlib.Path(__file__).parent)
         rows = [{"text": "".join(chr(97 + (17 * step + index * index) % 26) for index in range(length - 1))} for step in range(arguments.steps)]   # a byte is a token
         steps = [[{"ids": [0] * length}] for _ in rows]
-        found = [run_graft(arguments.graft, work / "base", rows, steps, arguments.threads, work, arguments.device) for _ in range(arguments.rounds)]
-    middle = median_of(found)
-    speeds = [result["tokens_per_s"] for result in found]
+        bases = {"bf16": work / "base"}
+        if arguments.form:
+            say(f"exporting it as {arguments.form}")
+            bases[arguments.form] = exported_base(arguments, rows, steps, work)
+        found: dict[str, list[dict]] = {name: [] for name in bases}
+        for _ in range(arguments.rounds):
+            for name, base in bases.items():
+                found[name].append(run_graft(arguments.graft, base, rows, steps, arguments.threads, work, arguments.device))
+        planned = {name: planned_gib(arguments.graft, write_recipe(base, rows, steps, arguments.threads, work, arguments.device)) for name, base in bases.items()}
     name = arguments.random + (f", {arguments.layers} layers" if arguments.layers else "")
-    print(f"{name}: {int(made.stdout) / 1e9:.2f} billion random parameters, {length} tokens a step on {arguments.device}, medians of {arguments.rounds} rounds\n"
-          f"tokens/s {middle['tokens_per_s']:.1f} ({min(speeds):.1f} to {max(speeds):.1f}), peak {middle['peak_gib']:.2f} GiB of this machine's memory, first step after {middle['first_step_s']:.1f} s")
+    print(f"{name}: {int(made.stdout) / 1e9:.2f} billion random parameters, {length} tokens a step on {arguments.device}, medians of {arguments.rounds} rounds")
+    for form, results in found.items():
+        middle, speeds = median_of(results), [result["tokens_per_s"] for result in results]
+        print(f"{form}: tokens/s {middle['tokens_per_s']:.1f} ({min(speeds):.1f} to {max(speeds):.1f}), peak {middle['peak_gib']:.2f} GiB of this machine's memory (plan: {planned[form]:.2f}), "
+              f"first step after {middle['first_step_s']:.1f} s")
     if arguments.json:
-        print(json.dumps({"random": arguments.random, "layers": arguments.layers, "device": arguments.device, "length": length} | middle))
+        print(json.dumps({"random": arguments.random, "layers": arguments.layers, "device": arguments.device, "length": length, "planned_gib": planned} | {form: median_of(results) for form, results in found.items()}))
 
 
 DEFAULT_KINDS = "512,2048,banking77"
@@ -199,6 +230,7 @@ def main() -> None:
     parser.add_argument("--random", default="")
     parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--form", default="", help="with --random: also a GGUF base of this form")
     arguments = parser.parse_args()
     if arguments.random:
         return run_random(arguments)

@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 
+#include "kernels/router/router.h"
 #include "trainer/models/blocks.h"
 #include "trainer/models/decoder_spec.h"
 #include "trainer/models/mlp.h"
@@ -25,10 +26,7 @@ class MixtureOfExperts final : public Block {
   ExpertsSpec spec_;
 };
 
-// What a router makes of its logits [N, E], in float32: the chosen experts, int64 [N, K], and their weights [N, K].
-struct Routed {
-  at::Tensor chosen_NK, weights_NK;
-};
-Routed route(const RouterSpec& spec, const at::Tensor& logits_NE, const at::Tensor& selection_bias_E);
+// The router of a specification.
+RouterOptions router_options(const RouterSpec& spec);
 
 }  // namespace graft

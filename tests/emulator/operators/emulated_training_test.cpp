@@ -8,29 +8,45 @@
 namespace graft {
 namespace {
 
-class EmulatedTraining : public testing::TestWithParam<test::Setup> {};
+constexpr int32_t kSteps = 5;
 
-TEST_P(EmulatedTraining, HasTheReferencesLosses) {
-  constexpr int32_t kSteps = 5;
+// By references, then by kernels, which all of `kernels` must have run at each step.
+void compare(const test::Setup& setup, const std::vector<const char*>& kernels) {
   set_operator_path(OperatorPath::kReference);
-  const auto expected = test::train(GetParam(), kSteps, true);
+  const auto expected = test::train(setup, kSteps, true);
   const test::KernelsUnderTest under_test;
-  const auto got = test::train(GetParam(), kSteps, true);
+  const auto got = test::train(setup, kSteps, true);
   for (int32_t step = 0; step < kSteps; ++step) {
     EXPECT_NEAR(got.losses[step], expected.losses[step], 1e-5 * expected.losses[step]) << "step " << step + 1;
     EXPECT_NEAR(got.norms[step], expected.norms[step], 1e-4 * expected.norms[step]) << "step " << step + 1;
   }
   EXPECT_LT(got.losses.back(), got.losses.front() - 0.2) << "these steps learn too little to show anything";
   EXPECT_EQ(under_test.plain_paths(), 0) << "an operator had no kernel for what it was given";
-  for (const char* kernel : {"rms_norm_forward", "rms_norm_backward", "prepare_heads<", "prepare_heads_backward<", "attention_forward", "attention_query_gradient", "attention_key_gradient",
-                             "lora_factors", "lora_shrink<", "lora_expand<", "lora_expand_backward", "lora_shrink_backward", "gated_activation_forward", "gated_activation_backward",
-                             "cross_entropy_rows", "adamw_squares", "adamw_update"}) {
-    EXPECT_GE(under_test.launches(kernel), kSteps) << kernel;
-  }
+  for (const char* kernel : kernels) EXPECT_GE(under_test.launches(kernel), kSteps) << kernel;
+}
+
+class EmulatedTraining : public testing::TestWithParam<test::Setup> {};
+
+TEST_P(EmulatedTraining, HasTheReferencesLosses) {
+  compare(GetParam(), {"rms_norm_forward", "rms_norm_backward", "prepare_heads<", "prepare_heads_backward<", "attention_forward", "attention_query_gradient", "attention_key_gradient",
+                       "lora_factors", "lora_shrink<", "lora_expand<", "lora_expand_backward", "lora_shrink_backward", "gated_activation_forward", "gated_activation_backward",
+                       "cross_entropy_rows", "adamw_squares", "adamw_update"});
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, EmulatedTraining,
                          testing::Values(test::Setup{"llama", ComputeType::kFloat32, 0, Recompute::kNone}, test::Setup{"qwen3", ComputeType::kFloat32, 0.3, Recompute::kLayer}),
+                         [](const auto& info) { return std::string(info.param.family); });
+
+class EmulatedMixtures : public testing::TestWithParam<test::Setup> {};
+
+TEST_P(EmulatedMixtures, HaveTheReferencesLosses) {
+  compare(GetParam(), {"route_tokens<", "count_choices", "place_experts", "place_choices", "expert_shrink<", "expert_gate_up<", "expert_down<", "expert_combine<", "expert_down_backward<",
+                       "expert_weights_backward<", "expert_gate_up_backward<", "expert_factor_gradient<", "expert_sum_spans"});
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, EmulatedMixtures,
+                         testing::Values(test::Setup{"qwen3_moe", ComputeType::kFloat32, 0, Recompute::kNone}, test::Setup{"glm4_moe", ComputeType::kFloat32, 0, Recompute::kLayer},
+                                         test::Setup{"gpt_oss", ComputeType::kFloat32, 0, Recompute::kNone}),
                          [](const auto& info) { return std::string(info.param.family); });
 
 }  // namespace

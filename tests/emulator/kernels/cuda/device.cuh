@@ -8,7 +8,7 @@
 #include "tests/emulator/memory.h"
 
 #define GRAFT_DEVICE inline
-#define GRAFT_KERNEL(max_threads) void
+#define GRAFT_KERNEL(...) void
 #define GRAFT_UNROLL
 #define GRAFT_UNROLL_BY(count)
 #define GRAFT_SHARED(Struct) (*reinterpret_cast<Struct*>(::graft::emulator::shared_memory(sizeof(Struct))))
