@@ -6,11 +6,12 @@
 namespace graft::cuda {
 namespace {
 
-constexpr int kThreads = 256, kTurns = 4;
+constexpr int kThreads = 256, kTurns = 4, kOfBlock = kThreads * kTurns * kDecoded;
+constexpr int64_t blocks_for(int64_t elements) { return (elements + kOfBlock - 1) / kOfBlock; }
 
 template <typename Block, typename Element>
 GRAFT_KERNEL(kThreads) dequantize_matrix(const DequantizeMatrix arguments) {
-  const int64_t count = arguments.matrix.rows * arguments.matrix.columns, first = (block_in_grid() * kTurns * kThreads + thread_in_block()) * kDecoded;
+  const int64_t count = arguments.matrix.rows * arguments.matrix.columns, first = block_in_grid() * kOfBlock + thread_in_block() * kDecoded;
   auto* values = static_cast<Element*>(arguments.values);
   GRAFT_UNROLL
   for (int turn = 0; turn < kTurns; ++turn) {
@@ -25,8 +26,7 @@ GRAFT_KERNEL(kThreads) dequantize_matrix(const DequantizeMatrix arguments) {
 }  // namespace
 
 const char* launch(const DequantizeMatrix& arguments, void* stream) {
-  constexpr int kOfBlock = kThreads * kTurns * kDecoded;
-  const int64_t blocks = (arguments.matrix.rows * arguments.matrix.columns + kOfBlock - 1) / kOfBlock;
+  const int64_t blocks = blocks_for(arguments.matrix.rows * arguments.matrix.columns);
   const bool known = for_block_form(arguments.matrix.form, [&](auto form) {
     using Block = typename decltype(form)::Block;
     for_row_type(arguments.type, [&](auto element) {

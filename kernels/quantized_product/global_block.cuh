@@ -43,17 +43,19 @@ struct GlobalBlock {
   }
   template <int kCount, int kOffset>
   GRAFT_DEVICE ByteRun<kCount> run(int at) const {
+    static_assert(kCount == 4 || kCount == 8, "one access, or some of what alignment allows");
     constexpr int kAlignment = kAlignmentOf<(kAlignmentInBlocks<Block, kOffset> | kCount)>;
     const unsigned char* from = bytes + kOffset + at;
     ByteRun<kCount> run;
+    if constexpr (kAlignment == 8) {
+      const auto pair = load(reinterpret_cast<const Pack<uint32_t, 2>*>(from));
+      run.words[0] = pair.values[0];
+      run.words[1] = pair.values[1];
+      return run;
+    }
     GRAFT_UNROLL
     for (int i = 0; i < kCount / 4; ++i) {
-      if constexpr (kAlignment == 8) {
-        if (i % 2 != 0) continue;
-        const auto pair = load(reinterpret_cast<const Pack<uint32_t, 2>*>(from) + i / 2);
-        run.words[i] = pair.values[0];
-        run.words[i + 1] = pair.values[1];
-      } else if constexpr (kAlignment == 4) {
+      if constexpr (kAlignment >= 4) {
         run.words[i] = load(reinterpret_cast<const uint32_t*>(from) + i);
       } else if constexpr (kAlignment == 2) {
         const auto* halves = reinterpret_cast<const uint16_t*>(from) + 2 * i;
