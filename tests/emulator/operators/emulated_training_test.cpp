@@ -46,8 +46,14 @@ TEST_P(EmulatedMixtures, HaveTheReferencesLosses) {
 
 INSTANTIATE_TEST_SUITE_P(Families, EmulatedMixtures,
                          testing::Values(test::Setup{"qwen3_moe", ComputeType::kFloat32, 0, Recompute::kNone}, test::Setup{"glm4_moe", ComputeType::kFloat32, 0, Recompute::kLayer},
-                                         test::Setup{"gpt_oss", ComputeType::kFloat32, 0, Recompute::kNone}),
+                                         test::Setup{"gpt_oss", ComputeType::kFloat32, 0, Recompute::kNone}, test::Setup{"deepseek_v3", ComputeType::kFloat32, 0, Recompute::kNone}),
                          [](const auto& info) { return std::string(info.param.family); });
+
+TEST(EmulatedDelta, HasTheReferencesLosses) {
+  compare({"qwen3_next", ComputeType::kFloat32, 0, Recompute::kNone},
+          {"delta_rows<", "delta_chunk_states<", "delta_scan<", "delta_outputs<", "delta_outputs_backward<", "delta_gradients<", "delta_rows_backward<", "attention_forward", "route_tokens<",
+           "expert_gate_up<", "expert_gate_up_backward<"});
+}
 
 }  // namespace
 }  // namespace graft
