@@ -51,7 +51,7 @@ TARGETS = {
     "kernels/quantized/block_decoders.h": (["kernels/quantized_product/dequantize_matrix.cu"], "*QuantizedForms.AreDecoded*"),
     "kernels/quantized_product/global_block.cuh": (["kernels/quantized_product/dequantize_matrix.cu"], "*QuantizedForms.AreDecoded*"),
     "kernels/quantized_product/dequantize_matrix.cu": (["kernels/quantized_product/dequantize_matrix.cu"], "*QuantizedForms.AreDecoded*"),
-    "kernels/quantized_product/quantized_product_kernel.cuh": ([f"kernels/quantized_product/quantized_product_{t}.cu" for t in ("float32", "bfloat16", "float16")], "*Quantized*"),
+    "kernels/quantized_product/quantized_product_kernel.cuh": ([f"kernels/quantized_product/quantized_product_{t}.cu" for t in ("float32", "bfloat16")], "QuantizedProducts/0.*:QuantizedProducts/1.*"),
     **{source: ([source], EXPERT_CASES) for source in EXPERTS},
     "kernels/experts/expert_combine.cu": (["kernels/experts/expert_combine.cu"], EXPERT_CASES),
     "kernels/experts/expert_tiles.cuh": (EXPERTS, EXPERT_CASES),

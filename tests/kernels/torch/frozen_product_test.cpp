@@ -1,12 +1,12 @@
 #include "kernels/frozen_product/frozen_product.h"
 
-#include <cstring>
 #include <random>
 
 #include <ATen/Parallel.h>
 
 #include "kernels/quantized/small_floats.h"
 #include "tests/kernels/torch/operators.h"
+#include "tests/kernels/torch/quantized_weights.h"
 
 namespace graft {
 namespace {
@@ -14,29 +14,19 @@ namespace {
 using testing::random_tensor;
 using testing::relative_error;
 
-// Random codes under small scales.
 FrozenWeight random_weight(TensorType type, int64_t rows, int64_t columns, uint64_t seed) {
-  const auto& layout = info(type);
-  auto bytes = std::make_shared<std::vector<std::byte>>(rows * columns / layout.block_elements * layout.block_bytes);
-  std::mt19937 random(seed);
+  if (info(type).quantized) return testing::quantized_weight(type, rows, columns, seed);
+  auto bytes = std::make_shared<std::vector<std::byte>>();
+  std::mt19937 random(static_cast<uint32_t>(seed));
   std::normal_distribution<float> normal;
-  const auto put = [&](int64_t at, float value) {
-    const uint16_t bits = type == TensorType::kBF16 ? float_to_bf16(value) : float_to_half(value);
-    std::memcpy(bytes->data() + at, &bits, 2);
+  const auto put = [&](const auto& value) {
+    const auto* data = reinterpret_cast<const std::byte*>(&value);
+    bytes->insert(bytes->end(), data, data + sizeof value);
   };
-  for (auto& byte : *bytes) byte = static_cast<std::byte>(random());
-  for (int64_t block = 0; block < static_cast<int64_t>(bytes->size()); block += layout.block_bytes) {
-    switch (type) {
-      case TensorType::kF32: {
-        const float value = normal(random);
-        std::memcpy(bytes->data() + block, &value, 4);
-        break;
-      }
-      case TensorType::kQ6_K: put(block + 208, 0.001f * normal(random)); break;
-      case TensorType::kQ4_1:
-      case TensorType::kQ4_K: put(block + 2, 0.01f * normal(random)); [[fallthrough]];
-      default: put(block, (layout.quantized ? 0.01f : 1.0f) * normal(random));
-    }
+  for (int64_t i = 0; i < rows * columns; ++i) {
+    const float value = normal(random);
+    if (type == TensorType::kF32) put(value);
+    else put(type == TensorType::kBF16 ? float_to_bf16(value) : float_to_half(value));
   }
   return FrozenWeight(type, rows, columns, bytes->data(), bytes);
 }
@@ -149,7 +139,10 @@ INSTANTIATE_TEST_SUITE_P(Forms, FrozenProduct,
                                            Case{TensorType::kF32, 5, {3, 70}, {2, 3}}, Case{TensorType::kBF16, 130, {33, 200, 7}, {4, 0, 9}},
                                            Case{TensorType::kQ4_1, 288, {192, 64, 65}, {16, 16, 16}}, Case{TensorType::kQ8_0, 96, {130}, {7}},
                                            Case{TensorType::kQ4_K, 512, {100, 30}, {8, 1}}, Case{TensorType::kQ6_K, 256, {4200}, {0}},
-                                           Case{TensorType::kF16, 4500, {17}, {8}}, Case{TensorType::kBF16, 513, {4201}, {3}}));
+                                           Case{TensorType::kF16, 4500, {17}, {8}}, Case{TensorType::kBF16, 513, {4201}, {3}},
+                                           Case{TensorType::kIQ4_NL, 160, {70}, {5}}, Case{TensorType::kMXFP4, 96, {33}, {0}}, Case{TensorType::kNF4, 192, {70, 9}, {3, 2}},
+                                           Case{TensorType::kF8E4M3Scaled, 384, {40}, {8}}, Case{TensorType::kI4_32, 96, {33}, {4}},
+                                           Case{TensorType::kI4_128Zero, 640, {33}, {4}}));
 
 }  // namespace
 }  // namespace graft
