@@ -101,7 +101,8 @@ GRAFT_KERNEL(kSumThreads) expert_sum_spans(const ExpertFactorGradient arguments,
   const int end = load(arguments.rows.first_span_E1 + expert + 1);
   float sum = 0;
   for (int span = load(arguments.rows.first_span_E1 + expert); span < end; ++span) sum += load(arguments.partials + span * of_expert + index % of_expert);
-  store(arguments.gradient + (arguments.of_a ? (expert * ranks + rank) * arguments.columns + column : (expert * arguments.columns + column) * ranks + rank), sum);
+  const int64_t in_a = (expert * ranks + rank) * arguments.columns + column, in_b = (expert * arguments.columns + column) * ranks + rank;
+  store(arguments.gradient + (arguments.of_a ? in_a : in_b), sum);
 }
 
 // Host: f(width) with the ranks that one launch takes.

@@ -29,9 +29,10 @@ GRAFT_KERNEL(kExpertMostThreads) expert_gate_up(const ExpertGateUp arguments, in
 
   const auto* gate = static_cast<const Element*>(weight_of(bank, expert, 0));
   const auto* up = bank.parts == 2 ? static_cast<const Element*>(weight_of(bank, expert, 1)) : gate + bank.inputs * width;
+  const auto *b_of_gate = b_of<Element>(bank, expert, 0), *b_of_up = b_of<Element>(bank, expert, width);
   const InnerPart<Element> parts[2] = {
       inner_part<Shape, false>(arguments.x_NC, bank.inputs, true, gate, up, bank.inputs, bank.inputs, width),
-      inner_part<Shape, false>(arguments.z_MR, bank.ranks, false, b_of<Element>(bank, expert, 0), b_of<Element>(bank, expert, width), bank.ranks, bank.ranks, width)};
+      inner_part<Shape, false>(arguments.z_MR, bank.ranks, false, b_of_gate, b_of_up, bank.ranks, bank.ranks, width)};
   Sums sums[2][8];   // a warp's first 32 columns are of gate, the others of up
   set_zero(sums);
   const int warp_row = row_of_warp<Shape>(), warp_column = column_of_warp<Shape>();

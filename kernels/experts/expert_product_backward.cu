@@ -6,6 +6,8 @@
 namespace graft::cuda {
 namespace {
 
+constexpr auto kPlain = ActivationKind::kSwiGlu, kClamped = ActivationKind::kClampedSwiGlu;
+
 template <typename Element>
 GRAFT_DEVICE const Element* weight_of(const ExpertMatrices& bank, int expert, int part) {
   return static_cast<const Element*>(load(bank.weights + expert * bank.parts + part));
@@ -40,7 +42,7 @@ GRAFT_KERNEL(kExpertMostThreads) expert_down_backward(const ExpertDownBackward a
   const int warp_row = row_of_warp<Shape>(), warp_column = column_of_warp<Shape>();
   add_inner_parts<Shape, true, false>(sums, memory, piece, columns, parts, warp_row, warp_column);
 
-  const bool even = width % 2 == 0, clamped = arguments.activation == ActivationKind::kClampedSwiGlu;
+  const bool even = width % 2 == 0, clamped = arguments.activation == kClamped;
   GRAFT_UNROLL
   for (int group = 0; group < 2; ++group) {
     GRAFT_UNROLL
@@ -61,8 +63,8 @@ GRAFT_KERNEL(kExpertMostThreads) expert_down_backward(const ExpertDownBackward a
         GRAFT_UNROLL
         for (int i = 0; i < 2; ++i) {
           const float dq = sums[group][part].values[2 * half + i];
-          const float y = clamped ? activated<ActivationKind::kClampedSwiGlu>(arguments, g[i], u[i]) : activated<ActivationKind::kSwiGlu>(arguments, g[i], u[i]);
-          const Slopes slope = clamped ? slopes<ActivationKind::kClampedSwiGlu>(arguments, g[i], u[i]) : slopes<ActivationKind::kSwiGlu>(arguments, g[i], u[i]);
+          const float y = clamped ? activated<kClamped>(arguments, g[i], u[i]) : activated<kPlain>(arguments, g[i], u[i]);
+          const Slopes slope = clamped ? slopes<kClamped>(arguments, g[i], u[i]) : slopes<kPlain>(arguments, g[i], u[i]);
           q[i] = rounded<Element>(y);
           product += q[i] * dq;   // behind the width both are zero
           dgate[i] = router_weight * dq * slope.gate;

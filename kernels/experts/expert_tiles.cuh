@@ -80,15 +80,16 @@ struct ResultColumns {
 
 // sums of this warp, kGroups * 16 rows from warp_row on and 8 * kParts columns from warp_column on, += left right over all parts. Sources are loaded.
 template <typename Shape, bool kTransposed, bool kGated, int kGroups, int kParts, int kCount>
-GRAFT_DEVICE void add_inner_parts(Sums (&sums)[kGroups][kParts], ExpertTileMemory<Shape, kTransposed>& memory, const ExpertPiece& piece, const ResultColumns& columns,
-                                  const InnerPart<typename Shape::Element> (&parts)[kCount], int warp_row, int warp_column) {
+GRAFT_DEVICE void add_inner_parts(Sums (&sums)[kGroups][kParts], ExpertTileMemory<Shape, kTransposed>& memory, const ExpertPiece& piece,
+                                  const ResultColumns& columns, const InnerPart<typename Shape::Element> (&parts)[kCount], int warp_row, int warp_column) {
   using Element = typename Shape::Element;
   constexpr int kInner = Shape::kInner;
-  int first_step[kCount + 1];
-  first_step[0] = 0;
+  int first_step[kCount], steps = 0;
   GRAFT_UNROLL
-  for (int i = 0; i < kCount; ++i) first_step[i + 1] = first_step[i] + (parts[i].length + kInner - 1) / kInner;
-  const int steps = first_step[kCount];
+  for (int i = 0; i < kCount; ++i) {
+    first_step[i] = steps;
+    steps += (parts[i].length + kInner - 1) / kInner;
+  }
 
   // The part of a step, and the first of its inner elements that the step has.
   const auto part_of = [&](int step, int& inner) {
@@ -139,7 +140,6 @@ GRAFT_DEVICE void add_inner_parts(Sums (&sums)[kGroups][kParts], ExpertTileMemor
     }
     block_barrier();   // no warp needs these operands any more
   }
-  copy_wait<0>();
 }
 
 // The first of the 32 rows and 64 columns that this warp has of a tile of kExpertColumns.

@@ -1,6 +1,6 @@
 // Launch arguments of experts (formula in experts.h). Rows are contiguous; pointers are device memory. N tokens, K experts a token, M = N * K rows sorted by
-// expert (expert_lists.cuh), E experts, R ranks of each. Products run by tiles of an expert's rows; nothing is permuted: rows of tokens are gathered as a tile is
-// loaded. The low-rank part is what comes last of a product's inner dimension.
+// expert (expert_lists.cuh), E experts, R ranks of each. Products run by tiles of an expert's rows; nothing is permuted: rows of tokens are gathered as a
+// tile is loaded. The low-rank part is what comes last of a product's inner dimension.
 //
 //   ExpertShrink             z = scale * p A^T                                  and dz = scale * dy B: once for each of both banks
 //   ExpertGateUp             h = [p | z] [G | B]^T + bias, q = activation(h)

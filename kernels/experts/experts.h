@@ -42,8 +42,7 @@ struct ExpertActivation {
 at::Tensor experts(const at::Tensor& x_NC, const at::Tensor& chosen_NK, const at::Tensor& weights_NK, const ExpertBank& gate_up, const ExpertBank& down,
                    const ExpertActivation& activation = {});
 
-// The same in plain ATen operations, any floating type and device, gradients by autograd: the specification, and what GPUs run where kernels do not fit
-// (more than 1,024 experts, more than two parts or unequal ones, float64).
+// The same in plain ATen operations, any floating type and device, gradients by autograd: the specification, and what GPUs run where no kernel fits.
 at::Tensor experts_reference(const at::Tensor& x_NC, const at::Tensor& chosen_NK, const at::Tensor& weights_NK, const ExpertBank& gate_up,
                              const ExpertBank& down, const ExpertActivation& activation = {});
 

@@ -109,8 +109,8 @@ class KernelBank {
     if (bank_.ranks == 0) return {};
     auto z_MR = at::empty({rows.count(), bank_.ranks}, from.options());
     launch_on(from, "experts",
-              cuda::ExpertShrink{*rows, row_type(from), {from.const_data_ptr(), gathered}, by_b ? bank_.b_ER : bank_.a_EC, by_b, by_b ? bank_.outputs : bank_.inputs,
-                                 bank_.ranks, scale_, z_MR.data_ptr()});
+              cuda::ExpertShrink{*rows, row_type(from), {from.const_data_ptr(), gathered}, by_b ? bank_.b_ER : bank_.a_EC, by_b,
+                                 by_b ? bank_.outputs : bank_.inputs, bank_.ranks, scale_, z_MR.data_ptr()});
     return z_MR;
   }
 
@@ -148,7 +148,8 @@ ActivationKind kind_of(const ExpertActivation& activation) {
 Tensor combined(const KernelRows& rows, const Tensor& rows_MC, const Tensor& weights_NK) {
   auto y_NC = at::empty({(*rows).num_tokens, rows_MC.size(1)}, rows_MC.options());
   launch_on(rows_MC, "experts",
-            cuda::ExpertCombine{*rows, row_type(rows_MC), rows_MC.size(1), rows_MC.const_data_ptr(), static_cast<const float*>(pointer(weights_NK)), y_NC.data_ptr()});
+            cuda::ExpertCombine{*rows, row_type(rows_MC), rows_MC.size(1), rows_MC.const_data_ptr(), static_cast<const float*>(pointer(weights_NK)),
+                                y_NC.data_ptr()});
   return y_NC;
 }
 
@@ -184,8 +185,8 @@ struct KernelExpertsBackward : torch::autograd::Node {
       if (task_should_compute_output(1)) {
         results[1] = at::empty_like(weights_NK);
         launch_on(x_NC, "experts backward",
-                  cuda::ExpertWeightsBackward{*rows, type, partials.const_data_ptr<float>(), static_cast<int>(num_partials), bank->bias_EO, dy_NC.const_data_ptr(),
-                                              dy_NC.size(1), results[1].data_ptr<float>()});
+                  cuda::ExpertWeightsBackward{*rows, type, partials.const_data_ptr<float>(), static_cast<int>(num_partials), bank->bias_EO,
+                                              dy_NC.const_data_ptr(), dy_NC.size(1), results[1].data_ptr<float>()});
       }
       if (bank->ranks > 0) {
         results[slot] = bank.factor_gradient(rows, q_MI, false, dz_MR, weights_NK, true);

@@ -55,11 +55,15 @@ Tensor weights_of(const RouterOptions& options, const Tensor& scores_NE, const T
 }
 
 void check(const RouterOptions& options, const Tensor& logits_NE, const Tensor& selection_bias_E, const Tensor& expert_scale_E) {
-  if (logits_NE.dim() != 2 || !logits_NE.is_floating_point()) fail("kernels", "router: expected logits [N, E] of a floating type, got {} {}", c10::toString(logits_NE.scalar_type()), c10::str(logits_NE.sizes()));
+  if (logits_NE.dim() != 2 || !logits_NE.is_floating_point()) {
+    fail("kernels", "router: expected logits [N, E] of a floating type, got {} {}", c10::toString(logits_NE.scalar_type()), c10::str(logits_NE.sizes()));
+  }
   const int64_t experts = logits_NE.size(1), groups = options.num_groups, chosen = options.experts_per_token;
   if (chosen < 1 || chosen > experts) fail("kernels", "router: expected experts_per_token from 1 to {}, the number of experts, got {}", experts, chosen);
   if (groups < 1 || experts % groups != 0) fail("kernels", "router: expected num_groups to divide {}, the number of experts, got {}", experts, groups);
-  if (options.groups_per_token < 1 || options.groups_per_token > groups) fail("kernels", "router: expected groups_per_token from 1 to {}, the number of groups, got {}", groups, options.groups_per_token);
+  if (options.groups_per_token < 1 || options.groups_per_token > groups) {
+    fail("kernels", "router: expected groups_per_token from 1 to {}, the number of groups, got {}", groups, options.groups_per_token);
+  }
   const int64_t available = options.one_per_group ? groups : experts / groups * options.groups_per_token;
   if (options.one_per_group ? chosen != groups : chosen > available) {
     fail("kernels", "router: expected experts_per_token {} {}, the experts that {} offer, got {}", options.one_per_group ? "to be" : "of at most", available,
@@ -96,7 +100,8 @@ Routed route_by_kernels(const RouterOptions& options, const Tensor& given_logits
   const auto logits = for_kernels(given_logits.detach());
   const int64_t tokens = logits.size(0), chosen = options.experts_per_token;
   Routed routed = {at::empty({tokens, chosen}, logits.options().dtype(at::kLong)), at::empty({tokens, chosen}, logits.options())};
-  const auto bias = selection_bias_E.defined() ? for_kernels(selection_bias_E.detach()) : Tensor(), scale = expert_scale_E.defined() ? for_kernels(expert_scale_E.detach()) : Tensor();
+  const auto ready = [](const Tensor& vector_E) { return vector_E.defined() ? for_kernels(vector_E.detach()) : Tensor(); };
+  const auto bias = ready(selection_bias_E), scale = ready(expert_scale_E);
   cuda::RouterForward arguments = {};
   arguments.logits_NE = logits.const_data_ptr<float>();
   arguments.selection_bias_E = bias.defined() ? bias.const_data_ptr<float>() : nullptr;

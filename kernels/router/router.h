@@ -4,10 +4,10 @@
 //   chosen = the K best of s + selection bias, among all experts, those of the best groups, or one of each group
 //   w = s of the chosen; of kSoftmaxOfChosen the softmax over them;  renormalised: w / max(sum of w, smallest_sum);  then * scale * expert scale
 //
-// Groups are neighbours, equally many; one counts as its best s + bias or as the sum of its two best. Shapes: logits [N, E], both vectors [E], w [N, K], float32;
-// chosen int64 [N, K], best first, one of each group: by group. Gradient: logits, through w only.
-// Errors: more experts or groups than there are, groups of no whole number of experts, logits that are not finite. On a GPU the last is not looked at, which would
-// be a wait: such weights are NaN, and so is the loss.
+// Groups are neighbours, equally many; one counts as its best s + bias or as the sum of its two best. Shapes: logits [N, E], both vectors [E], w [N, K],
+// float32; chosen int64 [N, K], best first, one of each group: by group. Gradient: logits, through w only.
+// Errors: more experts or groups than there are, groups of no whole number of experts, logits that are not finite. On a GPU the last is not looked at, which
+// would be a wait: such weights are NaN, and so is the loss.
 // Softmax before the choice: Shazeer et al. 2017 (arXiv 1701.06538); sigmoid, bias and groups: DeepSeek-V3 (arXiv 2412.19437); one of each group: Pangu Pro MoE
 // (arXiv 2505.21411).
 #pragma once
@@ -36,6 +36,7 @@ struct Routed {
 Routed route(const RouterOptions& options, const at::Tensor& logits_NE, const at::Tensor& selection_bias_E = {}, const at::Tensor& expert_scale_E = {});
 
 // Plain ATen, any floating type and device, gradients by autograd: the specification.
-Routed route_reference(const RouterOptions& options, const at::Tensor& logits_NE, const at::Tensor& selection_bias_E = {}, const at::Tensor& expert_scale_E = {});
+Routed route_reference(const RouterOptions& options, const at::Tensor& logits_NE, const at::Tensor& selection_bias_E = {},
+                       const at::Tensor& expert_scale_E = {});
 
 }  // namespace graft
