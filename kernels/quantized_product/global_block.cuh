@@ -51,18 +51,18 @@ struct GlobalBlock {
       const auto pair = load(reinterpret_cast<const Pack<uint32_t, 2>*>(from));
       run.words[0] = pair.values[0];
       run.words[1] = pair.values[1];
-      return run;
-    }
-    GRAFT_UNROLL
-    for (int i = 0; i < kCount / 4; ++i) {
-      if constexpr (kAlignment >= 4) {
-        run.words[i] = load(reinterpret_cast<const uint32_t*>(from) + i);
-      } else if constexpr (kAlignment == 2) {
-        const auto* halves = reinterpret_cast<const uint16_t*>(from) + 2 * i;
-        run.words[i] = load(halves) | static_cast<uint32_t>(load(halves + 1)) << 16;
-      } else {
-        const auto* single = from + 4 * i;
-        run.words[i] = load(single) | static_cast<uint32_t>(load(single + 1)) << 8 | static_cast<uint32_t>(load(single + 2)) << 16 | static_cast<uint32_t>(load(single + 3)) << 24;
+    } else {
+      GRAFT_UNROLL
+      for (int i = 0; i < kCount / 4; ++i) {
+        if constexpr (kAlignment >= 4) {
+          run.words[i] = load(reinterpret_cast<const uint32_t*>(from) + i);
+        } else if constexpr (kAlignment == 2) {
+          const auto* halves = reinterpret_cast<const uint16_t*>(from) + 2 * i;
+          run.words[i] = load(halves) | static_cast<uint32_t>(load(halves + 1)) << 16;
+        } else {
+          const auto* single = from + 4 * i;
+          run.words[i] = load(single) | static_cast<uint32_t>(load(single + 1)) << 8 | static_cast<uint32_t>(load(single + 2)) << 16 | static_cast<uint32_t>(load(single + 3)) << 24;
+        }
       }
     }
     return run;
