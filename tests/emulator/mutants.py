@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ATTENTION = "kernels/attention/attention_bfloat16.cu"
 ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_tiles|prefix_and_window|all_at_once|selected_keys"
 LORA = [f"kernels/lora_linear/lora_{part}.cu" for part in ("expand", "expand_backward", "factors", "shrink", "shrink_backward")]
-DELTA = [f"kernels/delta_attention/delta_{part}.cu" for part in ("gradients", "outputs", "states")]
+DELTA = [f"kernels/delta_attention/delta_{part}.cu" for part in ("gradients", "outputs", "states", "rows")]
 DELTA_TESTS = ":".join(f"Cuda/DeltaAttention.In{case}" for case in ("Float32/two_documents", "Float32/channel_two_documents", "Float32/grouped_heads", "Float32/tiled_heads",
                                                                     "Float32/eight_taps", "Bfloat16/two_chunks", "Bfloat16/channel_two_documents"))
 NORMS = ["kernels/rms_norm/rms_norm.cu", "kernels/layer_norm/layer_norm.cu"]
@@ -46,10 +46,11 @@ TARGETS = {
     **{source: ([source], "*Lora*") for source in LORA},
     "kernels/lora_linear/lora_tiles.cuh": (LORA, "*Lora*"),
     "kernels/lora_linear/lora_sums.cuh": (LORA, "*Lora*"),
-    **{source: ([source], DELTA_TESTS) for source in [*DELTA, "kernels/delta_attention/delta_rows.cu"]},
-    "kernels/delta_attention/delta_kernels.cuh": ([*DELTA, "kernels/delta_attention/delta_rows.cu"], DELTA_TESTS),
-    **{f"kernels/delta_attention/delta_{part}.cuh": (DELTA, DELTA_TESTS) for part in ("chunk", "solve", "ends")},
-    "kernels/cuda/activations.cuh": (["kernels/gated_activation/gated_activation.cu", "kernels/delta_attention/delta_states.cu"], "GatedActivation*"),
+    **{source: ([source], DELTA_TESTS) for source in DELTA},
+    "kernels/delta_attention/delta_kernels.cuh": ([DELTA[3]], DELTA_TESTS),
+    **{f"kernels/delta_attention/delta_{part}.cuh": ([DELTA[1]], DELTA_TESTS) for part in ("chunk", "solve", "ends")},
+    "kernels/delta_attention/delta_slices.cuh": ([DELTA[0]], DELTA_TESTS),
+    "kernels/cuda/activations.cuh": ([DELTA[2]], DELTA_TESTS),
     "kernels/cuda/tile.cuh": (["tests/emulator/matrix_test.cpp"], "MatrixOf*"),
     "kernels/cuda/tile_product.cuh": (LORA, "*Lora*"),
     "kernels/cuda/reduce.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
