@@ -39,6 +39,8 @@ void for_delta_shape(const DeltaProblem& problem, const Function& f) {
   });
 }
 
+inline int64_t chunk_blocks(const DeltaProblem& problem) { return int64_t(problem.num_chunks) * problem.num_value_heads; }
+
 // Which chunk and head a block has, and which rows and columns of products a warp.
 struct DeltaPlace {
   DeltaChunk chunk;
@@ -98,12 +100,14 @@ GRAFT_DEVICE void for_row_packs(const Function& f) {
 
 // Columns of a head's padded rows, zeros behind the chunk's last token. The caller commits.
 template <typename Shape, int kColumns>
-GRAFT_DEVICE void copy_tokens(Tile<typename Shape::Element, Shape::kChunk, kColumns>& to, const void* rows, int heads, int head, const DeltaChunk& chunk, int column = 0) {
+GRAFT_DEVICE void copy_tokens(Tile<typename Shape::Element, Shape::kChunk, kColumns>& to, const void* rows, int heads, int head, const DeltaChunk& chunk,
+                              int column = 0) {
   using Element = typename Shape::Element;
   const auto* from = static_cast<const Element*>(rows);
   for_row_packs<Shape, Shape::kChunk, kColumns>([&](int t, int c) {
     const bool valid = t < chunk.count;
-    copy_async<kWidestPack<Element>>(to.elements, to.index(t, c), valid ? padded_row<Shape::kSize>(from, heads, head, chunk.first + t) + column + c : from, valid);
+    const Element* row = valid ? padded_row<Shape::kSize>(from, heads, head, chunk.first + t) + column + c : from;
+    copy_async<kWidestPack<Element>>(to.elements, to.index(t, c), row, valid);
   });
 }
 

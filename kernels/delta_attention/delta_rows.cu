@@ -29,7 +29,9 @@ struct Channels {
   GRAFT_DEVICE bool normed() const { return is_query || is_key; }
 };
 
-GRAFT_DEVICE int64_t row_of_qkv(const DeltaProblem& problem) { return 2 * int64_t(problem.num_key_heads) * problem.key_size + int64_t(problem.num_value_heads) * problem.value_size; }
+GRAFT_DEVICE int64_t row_of_qkv(const DeltaProblem& problem) {
+  return 2 * int64_t(problem.num_key_heads) * problem.key_size + int64_t(problem.num_value_heads) * problem.value_size;
+}
 GRAFT_DEVICE int lane_channel() { return thread_in_block() % kWarp * kLane; }
 GRAFT_DEVICE float weight_of(const DeltaProblem& problem, const Channels& channels, int k, int tap) {
   const int channel = lane_channel() + k;

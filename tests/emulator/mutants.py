@@ -28,7 +28,7 @@ ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_t
 LORA = [f"kernels/lora_linear/lora_{part}.cu" for part in ("expand", "expand_backward", "factors", "shrink", "shrink_backward")]
 EXPERTS = [f"kernels/experts/expert_{part}.cu" for part in ("factors", "product", "product_backward")]
 EXPERT_CASES = "Cuda/ExpertKernels.InBfloat16/*"
-DELTA = [f"kernels/delta_attention/delta_{part}.cu" for part in ("gradients", "outputs", "states")]
+DELTA = [f"kernels/delta_attention/delta_{part}.cu" for part in ("gradients", "outputs", "states", "rows")]
 DELTA_TESTS = ":".join(f"Cuda/DeltaAttention.In{case}" for case in ("Float32/two_documents", "Float32/channel_two_documents", "Float32/grouped_heads", "Float32/tiled_heads",
                                                                     "Float32/eight_taps", "Bfloat16/two_chunks", "Bfloat16/channel_two_documents"))
 NORMS = ["kernels/rms_norm/rms_norm.cu", "kernels/layer_norm/layer_norm.cu"]
@@ -60,9 +60,10 @@ TARGETS = {
     "kernels/gated_activation/activation_values.cuh": (["kernels/gated_activation/gated_activation.cu"], "GatedActivation*"),
     "kernels/cuda/activations.cuh": (["kernels/gated_activation/gated_activation.cu", "kernels/router/router.cu"], "GatedActivation*:*Router*"),
     "kernels/cuda/matrix_part.cuh": (LORA, "*Lora*"),
-    **{source: ([source], DELTA_TESTS) for source in [*DELTA, "kernels/delta_attention/delta_rows.cu"]},
-    "kernels/delta_attention/delta_kernels.cuh": ([*DELTA, "kernels/delta_attention/delta_rows.cu"], DELTA_TESTS),
-    **{f"kernels/delta_attention/delta_{part}.cuh": (DELTA, DELTA_TESTS) for part in ("chunk", "solve", "ends")},
+    **{source: ([source], DELTA_TESTS) for source in DELTA},
+    "kernels/delta_attention/delta_kernels.cuh": ([DELTA[3]], DELTA_TESTS),
+    **{f"kernels/delta_attention/delta_{part}.cuh": ([DELTA[1]], DELTA_TESTS) for part in ("chunk", "solve", "ends")},
+    "kernels/delta_attention/delta_slices.cuh": ([DELTA[0]], DELTA_TESTS),
     "kernels/cuda/tile.cuh": (["tests/emulator/matrix_test.cpp"], "MatrixOf*"),
     "kernels/cuda/tile_product.cuh": (LORA + EXPERTS, f"*Lora*:{EXPERT_CASES}"),
     "kernels/cuda/reduce.cuh": (["kernels/linear_cross_entropy/cross_entropy_rows.cu"], "CrossEntropyRows*"),
