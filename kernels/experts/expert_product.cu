@@ -5,7 +5,6 @@
 namespace graft::cuda {
 namespace {
 
-GRAFT_DEVICE const void* weight_of(const ExpertMatrices& bank, int expert, int part) { return load(bank.weights + expert * bank.parts + part); }
 // Row `output` of B of an expert.
 template <typename Element>
 GRAFT_DEVICE const Element* b_of(const ExpertMatrices& bank, int expert, int64_t output) {
@@ -27,8 +26,8 @@ GRAFT_KERNEL(kExpertMostThreads) expert_gate_up(const ExpertGateUp arguments, in
   load_sources<Shape::kThreads>(memory.sources, arguments.rows, piece.first, piece.rows, true);
   block_barrier();
 
-  const auto* gate = static_cast<const Element*>(weight_of(bank, expert, 0));
-  const auto* up = bank.parts == 2 ? static_cast<const Element*>(weight_of(bank, expert, 1)) : gate + bank.inputs * width;
+  const auto* gate = weight_of<Element>(bank, expert, 0);
+  const auto* up = bank.parts == 2 ? weight_of<Element>(bank, expert, 1) : gate + bank.inputs * width;
   const auto *b_of_gate = b_of<Element>(bank, expert, 0), *b_of_up = b_of<Element>(bank, expert, width);
   const InnerPart<Element> parts[2] = {
       inner_part<Shape, false>(arguments.x_NC, bank.inputs, true, gate, up, bank.inputs, bank.inputs, width),
@@ -82,7 +81,7 @@ GRAFT_KERNEL(kExpertMostThreads) expert_down(const ExpertDown arguments, int chu
   const int expert = piece.expert, width = static_cast<int>(bank.outputs);
   const ResultColumns columns = {chunk * kExpertColumns, width};
 
-  const auto* weight = weight_of(bank, expert, 0);
+  const auto* weight = weight_of<Element>(bank, expert, 0);
   const auto* b = b_of<Element>(bank, expert, 0);
   const InnerPart<Element> parts[2] = {
       inner_part<Shape, false>(arguments.q_MI, bank.inputs, false, weight, weight, bank.inputs, bank.inputs, bank.outputs),

@@ -9,10 +9,6 @@ namespace {
 constexpr auto kPlain = ActivationKind::kSwiGlu, kClamped = ActivationKind::kClampedSwiGlu;
 
 template <typename Element>
-GRAFT_DEVICE const Element* weight_of(const ExpertMatrices& bank, int expert, int part) {
-  return static_cast<const Element*>(load(bank.weights + expert * bank.parts + part));
-}
-template <typename Element>
 GRAFT_DEVICE const Element* a_of(const ExpertMatrices& bank, int expert) {
   return static_cast<const Element*>(bank.a_EC) + int64_t(expert) * bank.ranks * bank.inputs;
 }

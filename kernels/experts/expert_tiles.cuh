@@ -35,6 +35,11 @@ GRAFT_DEVICE bool find_piece(const ExpertPiece* pieces, int chunks, ExpertPiece&
   return piece.expert >= 0;
 }
 
+template <typename Element>
+GRAFT_DEVICE const Element* weight_of(const ExpertMatrices& bank, int expert, int part) {
+  return static_cast<const Element*>(load(bank.weights + expert * bank.parts + part));
+}
+
 // Where the rows [first, first + count) of a piece come from, if gathered; a barrier must follow.
 template <int kThreads, int kCount>
 GRAFT_DEVICE void load_sources(SharedArray<int32_t, kCount>& sources, const ExpertRows& rows, int64_t first, int count, bool gathered) {

@@ -28,7 +28,7 @@ struct RouterCase {
   GroupScore group_score = GroupScore::kTwoBest;
   bool one_per_group = false, renormalise = false;
   float smallest_sum = 0, scale = 1;
-  float spread = 2;   // of logits
+  float spread = 2, mean = 0;   // of logits
 };
 
 const std::map<std::string, RouterCase>& cases() {
@@ -49,6 +49,7 @@ const std::map<std::string, RouterCase>& cases() {
       {"gpt_oss", {.experts = 32, .chosen = 4, .score = Score::kSoftmaxOfChosen}},
       {"gpt_oss_large_logits", {.experts = 32, .chosen = 4, .score = Score::kSoftmaxOfChosen, .scale = 3, .spread = 60}},
       {"deepseek_v4", {.experts = 256, .chosen = 6, .score = Score::kSquareRootSoftplus, .selection_bias = true, .renormalise = true, .smallest_sum = 1e-20F, .scale = 1.5F, .spread = 12}},
+      {"small_scores", {.chosen = 5, .score = Score::kSquareRootSoftplus, .scale = 2, .mean = -9}},
       {"gemma", {.experts = 20, .chosen = 4, .expert_scale = true, .renormalise = true}},
       {"a_sum_below_the_smallest", {.experts = 24, .chosen = 2, .score = Score::kSigmoid, .renormalise = true, .smallest_sum = 3}},
       {"no_tokens", {.tokens = 0}},
@@ -131,7 +132,7 @@ TEST_P(Router, ChoosesAsLoopsDo) {
   const auto& c = cases().at(GetParam());
   const auto tokens = static_cast<size_t>(c.tokens), experts = static_cast<size_t>(c.experts), chosen = static_cast<size_t>(c.chosen);
   std::mt19937 random(11);
-  std::normal_distribution<float> normal(0, c.spread), small(0, 0.3F);
+  std::normal_distribution<float> normal(c.mean, c.spread), small(0, 0.3F);
   Buffer<float> logits(tokens * experts), bias(experts), scale(experts), weights(tokens * chosen, NAN);
   Buffer<int64_t> indices(tokens * chosen, -7);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = normal(random);
