@@ -6,28 +6,32 @@ namespace graft::cuda {
 
 // scores(t, s) <- sum of left_t right_s e^(G_t - G_s) for s <= t, or with kStrict s < t, times factor(t), else 0. With a decay a head, a matrix product.
 template <typename Shape, bool kStrict, typename To, typename Factor>
-GRAFT_DEVICE void decayed_scores(Tile<To, Shape::kChunk, Shape::kChunk>& scores, const typename Shape::Rows& left, const typename Shape::Rows& right, const DeltaLogs<Shape>& logs,
-                                 const DeltaPlace& place, const Factor& factor) {
+GRAFT_DEVICE void decayed_scores(Tile<To, Shape::kChunk, Shape::kChunk>& scores, const typename Shape::Rows& left, const typename Shape::Rows& right,
+                                 const DeltaLogs<Shape>& logs, const DeltaPlace& place, const Factor& factor) {
   static_assert(!Shape::kChannel, "decays of channels stand within the sum");
   const int column = place.column(Shape::kChunk);
   Sums sums[Shape::kChunkParts];
   set_zero(sums);
   add_product<Shape::kSize, false, false>(sums, left, place.row, 0, right, column, 0);
-  write_sums(scores, place.row, column, sums, [&](int t, int s, float value) { return (kStrict ? s < t : s <= t) ? value * logs.between(t, s, 0) * factor(t) : 0.0F; });
+  write_sums(scores, place.row, column, sums, [&](int t, int s, float value) {
+    const bool before = kStrict ? s < t : s <= t;
+    return before ? value * logs.between(t, s, 0) * factor(t) : 0.0F;
+  });
 }
 
 // Both, with a decay a channel. Every pair of tokens has its own exponentials: factors of each token alone would overflow.
 template <typename Shape, bool kScores, typename Scores>
-GRAFT_DEVICE void channel_scores(Tile<float, Shape::kChunk, Shape::kChunk>& products, Scores* scores, const typename Shape::Rows& queries, const typename Shape::Rows& keys,
-                                 const DeltaMemory<Shape>& memory) {
+GRAFT_DEVICE void channel_scores(Tile<float, Shape::kChunk, Shape::kChunk>& products, Scores* scores, const typename Shape::Rows& queries,
+                                 const typename Shape::Rows& keys, const DeltaMemory<Shape>& memory) {
   using Element = typename Shape::Element;
   constexpr int kChunk = Shape::kChunk;
   for (int i = thread_in_block(); i < kChunk * kChunk; i += Shape::kThreads) {
     const int t = i / kChunk, s = i % kChunk;
     float of_keys = 0, of_queries = 0;
     for (int d = 0; s <= t && d < Shape::kSize; d += 4) {
-      const auto row_logs = memory.logs.sums.template read_pack<4>(memory.logs.index(t, d)), column_logs = memory.logs.sums.template read_pack<4>(memory.logs.index(s, d));
-      const auto column_keys = keys.elements.template read_pack<4>(keys.index(s, d)), row_keys = keys.elements.template read_pack<4>(keys.index(t, d));
+      const auto row_logs = memory.logs.sums.template read_pack<4>(memory.logs.index(t, d));
+      const auto column_logs = memory.logs.sums.template read_pack<4>(memory.logs.index(s, d));
+      const auto row_keys = keys.elements.template read_pack<4>(keys.index(t, d)), column_keys = keys.elements.template read_pack<4>(keys.index(s, d));
       Pack<Element, 4> row_queries;
       if (kScores) row_queries = queries.elements.template read_pack<4>(queries.index(t, d));
       GRAFT_UNROLL
@@ -76,8 +80,8 @@ GRAFT_DEVICE void invert_triangle(Tile<float, Shape::kChunk, Shape::kChunk>& squ
         const int index = thread + i * Shape::kThreads, c = index % size, r = index / size % size, corner = index / (size * size) * 2 * size;
         sums[i] = 0;
         if (index >= kChunk / 2 * size) continue;
-        const int row = corner + size + r;
-        for (int s = 0; s < size; ++s) sums[i] += step == 0 ? square.at(row, corner + s) * square.at(corner + s, corner + c) : -square.at(row, corner + size + s) * square.at(corner + size + s, corner + c);
+        const int row = corner + size + r, inner = corner + step * size;
+        for (int s = 0; s < size; ++s) sums[i] += (step == 0 ? 1.0F : -1.0F) * square.at(row, inner + s) * square.at(inner + s, corner + c);
       }
       block_barrier();
       GRAFT_UNROLL
@@ -90,9 +94,11 @@ GRAFT_DEVICE void invert_triangle(Tile<float, Shape::kChunk, Shape::kChunk>& squ
   block_barrier();
 }
 
-// T, and with kScores P, from normalised queries and keys in shared memory. Ends with a barrier.
+// T, and with kScores P, from normalised queries and keys in shared memory, which may change at once: all threads have read them.
+// T as an operand needs a barrier more.
 template <typename Shape, bool kScores>
-GRAFT_DEVICE void solve_chunk(DeltaMemory<Shape>& memory, typename Shape::Square* scores, const typename Shape::Rows* queries, const typename Shape::Rows& keys, const DeltaPlace& place) {
+GRAFT_DEVICE void solve_chunk(DeltaMemory<Shape>& memory, typename Shape::Square* scores, const typename Shape::Rows* queries, const typename Shape::Rows& keys,
+                              const DeltaPlace& place) {
   auto& inverse = memory.inverse;
   if constexpr (Shape::kChannel) {
     channel_scores<Shape, kScores>(inverse.exact, scores, kScores ? *queries : keys, keys, memory);
@@ -106,7 +112,6 @@ GRAFT_DEVICE void solve_chunk(DeltaMemory<Shape>& memory, typename Shape::Square
       const int t = i / Shape::kChunk, s = i % Shape::kChunk;
       inverse.rounded.elements.write(inverse.rounded.index(t, s), from_float<typename Shape::Element>(inverse.exact.at(t, s)));
     }
-    block_barrier();
   }
 }
 
