@@ -62,7 +62,7 @@ struct AttentionForward {
   int num_tiles;
   MutableHeadRows out;              // [N, H, value_size]
   float* log_sums_HN;               // base 2, of scores times log2(e), sinks included
-  const CachedRows* caches;         // of each document; null: keys and values are the batch's own
+  const CachedRows* caches;         // of each document, with the strides of the problem's keys and values; null: these are the batch's own
 };
 
 struct AttentionBackward {

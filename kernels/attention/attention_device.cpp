@@ -91,8 +91,10 @@ struct KernelAttention {
 
   Tensor forward(const Tensor& qkv, const Tensor& prepared, Tensor& log_sums, const cuda::CachedRows* caches = nullptr) const {
     auto out = at::empty({num_tokens, options.num_heads * options.head_size}, qkv.options());
+    auto of = problem(qkv, prepared);
+    if (caches) of.keys.token_stride = of.values.token_stride = options.num_kv_heads * options.head_size;
     launch_on(qkv, "attention",
-              cuda::AttentionForward{problem(qkv, prepared), tiles_of(query_tiles), count_of_tiles(query_tiles), heads_in(out, 0, options.head_size), log_sums.data_ptr<float>(), caches});
+              cuda::AttentionForward{of, tiles_of(query_tiles), count_of_tiles(query_tiles), heads_in(out, 0, options.head_size), log_sums.data_ptr<float>(), caches});
     return out;
   }
 

@@ -26,7 +26,8 @@ GRAFT_DEVICE float row_sum(float value) {
   return value;
 }
 
-template <typename Shape>
+// kCached: another kernel, because what it needs besides would cost this one registers, and so a block of the multiprocessor.
+template <typename Shape, bool kCached>
 GRAFT_KERNEL(Shape::kThreads) attention_forward(const AttentionForward arguments) {
   constexpr int kRows = Shape::kRows, kKeys = Shape::kKeys, kThreads = Shape::kThreads, kScoreParts = kKeys / 8, kValueParts = Shape::kValue / 8;
   auto& memory = GRAFT_SHARED(ForwardMemory<Shape>);
@@ -37,23 +38,15 @@ GRAFT_KERNEL(Shape::kThreads) attention_forward(const AttentionForward arguments
   const int first_query = tile.before + tile.first - tile.document_begin, end = first_query + tile.count;   // of the tile, in its document
   const int row = thread_in_block() / kWarp * 16;                                                           // this warp's first
   const int my_rows[2] = {row + lane_group(), row + lane_group() + 8};
-  HeadRows keys = problem.keys, values = problem.values;
-  int document_begin = tile.document_begin;
-  if (arguments.caches) {
-    const CachedRows cached = load(arguments.caches + tile.document);
-    keys = {cached.keys, int64_t(problem.num_kv_heads) * problem.head_size, problem.head_size};
-    values = {cached.values, int64_t(problem.num_kv_heads) * problem.value_size, problem.value_size};
-    document_begin = 0;
-  }
 
-  const auto copy_keys = [&](int first) {
-    copy_rows<kThreads>(memory.keys, keys, kv_head, problem.head_size, [&](int r) { return first + r < end ? token_of_key(document_begin, tile.before, first + r) : -1; });
+  const auto copy = [&](auto& to, HeadRows from, int columns, void* CachedRows::*cached, int first) {
+    if constexpr (kCached) from.data = load(arguments.caches + tile.document).*cached;
+    const int document_begin = kCached ? 0 : tile.document_begin;
+    copy_rows<kThreads>(to, from, kv_head, columns, [&](int r) { return first + r < end ? token_of_key(document_begin, tile.before, first + r) : -1; });
     copy_commit();
   };
-  const auto copy_values = [&](int first) {
-    copy_rows<kThreads>(memory.values, values, kv_head, problem.value_size, [&](int r) { return first + r < end ? token_of_key(document_begin, tile.before, first + r) : -1; });
-    copy_commit();
-  };
+  const auto copy_keys = [&](int first) { copy(memory.keys, problem.keys, problem.head_size, &CachedRows::keys, first); };
+  const auto copy_values = [&](int first) { copy(memory.values, problem.values, problem.value_size, &CachedRows::values, first); };
 
   Sums out[kValueParts];
   for (int part = 0; part < kValueParts; ++part) set_zero(out[part]);
@@ -139,7 +132,9 @@ template <typename Element>
 bool launch_kernels(const AttentionForward& arguments, void* stream) {
   return for_attention_sizes<Element>(arguments.problem, [&](auto shape) {
     using Shape = decltype(shape);
-    LAUNCH(attention_forward<Shape>, int64_t(arguments.num_tiles) * arguments.problem.num_heads, Shape::kThreads, sizeof(ForwardMemory<Shape>), stream, arguments);
+    const int64_t blocks = int64_t(arguments.num_tiles) * arguments.problem.num_heads;
+    if (arguments.caches) LAUNCH((attention_forward<Shape, true>), blocks, Shape::kThreads, sizeof(ForwardMemory<Shape>), stream, arguments);
+    else LAUNCH((attention_forward<Shape, false>), blocks, Shape::kThreads, sizeof(ForwardMemory<Shape>), stream, arguments);
   });
 }
 

@@ -194,6 +194,8 @@ void check_cached(const Case& c) {
     const Buffer<AttentionTile> tiles(attention_tiles(TileOf::kQueries, offsets, 0, c.window, attention_rows(sizeof(Element) == 4, attention_head_size(c.head_size, c.value_size)), cached));
     const auto num_tiles = static_cast<int>(tiles.size());
     ASSERT_EQ(launch(AttentionCacheAppend{problem.keys, problem.values, problem.type, c.num_kv_heads, c.head_size, c.value_size, tiles.data(), num_tiles, caches.data()}, nullptr), nullptr);
+    problem.keys = {nullptr, int64_t(c.num_kv_heads) * c.head_size, c.head_size};
+    problem.values = {nullptr, int64_t(c.num_kv_heads) * c.value_size, c.value_size};
     ASSERT_EQ(launch(AttentionForward{problem, tiles.data(), num_tiles, {out.data(), int64_t(c.num_heads) * c.value_size, c.value_size}, log_sums.data(), caches.data()}, nullptr), nullptr);
     EXPECT_LE(relative_error(out, part), kTolerance<Element>) << share;
     for (size_t d = 0; d < num_documents; ++d) cached[d] += offsets[d + 1] - offsets[d];
