@@ -30,7 +30,7 @@ EXPERTS = [f"kernels/experts/expert_{part}.cu" for part in ("factors", "product"
 EXPERT_CASES = "Cuda/ExpertKernels.InBfloat16/*"
 DELTA = [f"kernels/delta_attention/delta_{part}.cu" for part in ("gradients", "outputs", "states", "rows")]
 DELTA_TESTS = ":".join(f"Cuda/DeltaAttention.In{case}" for case in ("Float32/two_documents", "Float32/channel_two_documents", "Float32/grouped_heads", "Float32/tiled_heads",
-                                                                    "Float32/eight_taps", "Bfloat16/two_chunks", "Bfloat16/channel_two_documents"))
+                                                                    "Float32/eight_taps", "Float32/large_keys", "Bfloat16/two_chunks", "Bfloat16/channel_two_documents"))
 NORMS = ["kernels/rms_norm/rms_norm.cu", "kernels/layer_norm/layer_norm.cu"]
 TARGETS = {
     "kernels/attention/attention_forward_kernel.cuh": ([ATTENTION], "Cuda/Attention.*"),
