@@ -16,15 +16,15 @@ namespace graft {
 
 // The longest run of elements that lie alike and share a scale: 16 where scales have 16 elements, or where nibbles or bits are laid out in halves of 16.
 template <typename Block>
-constexpr int kBlockRun = 16;
+inline constexpr int kBlockRun = 16;
 template <>
-constexpr int kBlockRun<BlockQ8_0> = 32;
+inline constexpr int kBlockRun<BlockQ8_0> = 32;
 template <>
-constexpr int kBlockRun<BlockQ4_K> = 32;
+inline constexpr int kBlockRun<BlockQ4_K> = 32;
 template <>
-constexpr int kBlockRun<BlockQ5_K> = 32;
+inline constexpr int kBlockRun<BlockQ5_K> = 32;
 template <>
-constexpr int kBlockRun<BlockF8E4M3> = 32;
+inline constexpr int kBlockRun<BlockF8E4M3> = 32;
 
 // What IQ4_NL's codes stand for, and NF4's, as bitsandbytes stores them: quantiles of a normal distribution.
 GRAFT_BLOCK_FUNCTION float non_linear_4(int code) {

@@ -195,7 +195,7 @@ class TwoPieces : public HeadPieces {
   explicit TwoPieces(at::ScalarType compute) {
     buffer_ = at::empty({256, 64}, compute);
     for (auto& piece : pieces_) {
-      piece.to_device(at::kCPU, compute);
+      piece.to_device(at::kCPU, compute, DeviceForm::kDecoded);   // as a head is
       copies_.push_back(piece.device_copy().clone());
     }
   }

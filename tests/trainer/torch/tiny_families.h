@@ -52,7 +52,7 @@ inline nlohmann::ordered_json tiny_config(const std::string& model_type, int64_t
       {"gpt_oss", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 9}, {"layer_types", {"sliding_attention", "full_attention"}},
                    {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000.0}}}}},   // its default, YaRN with unrounded bounds, GGUF cannot say
       {"deepseek_v2", with_latents({{"topk_method", "greedy"}})},
-      {"deepseek_v3", with_latents({{"n_group", 2}, {"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"mscale", 1.0},
+      {"deepseek_v3", with_latents({{"n_group", 2}, {"qk_rope_head_dim", 8}, {"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"mscale", 1.0},
                                                                       {"mscale_all_dim", 1.0}}}})},
       {"kimi_k2", with_latents({{"v_head_dim", 40}})},
       {"glm4_moe_lite", with_latents({{"n_shared_experts", 2}})},
