@@ -114,6 +114,9 @@ GRAFT_KERNEL(Shape::kThreads) delta_scan(const ScanArguments arguments) {
     for (int i = 0; i < kOwn; ++i) {
       const int first = (warp + i * Shape::kWarps) * 16;
       if (first >= Shape::kSize) continue;
+      float decay[2];
+      GRAFT_UNROLL
+      for (int half = 0; half < 2; ++half) decay[half] = load(decays + (Shape::kChannel ? first + lane_group() + half * 8 : 0));
       GRAFT_UNROLL
       for (int part = 0; part < kParts; ++part) {
         GRAFT_UNROLL
@@ -124,9 +127,8 @@ GRAFT_KERNEL(Shape::kThreads) delta_scan(const ScanArguments arguments) {
           float& right = state[i][part].values[2 * half + 1];
           const Pack<float, 2> found = {{left, right}}, of_chunk = load(place);
           store(place, found);
-          const float decay = load(decays + (Shape::kChannel ? d : 0));
-          left = left * decay + of_chunk.values[0];
-          right = right * decay + of_chunk.values[1];
+          left = left * decay[half] + of_chunk.values[0];
+          right = right * decay[half] + of_chunk.values[1];
         }
       }
       add_product<Shape::kChunk, true, true>(state[i], memory.writes[stage], first, 0, memory.read, 0, 0);

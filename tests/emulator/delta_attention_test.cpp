@@ -159,7 +159,7 @@ const std::map<std::string, Case>& cases() {
       {"no_tokens", {.lengths = {0}}},
       {"documents", {.lengths = {70, 1, 0, 33, 2, 64, 65}, .heads = 1}},
       {"long_document", {.lengths = {200}, .heads = 1}},
-      {"two_documents", {.lengths = {67, 2}, .heads = 1}},
+      {"two_documents", {.lengths = {100, 2}, .heads = 1}},
       {"two_chunks", {.lengths = {70}, .heads = 1}},
       {"grouped_heads", {.lengths = {9}, .key_heads = 2, .heads = 6}},
       {"tiled_heads", {.lengths = {9}, .key_heads = 2, .heads = 6, .tiled = true}},
