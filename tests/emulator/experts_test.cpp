@@ -78,7 +78,7 @@ class Layer {
   void check() {
     const auto x = filled(tokens_ * hidden_, 1), dy = filled(tokens_ * hidden_, 1);
     // Forward.
-    const auto z_in = shrink("z of gate and up", {x->data(), true}, *x, in_.a(), false, hidden_, in_);
+    const auto z_in = shrink("z of gate and up", {x->data(), true}, *x, false, hidden_, in_);
     const auto h = unwritten(total_ * 2 * width_), q = unwritten(total_ * width_);
     ASSERT_EQ(launch(ExpertGateUp{rows_, kType, in_.of, x->data(), data(z_in), kind(), kAlpha, kLimit, h->data(), q->data()}, nullptr), nullptr);
     Doubles wanted(h->size());
@@ -91,7 +91,7 @@ class Layer {
       for (size_t i = 0; i < width_; ++i) wanted[m * width_ + i] = activated(*h, m, i);
     });
     expect_near("q", known(*q, width_), wanted, kError<Element>);
-    const auto z_out = shrink("z of down", {q->data(), false}, *q, down_.a(), false, width_, down_);
+    const auto z_out = shrink("z of down", {q->data(), false}, *q, false, width_, down_);
     const auto o = unwritten(total_ * hidden_);
     ASSERT_EQ(launch(ExpertDown{rows_, kType, down_.of, q->data(), data(z_out), o->data()}, nullptr), nullptr);
     wanted.assign(o->size(), 0);
@@ -102,7 +102,7 @@ class Layer {
     combine("y", *o, true);
 
     // Backward.
-    const auto dz_out = shrink("dz of down", {dy->data(), true}, *dy, down_.b(), true, hidden_, down_);
+    const auto dz_out = shrink("dz of down", {dy->data(), true}, *dy, true, hidden_, down_);
     const auto dh = unwritten(total_ * 2 * width_), again = unwritten(total_ * width_);
     const auto num_partials = size(static_cast<int>(expert_weight_partials(case_.width)));
     Buffer<float> partials(num_partials * total_, NAN), dweights(total_, NAN);
@@ -123,7 +123,7 @@ class Layer {
     expect_near("dh", known(*dh, 2 * width_), dh_wanted, kError<Element>);
     ASSERT_EQ(launch(ExpertWeightsBackward{rows_, kType, partials.data(), static_cast<int>(num_partials), down_.of.bias_EO, dy->data(), case_.hidden, dweights.data()}, nullptr), nullptr);
     expect_near("dw", dweights, dw_wanted, 4e-6);
-    const auto dz_in = shrink("dz of gate and up", {dh->data(), false}, *dh, in_.b(), true, 2 * width_, in_);
+    const auto dz_in = shrink("dz of gate and up", {dh->data(), false}, *dh, true, 2 * width_, in_);
     const auto dp = unwritten(total_ * hidden_);
     ASSERT_EQ(launch(ExpertGateUpBackward{rows_, kType, in_.of, dh->data(), data(dz_in), dp->data()}, nullptr), nullptr);
     wanted.assign(dp->size(), 0);
@@ -133,10 +133,10 @@ class Layer {
     expect_near("dp", known(*dp, hidden_), wanted, kError<Element>);
     combine("dx", *dp, false);
     if (ranks_ == 0) return;
-    factor_gradient("dA of gate and up", {x->data(), true}, *x, hidden_, *dz_in, false, true);
-    factor_gradient("dB of gate and up", {dh->data(), false}, *dh, 2 * width_, *z_in, false, false);
-    factor_gradient("dA of down", {q->data(), false}, *q, width_, *dz_out, true, true);
-    factor_gradient("dB of down", {dy->data(), true}, *dy, hidden_, *z_out, true, false);
+    factor_gradient("dA of gate and up", {x->data(), true}, *x, hidden_, dz_in, false, true);
+    factor_gradient("dB of gate and up", {dh->data(), false}, *dh, 2 * width_, z_in, false, false);
+    factor_gradient("dA of down", {q->data(), false}, *q, width_, dz_out, true, true);
+    factor_gradient("dB of down", {dy->data(), true}, *dy, hidden_, z_out, true, false);
   }
 
   const ExpertRows& rows() const { return rows_; }
@@ -157,8 +157,6 @@ class Layer {
       const size_t rows = size(static_cast<int>(of.outputs)) / size(of.parts);
       return to_float((*weights[e * size(of.parts) + o / rows])[o % rows * size(static_cast<int>(of.inputs)) + i]);
     }
-    const Buffer<Element>& a() const { return *a_EC; }
-    const Buffer<Element>& b() const { return *b_ER; }
   };
 
   static size_t size(int value) { return static_cast<size_t>(value); }
@@ -274,8 +272,9 @@ class Layer {
   }
 
   // Of A, factors are [E * R, columns], of B (transposed) [E * columns, R].
-  Elements shrink(const char* what, ExpertOperand from, const Buffer<Element>& p, const Buffer<Element>& factors, bool transposed, size_t columns, const Bank& bank) {
+  Elements shrink(const char* what, ExpertOperand from, const Buffer<Element>& p, bool transposed, size_t columns, const Bank& bank) {
     if (ranks_ == 0) return nullptr;
+    const auto& factors = transposed ? *bank.b_ER : *bank.a_EC;
     auto z = unwritten(total_ * ranks_);
     EXPECT_EQ(launch(ExpertShrink{rows_, kType, from, factors.data(), transposed, static_cast<int64_t>(columns), case_.ranks, bank.scale, z->data()}, nullptr), nullptr);
     Doubles wanted(z->size());
@@ -301,14 +300,14 @@ class Layer {
     expect_near(what, *y, wanted, kError<Element>);
   }
 
-  void factor_gradient(const char* what, ExpertOperand wide, const Buffer<Element>& of_wide, size_t columns, const Buffer<Element>& narrow, bool weighted, bool of_a) {
+  void factor_gradient(const char* what, ExpertOperand wide, const Buffer<Element>& of_wide, size_t columns, const Elements& narrow, bool weighted, bool of_a) {   // narrow: null without an adapter
     Buffer<float> partials(size(rows_.num_spans) * columns * size(expert_window(case_.ranks)), NAN), gradient(experts_ * columns * ranks_, NAN);
-    ASSERT_EQ(launch(ExpertFactorGradient{rows_, kType, wide, static_cast<int64_t>(columns), narrow.data(), weighted ? router_->data() : nullptr, case_.ranks, of_a,
+    ASSERT_EQ(launch(ExpertFactorGradient{rows_, kType, wide, static_cast<int64_t>(columns), narrow ? narrow->data() : nullptr, weighted ? router_->data() : nullptr, case_.ranks, of_a,
                                           partials.data(), gradient.data()}, nullptr), nullptr);
     Doubles wanted(gradient.size());
     for_rows([&](size_t m, size_t e, size_t token, size_t choice) {
       for (size_t r = 0; r < ranks_; ++r) {
-        const float low = to_float(narrow[m * ranks_ + r]);
+        const float low = to_float((*narrow)[m * ranks_ + r]);
         const double factor = weighted ? to_float(from_float<Element>(low * (*router_)[choice])) : low;
         for (size_t c = 0; c < columns; ++c) {
           wanted[of_a ? (e * ranks_ + r) * columns + c : (e * columns + c) * ranks_ + r] += factor * to_float(of_wide[(wide.gathered ? token : m) * columns + c]);
