@@ -6,11 +6,7 @@ namespace {
 template <typename Arguments>
 const char* launch_typed(const Arguments& arguments, void* stream) {
   bool known = false;
-  switch (arguments.problem.type) {
-    case RowType::kFloat32: known = launch_kernels<float>(arguments, stream); break;
-    case RowType::kBfloat16: known = launch_kernels<Bfloat16>(arguments, stream); break;
-    case RowType::kFloat16: known = launch_kernels<Float16>(arguments, stream); break;
-  }
+  for_row_type(arguments.problem.type, [&](auto element) { known = launch_kernels<decltype(element)>(arguments, stream); });
   return known ? launch_error() : "no kernel for heads of this size";
 }
 

@@ -116,11 +116,11 @@ GRAFT_KERNEL(Shape::kThreads, 1) attention_key_gradient(const AttentionBackward 
     const int document_begin = d < 0 ? tile.document_begin : load(arguments.document_offsets + d), document_end = d < 0 ? tile.document_end : load(arguments.document_offsets + d + 1);
     if (d >= 0 && document_begin == 0) continue;
     const int before = d < 0 ? tile.before : problem.shared_prefix, first_key = d < 0 ? before + tile.first - document_begin : tile.first;
-    const int num_keys = d < 0 ? tile.count : least(tile.count, problem.shared_prefix - tile.first);
+    const int num_keys = d < 0 ? tile.count : lesser(tile.count, problem.shared_prefix - tile.first);
     const int last_query = problem.window > 0 ? first_key + num_keys + problem.window - 2 : 0x7fffffff;
     for (int h = kv_head * group; h < (kv_head + 1) * group; ++h) {
       const Scores scores(problem, h, document_begin, before);
-      for (int token = document_begin + most(0, first_key - before); token < document_end && before + token - document_begin <= last_query; token += kQueries) {
+      for (int token = document_begin + greater(0, first_key - before); token < document_end && before + token - document_begin <= last_query; token += kQueries) {
         const int first_query = before + token - document_begin;
         block_barrier();   // no warp needs the queries of before
         const auto token_of = [&](int r) { return token + r < document_end ? int64_t(token) + r : -1; };

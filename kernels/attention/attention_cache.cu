@@ -32,12 +32,7 @@ GRAFT_KERNEL(kThreads) append_to_caches(const AttentionCacheAppend arguments) {
 
 const char* launch(const AttentionCacheAppend& arguments, void* stream) {
   if (arguments.num_tiles == 0) return nullptr;
-  const auto start = [&](auto element) { LAUNCH(append_to_caches<decltype(element)>, arguments.num_tiles, kThreads, 0, stream, arguments); };
-  switch (arguments.type) {
-    case RowType::kFloat32: start(float()); break;
-    case RowType::kBfloat16: start(Bfloat16()); break;
-    case RowType::kFloat16: start(Float16()); break;
-  }
+  for_row_type(arguments.type, [&](auto element) { LAUNCH(append_to_caches<decltype(element)>, arguments.num_tiles, kThreads, 0, stream, arguments); });
   return launch_error();
 }
 

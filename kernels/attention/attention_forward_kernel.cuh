@@ -21,10 +21,6 @@ GRAFT_DEVICE float row_maximum(float value) {
   }
   return value;
 }
-GRAFT_DEVICE float row_sum(float value) {
-  for (int mask = 1; mask <= 2; mask *= 2) value += shuffle_xor(value, mask);
-  return value;
-}
 
 // kCached: another kernel, because what it needs besides would cost this one registers, and so a block of the multiprocessor.
 template <typename Shape, bool kCached>

@@ -170,11 +170,7 @@ const char* launch_any(const HeadPreparation& of, const Function& function) {
   const int64_t heads = int64_t(of.num_tokens) * (of.num_query_heads + of.num_kv_heads), blocks = (heads + kWarps - 1) / kWarps;
   if (heads == 0) return nullptr;
   if (of.head_size > kLargestHead || of.head_size % 2 != 0) return "no kernel for heads of this size";
-  switch (of.type) {
-    case RowType::kFloat32: function(float(), blocks); break;
-    case RowType::kBfloat16: function(Bfloat16(), blocks); break;
-    case RowType::kFloat16: function(Float16(), blocks); break;
-  }
+  for_row_type(of.type, [&](auto element) { function(element, blocks); });
   return launch_error();
 }
 

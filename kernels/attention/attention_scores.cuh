@@ -5,8 +5,6 @@
 
 namespace graft::cuda {
 
-constexpr float kLog2E = 1.44269504088896340736F;
-
 template <typename ElementType, int kHeadSize, int kValueSize>
 struct AttentionShape {
   using Element = ElementType;
@@ -18,9 +16,6 @@ struct AttentionShape {
   static constexpr int kQueries = sizeof(Element) == 2 && kHead <= 128 ? 32 : 16;   // where two gradients fill the registers
   static_assert(kValue <= kHead, "results are staged where queries lay");
 };
-
-GRAFT_DEVICE int least(int a, int b) { return a < b ? a : b; }
-GRAFT_DEVICE int most(int a, int b) { return a > b ? a : b; }
 
 // Of one head and document. Queries and keys are counted within the document, those of the shared prefix first.
 struct Scores {
@@ -43,7 +38,7 @@ struct Scores {
   GRAFT_DEVICE bool see_all(int first_query, int last_query, int first_key, int last_key) const {
     return !selected && last_key <= first_query && (window == 0 || first_key > last_query - window);
   }
-  GRAFT_DEVICE int first_key(int query) const { return window > 0 ? most(0, query - window + 1) : 0; }
+  GRAFT_DEVICE int first_key(int query) const { return window > 0 ? greater(0, query - window + 1) : 0; }
 
   // The softcapped score over its cap.
   GRAFT_DEVICE float capped(float product) const { return hyperbolic_tangent(product * scale / softcap); }

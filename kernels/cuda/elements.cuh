@@ -3,8 +3,16 @@
 #include <type_traits>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/row_type.cuh"
 
 namespace graft::cuda {
+
+constexpr float kLog2E = 1.44269504088896340736F;
+
+template <typename T>
+GRAFT_DEVICE T lesser(T a, T b) { return a < b ? a : b; }
+template <typename T>
+GRAFT_DEVICE T greater(T a, T b) { return a > b ? a : b; }
 
 struct Bfloat16 {
   uint16_t bits;
@@ -44,5 +52,15 @@ struct alignas(sizeof(Element) * kCount) Pack {
 // As many as an access of 16 bytes moves.
 template <typename Element>
 constexpr int kWidestPack = 16 / static_cast<int>(sizeof(Element));
+
+// Host: f(Element()) with the type that the rows are of.
+template <typename Function>
+void for_row_type(RowType type, const Function& function) {
+  switch (type) {
+    case RowType::kFloat32: return function(float());
+    case RowType::kBfloat16: return function(Bfloat16());
+    case RowType::kFloat16: return function(Float16());
+  }
+}
 
 }  // namespace graft::cuda

@@ -1,6 +1,7 @@
 // Sums of exponentials in one pass over their exponents: relative to the largest so far, scaled down when a larger one comes (Milakov and Gimelshein 2018,
 // arXiv 1805.02867).
 #pragma once
+#include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/reduce.cuh"
 
 namespace graft::cuda {
@@ -8,7 +9,7 @@ namespace graft::cuda {
 constexpr float kLowestFloat = -3.402823466e38F;
 
 GRAFT_DEVICE float larger(float a, float b) { return a > b ? a : b; }
-GRAFT_DEVICE float exponential(float x) { return power_of_two(x * 1.44269504088896340736F); }
+GRAFT_DEVICE float exponential(float x) { return power_of_two(x * kLog2E); }
 
 // Exponents of -infinity add nothing.
 struct ExponentialSum {

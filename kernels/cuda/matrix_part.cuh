@@ -4,8 +4,6 @@
 
 namespace graft::cuda {
 
-GRAFT_DEVICE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
-
 template <typename Element>
 GRAFT_DEVICE Pack<Element, 2> pack_of(float first, float second) {
   return {{from_float<Element>(first), from_float<Element>(second)}};
@@ -23,7 +21,7 @@ struct MatrixPart {
   int rows, columns;
 };
 
-GRAFT_DEVICE int left_of(int64_t count, int64_t first) { return static_cast<int>(lesser(count - first, 1 << 20)); }
+GRAFT_DEVICE int left_of(int64_t count, int64_t first) { return static_cast<int>(lesser<int64_t>(count - first, 1 << 20)); }
 
 template <typename Element>
 GRAFT_DEVICE MatrixPart<const Element> part_at(const void* matrix, int64_t rows, int64_t columns, int64_t stride, int64_t row, int64_t column) {

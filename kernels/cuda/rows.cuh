@@ -1,7 +1,6 @@
 // Rows of a matrix, moved in packs of 16 bytes where their width allows, and kept in registers where they fit: memory is read once.
 #pragma once
 #include "kernels/cuda/elements.cuh"
-#include "kernels/cuda/row_type.cuh"
 
 namespace graft::cuda {
 
@@ -58,16 +57,6 @@ GRAFT_DEVICE void load_floats(const float* floats, int pack, float (&values)[kPa
     const auto part = load(reinterpret_cast<const Pack<float, kWidth>*>(floats + int64_t(pack) * kPack + first));
     GRAFT_UNROLL
     for (int k = 0; k < kWidth; ++k) values[first + k] = part.values[k];
-  }
-}
-
-// Host: f(Element()) with the type that the rows are of.
-template <typename Function>
-void for_row_type(RowType type, const Function& function) {
-  switch (type) {
-    case RowType::kFloat32: return function(float());
-    case RowType::kBfloat16: return function(Bfloat16());
-    case RowType::kFloat16: return function(Float16());
   }
 }
 

@@ -5,6 +5,8 @@
 
 namespace graft::cuda {
 
+constexpr size_t kLeastSharedBytes = 99 << 10;   // of a block on sm_89 and sm_120; others have more
+
 // Row-major. Rows are padded: the eight rows of a matrix that ldmatrix loads lie in different banks when a row is an odd number of 16 bytes.
 template <typename Element, int kRowCount, int kColumnCount>
 struct Tile {
@@ -62,6 +64,11 @@ GRAFT_DEVICE void multiply_add(Sums& sums, const OperandA<Element>& a, const Ope
 // Where this lane's part of an operand or of sums lies: group g = lane / 4, pair t = lane % 4 (matrix.cuh).
 GRAFT_DEVICE int lane_group() { return thread_in_block() % kWarp / 4; }
 GRAFT_DEVICE int lane_pair() { return thread_in_block() % 4 * 2; }
+// Over the four lanes that hold a row of sums.
+GRAFT_DEVICE float row_sum(float value) {
+  for (int mask = 1; mask <= 2; mask *= 2) value += shuffle_xor(value, mask);
+  return value;
+}
 
 // a = tile[row .. row + 16, column .. column + 16], or with kTransposed that of the transposed tile: a(i, k) = tile(column + k, row + i).
 template <bool kTransposed = false, typename Element, int kRows, int kColumns>

@@ -7,13 +7,12 @@
 // No exponent is above zero. Tokens behind the chunk's last are zeros with a decay of 1: they change nothing.
 #pragma once
 #include "kernels/cuda/activations.cuh"
+#include "kernels/cuda/matrix_part.cuh"
 #include "kernels/cuda/row_values.cuh"
 #include "kernels/cuda/tile_product.cuh"
 #include "kernels/delta_attention/delta_kernels.cuh"
 
 namespace graft::cuda {
-
-constexpr size_t kDeltaSharedBytes = 99 << 10;   // what sm_89 and sm_120 have
 
 template <typename ElementType, int kHeadSize, bool kChannelDecay>
 struct DeltaShape {
@@ -86,25 +85,13 @@ struct DeltaMemory {
   SharedArray<float, Shape::kChunk> betas;
 };
 
-GRAFT_DEVICE float sum_of_row_lanes(float value) {   // of the four lanes that hold a row of sums
-  value += shuffle_xor(value, 1);
-  return value + shuffle_xor(value, 2);
-}
-
-// f(row, column) on packs of 16 bytes of [kRows, kColumns], every thread always on the same ones.
-template <typename Shape, int kRows, int kColumns, typename Function>
-GRAFT_DEVICE void for_row_packs(const Function& f) {
-  constexpr int kPack = kWidestPack<typename Shape::Element>, kPacks = kColumns / kPack;
-  for (int i = thread_in_block(); i < kRows * kPacks; i += Shape::kThreads) f(i / kPacks, i % kPacks * kPack);
-}
-
 // Columns of a head's padded rows, zeros behind the chunk's last token. The caller commits.
 template <typename Shape, int kColumns>
 GRAFT_DEVICE void copy_tokens(Tile<typename Shape::Element, Shape::kChunk, kColumns>& to, const void* rows, int heads, int head, const DeltaChunk& chunk,
                               int column = 0) {
   using Element = typename Shape::Element;
   const auto* from = static_cast<const Element*>(rows);
-  for_row_packs<Shape, Shape::kChunk, kColumns>([&](int t, int c) {
+  for_packs<Shape::kThreads, typename Shape::Element, Shape::kChunk, kColumns>([&](int t, int c) {
     const bool valid = t < chunk.count;
     const Element* row = valid ? padded_row<Shape::kSize>(from, heads, head, chunk.first + t) + column + c : from;
     copy_async<kWidestPack<Element>>(to.elements, to.index(t, c), row, valid);
@@ -140,7 +127,7 @@ template <typename Element, int kRows, int kColumns, int kParts, typename Functi
 GRAFT_DEVICE void write_sums(Tile<Element, kRows, kColumns>& to, int row, int column, const Sums (&sums)[kParts], const Function& f) {
   for_pairs(sums, [&](int r, int c, float first, float second) {
     const int t = row + r, s = column + c;
-    to.elements.write_pack(to.index(t, s), Pack<Element, 2>{{from_float<Element>(f(t, s, first)), from_float<Element>(f(t, s + 1, second))}});
+    to.elements.write_pack(to.index(t, s), pack_of<Element>(f(t, s, first), f(t, s + 1, second)));
   });
 }
 GRAFT_DEVICE float as_is(int, int, float value) { return value; }
@@ -153,7 +140,7 @@ GRAFT_DEVICE void store_sums(void* rows, const DeltaProblem& problem, const Delt
     const int t = place.row + r;
     if (t >= place.chunk.count) return;
     auto* to = padded_row<Shape::kSize>(static_cast<Element*>(rows), problem.num_value_heads, place.head, place.token(t)) + column + c;
-    store(reinterpret_cast<Pack<Element, 2>*>(to), Pack<Element, 2>{{from_float<Element>(first), from_float<Element>(second)}});
+    store_pair(to, first, second);
   });
 }
 
@@ -172,7 +159,7 @@ GRAFT_DEVICE void read_gates(DeltaMemory<Shape>& memory, const DeltaProblem& pro
   using Element = typename Shape::Element;
   constexpr int kChunk = Shape::kChunk;
   // What is below 2^-160 is 0 in float32 for whatever state it meets, and sums stay small enough to be subtracted.
-  constexpr float kLeast = -160, kLog2E = 1.44269504F;
+  constexpr float kLeast = -160;
   const float rate = load(problem.decay_rate_H + place.head) * kLog2E;
   const int thread = thread_in_block();
   const auto log_of = [&](int t, int d) {

@@ -16,7 +16,7 @@ GRAFT_DEVICE Pack<typename Shape::Element, kWidestPack<typename Shape::Element>>
 }
 template <typename Shape, typename Factor>
 GRAFT_DEVICE void scale_rows(typename Shape::Rows& rows, const Factor& factor) {
-  for_row_packs<Shape, Shape::kChunk, Shape::kSize>([&](int t, int d) { rows.elements.write_pack(rows.index(t, d), scaled_pack<Shape>(rows, t, d, factor)); });
+  for_packs<Shape::kThreads, typename Shape::Element, Shape::kChunk, Shape::kSize>([&](int t, int d) { rows.elements.write_pack(rows.index(t, d), scaled_pack<Shape>(rows, t, d, factor)); });
 }
 
 // f(t, d, pack of K-) from keys as they are, and the decays over the whole chunk. K- also goes to memory.
@@ -24,7 +24,7 @@ template <typename Shape, typename Function>
 GRAFT_DEVICE void end_keys(const typename Shape::Rows& keys, const DeltaMemory<Shape>& memory, const DeltaProblem& problem, const DeltaPlace& place, const Function& f) {
   using Element = typename Shape::Element;
   constexpr int kDecays = Shape::kChannel ? Shape::kSize : 1;
-  for_row_packs<Shape, Shape::kChunk, Shape::kSize>([&](int t, int d) {
+  for_packs<Shape::kThreads, typename Shape::Element, Shape::kChunk, Shape::kSize>([&](int t, int d) {
     const auto pack = scaled_pack<Shape>(keys, t, d, [&](int row, int channel) { return memory.logs.to_end(row, channel); });
     if (t < place.chunk.count) {
       auto* to = padded_row<Shape::kSize>(static_cast<Element*>(problem.ended_keys), problem.num_value_heads, place.head, place.token(t)) + d;
@@ -44,7 +44,7 @@ GRAFT_DEVICE void add_to_state(float* state, int slice, const Function& add) {
     set_zero(sums);
     add(sums, d);
     for_pairs(sums, [&](int r, int c, float first, float second) {
-      store(reinterpret_cast<Pack<float, 2>*>(state + (d + r) * Shape::kSize + slice + c), Pack<float, 2>{{first, second}});
+      store_pair(state + (d + r) * Shape::kSize + slice + c, first, second);
     });
   }
 }

@@ -51,7 +51,7 @@ GRAFT_DEVICE void add_head_columns(GradientMemory<Shape>& memory, Sums (&columns
   auto& squares = memory.inverse.operand();
   const int column = place.column(Shape::kSize);
   block_barrier();   // no warp needs rows without beta any more
-  for_row_packs<Shape, kChunk, kChunk>([&](int t, int s) {
+  for_packs<Shape::kThreads, typename Shape::Element, kChunk, kChunk>([&](int t, int s) {
     auto pack = squares.elements.template read_pack<kPack>(squares.index(t, s));
     GRAFT_UNROLL
     for (int k = 0; k < kPack; ++k) pack.values[k] = from_float<Element>(to_float(pack.values[k]) * memory.betas.read(t));
@@ -115,7 +115,7 @@ GRAFT_KERNEL(Shape::kThreads) delta_gradients(const DeltaAttentionBackward argum
   copy_wait<0>();
   block_barrier();
   solve_chunk<Shape, true>(memory, &memory.scores, &memory.first, memory.second, place);
-  for_row_packs<Shape, Shape::kChunk, Shape::kSize>([&](int t, int d) {
+  for_packs<Shape::kThreads, typename Shape::Element, Shape::kChunk, Shape::kSize>([&](int t, int d) {
     const auto begun = scaled_pack<Shape>(memory.second, t, d, [&](int row, int channel) { return memory.logs.from_begin(row, channel); });
     const auto of_end = scaled_pack<Shape>(memory.second, t, d, [&](int row, int channel) { return memory.logs.to_end(row, channel); });
     memory.first.elements.write_pack(memory.first.index(t, d), begun);
@@ -198,7 +198,7 @@ GRAFT_KERNEL(Shape::kThreads) delta_gradients(const DeltaAttentionBackward argum
   store_sums<Shape>(arguments.dkeys, problem, place, key_column, begun);
   GRAFT_UNROLL
   for (int half = 0; half < 2; ++half) {
-    const float beta = sum_of_row_lanes(sums.betas[half]), log = sum_of_row_lanes(log_sums[half]), end = sum_of_row_lanes(end_sums[half]);
+    const float beta = row_sum(sums.betas[half]), log = row_sum(log_sums[half]), end = row_sum(end_sums[half]);
     if (lane_pair() != 0) continue;
     const int at = place.half * Shape::kChunk + place.row + lane_group() + half * 8;
     memory.beta_sums.write(at, beta);
@@ -214,7 +214,7 @@ GRAFT_KERNEL(Shape::kThreads) delta_gradients(const DeltaAttentionBackward argum
 void launch_gradients(const DeltaAttentionBackward& arguments, void* stream) {
   for_delta_shape(arguments.problem, [&](auto shape) {
     using Shape = decltype(shape);
-    static_assert(sizeof(GradientMemory<Shape>) <= kDeltaSharedBytes, "sm_89 and sm_120 have no more");
+    static_assert(sizeof(GradientMemory<Shape>) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
     LAUNCH(delta_gradients<Shape>, chunk_blocks(arguments.problem), Shape::kThreads, sizeof(GradientMemory<Shape>), stream, arguments);
   });
 }

@@ -19,7 +19,7 @@ template <typename Shape>
 GRAFT_DEVICE void share_row_sums(SharedArray<float, 2 * Shape::kChunk>& memory, const DeltaPlace& place, float (&sums)[2]) {
   GRAFT_UNROLL
   for (int i = 0; i < 2; ++i) {
-    sums[i] = sum_of_row_lanes(sums[i]);
+    sums[i] = row_sum(sums[i]);
     if (lane_pair() == 0) memory.write(place.half * Shape::kChunk + place.row + lane_group() + i * 8, sums[i]);
   }
   block_barrier();
@@ -73,13 +73,13 @@ GRAFT_DEVICE void read_out(OutputMemory<Shape>& memory, Outputs<Shape>& outputs,
     }
     for_pairs(sums, [&](int r, int c, float first, float second) {
       const int t = place.row + r;
-      Pack<Element, 2> values = {{from_float<Element>(0), from_float<Element>(0)}};
+      auto values = pack_of<Element>(0, 0);
       if (t < place.chunk.count) {
         const auto* row = padded_row<Shape::kSize>(static_cast<const Element*>(problem.values), problem.num_value_heads, place.head, place.token(t));
         values = load(reinterpret_cast<const Pack<Element, 2>*>(row + slice * Shape::kSlice + column + c));
       }
       const float beta = memory.betas.read(t);
-      const Pack<Element, 2> missed = {{from_float<Element>(beta * to_float(values.values[0]) - first), from_float<Element>(beta * to_float(values.values[1]) - second)}};
+      const auto missed = pack_of<Element>(beta * to_float(values.values[0]) - first, beta * to_float(values.values[1]) - second);
       memory.left.elements.write_pack(memory.left.index(t, column + c), missed);
     });
     block_barrier();
@@ -105,10 +105,6 @@ template <typename Element>
 GRAFT_DEVICE Pack<float, 2> pair_at(const void* rows, int64_t index) {
   const auto pair = load(reinterpret_cast<const Pack<Element, 2>*>(static_cast<const Element*>(rows) + index));
   return {{to_float(pair.values[0]), to_float(pair.values[1])}};
-}
-template <typename Element>
-GRAFT_DEVICE void store_pair(void* rows, int64_t index, float first, float second) {
-  store(reinterpret_cast<Pack<Element, 2>*>(static_cast<Element*>(rows) + index), Pack<Element, 2>{{from_float<Element>(first), from_float<Element>(second)}});
 }
 GRAFT_DEVICE int64_t output_index(const DeltaProblem& problem, const DeltaPlace& place, int t, int column) {
   return (place.token(t) * problem.num_value_heads + place.head) * problem.value_size + column;
@@ -151,7 +147,7 @@ GRAFT_KERNEL(Shape::kThreads) delta_outputs(const DeltaAttentionForward argument
     const auto weight = load(reinterpret_cast<const Pack<float, 2>*>(problem.norm_weight_V + column));
     const int64_t index = output_index(problem, place, t, column);
     const auto z = pair_at<Element>(problem.z_NV, index);
-    store_pair<Element>(arguments.out_NV, index, first * inverse[i] * weight.values[0] * GateOf(z.values[0], problem.silu_gate).value,
+    store_pair(static_cast<Element*>(arguments.out_NV) + index, first * inverse[i] * weight.values[0] * GateOf(z.values[0], problem.silu_gate).value,
                         second * inverse[i] * weight.values[1] * GateOf(z.values[1], problem.silu_gate).value);
   });
 }
@@ -180,7 +176,7 @@ GRAFT_DEVICE void norm_backward(OutputMemory<Shape>& memory, Outputs<Shape>& out
     const int64_t index = output_index(problem, place, t, column);
     gradient_at(index, column, gradient, dz, first * inverse[i], second * inverse[i]);
     along[i] += gradient[0] * first + gradient[1] * second;
-    store_pair<Element>(arguments.dz_NV, index, dz[0], dz[1]);
+    store_pair(static_cast<Element*>(arguments.dz_NV) + index, dz[0], dz[1]);
   });
   share_row_sums<Shape>(memory.products, place, along);
   for_outputs<Shape>(outputs, problem, place, [&](int i, int t, int column, float& first, float& second) {
@@ -233,15 +229,15 @@ GRAFT_KERNEL(Shape::kThreads) delta_outputs_backward(const DeltaAttentionBackwar
 void launch_outputs(const DeltaAttentionForward& arguments, void* stream) {
   for_delta_shape(arguments.problem, [&](auto shape) {
     using Shape = decltype(shape);
-    static_assert(sizeof(OutputMemory<Shape>) <= kDeltaSharedBytes, "sm_89 and sm_120 have no more");
-    LAUNCH(delta_outputs<Shape>, int64_t(arguments.problem.num_chunks) * arguments.problem.num_value_heads, Shape::kThreads, sizeof(OutputMemory<Shape>), stream, arguments);
+    static_assert(sizeof(OutputMemory<Shape>) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
+    LAUNCH(delta_outputs<Shape>, chunk_blocks(arguments.problem), Shape::kThreads, sizeof(OutputMemory<Shape>), stream, arguments);
   });
 }
 
 void launch_outputs(const DeltaAttentionBackward& arguments, void* stream) {
   for_delta_shape(arguments.problem, [&](auto shape) {
     using Shape = decltype(shape);
-    LAUNCH(delta_outputs_backward<Shape>, int64_t(arguments.problem.num_chunks) * arguments.problem.num_value_heads, Shape::kThreads, sizeof(OutputMemory<Shape>), stream, arguments);
+    LAUNCH(delta_outputs_backward<Shape>, chunk_blocks(arguments.problem), Shape::kThreads, sizeof(OutputMemory<Shape>), stream, arguments);
   });
 }
 

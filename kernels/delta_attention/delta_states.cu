@@ -36,7 +36,7 @@ GRAFT_KERNEL(Shape::kThreads) delta_chunk_states(const DeltaAttentionForward arg
   store_sums<Shape>(problem.solved_keys, problem, place, key_column, solved_keys);
 
   for (int slice = 0; slice < Shape::kSize; slice += Shape::kSlice) {
-    for_row_packs<Shape, Shape::kChunk, Shape::kSlice>([&](int t, int c) {
+    for_packs<Shape::kThreads, typename Shape::Element, Shape::kChunk, Shape::kSlice>([&](int t, int c) {
       float values[kPack];
       const auto* row = padded_row<Shape::kSize>(static_cast<const Element*>(problem.values), problem.num_value_heads, place.head, place.token(t));
       load_values(values, row, slice + c, t < place.chunk.count ? Shape::kSize : 0, 0.0F);
@@ -144,15 +144,15 @@ GRAFT_KERNEL(Shape::kThreads) delta_scan(const ScanArguments arguments) {
 void launch_chunk_states(const DeltaAttentionForward& arguments, void* stream) {
   for_delta_shape(arguments.problem, [&](auto shape) {
     using Shape = decltype(shape);
-    static_assert(sizeof(ChunkMemory<Shape>) <= kDeltaSharedBytes, "sm_89 and sm_120 have no more");
-    LAUNCH(delta_chunk_states<Shape>, int64_t(arguments.problem.num_chunks) * arguments.problem.num_value_heads, Shape::kThreads, sizeof(ChunkMemory<Shape>), stream, arguments);
+    static_assert(sizeof(ChunkMemory<Shape>) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
+    LAUNCH(delta_chunk_states<Shape>, chunk_blocks(arguments.problem), Shape::kThreads, sizeof(ChunkMemory<Shape>), stream, arguments);
   });
 }
 
 void launch_scan(const DeltaProblem& problem, float* states, bool back, void* stream) {
   for_delta_shape(problem, [&](auto shape) {
     using Shape = decltype(shape);
-    static_assert(sizeof(ScanMemory<Shape>) <= kDeltaSharedBytes, "sm_89 and sm_120 have no more");
+    static_assert(sizeof(ScanMemory<Shape>) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
     LAUNCH(delta_scan<Shape>, int64_t(problem.num_documents) * problem.num_value_heads * (Shape::kSize / Shape::kSlice), Shape::kThreads, sizeof(ScanMemory<Shape>), stream,
            ScanArguments{problem, states, back});
   });

@@ -122,7 +122,7 @@ void for_window(int ranks, const Function& function) {
 template <typename Shape, bool kTransposed>
 void launch_shrink(const ExpertShrink& arguments, int first_rank, void* stream) {
   using Memory = ExpertTileMemory<Shape, kTransposed>;
-  static_assert(sizeof(Memory) <= kExpertSharedBytes, "sm_89 and sm_120 have no more");
+  static_assert(sizeof(Memory) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
   LAUNCH((expert_shrink<Shape, kTransposed>), arguments.rows.num_tiles, Shape::kThreads, sizeof(Memory), stream, arguments, first_rank);
 }
 
@@ -151,7 +151,7 @@ const char* launch(const ExpertFactorGradient& arguments, void* stream) {
     for (int first_rank = 0; first_rank < arguments.ranks; first_rank += kWidth) {
       for_row_type(arguments.type, [&](auto element) {
         using Memory = FactorMemory<decltype(element), kWidth>;
-        static_assert(sizeof(Memory) <= kExpertSharedBytes, "sm_89 and sm_120 have no more");
+        static_assert(sizeof(Memory) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
         if (blocks == 0) return;
         LAUNCH((expert_factor_gradient<decltype(element), kWidth>), blocks, kThreads, sizeof(Memory), stream, arguments, static_cast<int>(chunks), first_rank);
       });

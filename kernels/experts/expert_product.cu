@@ -108,28 +108,20 @@ GRAFT_KERNEL(kExpertMostThreads) expert_down(const ExpertDown arguments, int chu
 }  // namespace
 
 const char* launch(const ExpertGateUp& arguments, void* stream) {
-  if (const char* problem = refused(arguments.rows)) return problem;
-  const int64_t chunks = expert_chunks(arguments.bank.outputs), blocks = arguments.rows.num_tiles * chunks;
-  if (blocks == 0) return nullptr;
-  for_expert_shape<kExpertColumns>(arguments.type, arguments.rows, [&](auto shape) {
+  return launch_tiles(arguments.type, arguments.rows, arguments.bank.outputs, [&](auto shape, int64_t blocks, int chunks) {
     using Shape = decltype(shape);
     using Memory = ExpertTileMemory<Shape, false>;
-    static_assert(sizeof(Memory) <= kExpertSharedBytes, "sm_89 and sm_120 have no more");
-    LAUNCH(expert_gate_up<Shape>, blocks, Shape::kThreads, sizeof(Memory), stream, arguments, static_cast<int>(chunks));
+    static_assert(sizeof(Memory) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
+    LAUNCH(expert_gate_up<Shape>, blocks, Shape::kThreads, sizeof(Memory), stream, arguments, chunks);
   });
-  return launch_error();
 }
 
 const char* launch(const ExpertDown& arguments, void* stream) {
-  if (const char* problem = refused(arguments.rows)) return problem;
-  const int64_t chunks = expert_chunks(arguments.bank.outputs), blocks = arguments.rows.num_tiles * chunks;
-  if (blocks == 0) return nullptr;
-  for_expert_shape<kExpertColumns>(arguments.type, arguments.rows, [&](auto shape) {
+  return launch_tiles(arguments.type, arguments.rows, arguments.bank.outputs, [&](auto shape, int64_t blocks, int chunks) {
     using Shape = decltype(shape);
     using Memory = ExpertTileMemory<Shape, false>;
-    LAUNCH(expert_down<Shape>, blocks, Shape::kThreads, sizeof(Memory), stream, arguments, static_cast<int>(chunks));
+    LAUNCH(expert_down<Shape>, blocks, Shape::kThreads, sizeof(Memory), stream, arguments, chunks);
   });
-  return launch_error();
 }
 
 }  // namespace graft::cuda

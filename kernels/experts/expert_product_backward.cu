@@ -70,8 +70,7 @@ GRAFT_KERNEL(kExpertMostThreads) expert_down_backward(const ExpertDownBackward a
         store_neighbours(dh + width, column, width, even, dup[0], dup[1]);
         store_neighbours(static_cast<Element*>(arguments.q_MI) + m * width, column, width, even, q[0], q[1]);
       }
-      product += shuffle_xor(product, 1);
-      product += shuffle_xor(product, 2);
+      product = row_sum(product);
       const int64_t partial = int64_t(chunk) * 2 + warp_column / 64;
       if (lane_pair() == 0 && row < piece.rows) store(arguments.weight_partials + partial * rows.num_tokens * rows.choices + m, product);
     }
@@ -117,28 +116,20 @@ GRAFT_KERNEL(kExpertMostThreads) expert_gate_up_backward(const ExpertGateUpBackw
 }  // namespace
 
 const char* launch(const ExpertDownBackward& arguments, void* stream) {
-  if (const char* problem = refused(arguments.rows)) return problem;
-  const int64_t chunks = expert_chunks(arguments.bank.inputs), blocks = arguments.rows.num_tiles * chunks;
-  if (blocks == 0) return nullptr;
-  for_expert_shape<kExpertColumns>(arguments.type, arguments.rows, [&](auto shape) {
+  return launch_tiles(arguments.type, arguments.rows, arguments.bank.inputs, [&](auto shape, int64_t blocks, int chunks) {
     using Shape = decltype(shape);
     using Memory = ExpertTileMemory<Shape, true>;
-    static_assert(sizeof(Memory) <= kExpertSharedBytes, "sm_89 and sm_120 have no more");
-    LAUNCH(expert_down_backward<Shape>, blocks, Shape::kThreads, sizeof(Memory), stream, arguments, static_cast<int>(chunks));
+    static_assert(sizeof(Memory) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
+    LAUNCH(expert_down_backward<Shape>, blocks, Shape::kThreads, sizeof(Memory), stream, arguments, chunks);
   });
-  return launch_error();
 }
 
 const char* launch(const ExpertGateUpBackward& arguments, void* stream) {
-  if (const char* problem = refused(arguments.rows)) return problem;
-  const int64_t chunks = expert_chunks(arguments.bank.inputs), blocks = arguments.rows.num_tiles * chunks;
-  if (blocks == 0) return nullptr;
-  for_expert_shape<kExpertColumns>(arguments.type, arguments.rows, [&](auto shape) {
+  return launch_tiles(arguments.type, arguments.rows, arguments.bank.inputs, [&](auto shape, int64_t blocks, int chunks) {
     using Shape = decltype(shape);
     using Memory = ExpertTileMemory<Shape, true>;
-    LAUNCH(expert_gate_up_backward<Shape>, blocks, Shape::kThreads, sizeof(Memory), stream, arguments, static_cast<int>(chunks));
+    LAUNCH(expert_gate_up_backward<Shape>, blocks, Shape::kThreads, sizeof(Memory), stream, arguments, chunks);
   });
-  return launch_error();
 }
 
 }  // namespace graft::cuda

@@ -8,7 +8,6 @@
 
 namespace graft::cuda {
 
-constexpr size_t kExpertSharedBytes = 99 << 10;   // what sm_89 and sm_120 have
 // Of every tile, for the compiler: it would save registers, and spill, for more small blocks than shared memory has room for.
 constexpr int kExpertMostThreads = 256;
 
@@ -190,5 +189,15 @@ void for_expert_shape(RowType type, const ExpertRows& rows, const Function& func
   });
 }
 inline const char* refused(const ExpertRows& rows) { return rows.tile_rows == 64 || rows.tile_rows == 128 ? nullptr : "no expert kernel of this tile"; }
+
+// start(shape, blocks, chunks) for every tile and chunk of a result's `columns`.
+template <typename Function>
+const char* launch_tiles(RowType type, const ExpertRows& rows, int64_t columns, const Function& start) {
+  if (const char* problem = refused(rows)) return problem;
+  const int64_t chunks = expert_chunks(columns), blocks = rows.num_tiles * chunks;
+  if (blocks == 0) return nullptr;
+  for_expert_shape<kExpertColumns>(type, rows, [&](auto shape) { start(shape, blocks, static_cast<int>(chunks)); });
+  return launch_error();
+}
 
 }  // namespace graft::cuda

@@ -13,6 +13,7 @@
 #include "kernels/common/operator_path.h"
 #include "kernels/device_launch/device_launch.h"
 #include "kernels/elementwise/typed_rows.h"
+#include "kernels/experts/expert_gradients.h"
 #include "kernels/experts/experts.h"
 #include "kernels/experts/experts_device.h"
 #include "kernels/experts/experts_rows.h"
@@ -346,18 +347,11 @@ Tensor experts(const Tensor& x_NC, const Tensor& chosen_NK, const Tensor& weight
   };
   if (is_bf16) run(uint16_t{});
   else run(float{});
-  std::vector<Tensor> inputs = {x_NC, weights_NK};
-  for (const auto* bank : {&gate_up, &down}) {
-    if (bank->rank() > 0) inputs.insert(inputs.end(), {bank->lora_a_EC, bank->lora_b_ER});
-  }
+  const auto inputs = inputs_with_gradient(x_NC, weights_NK, gate_up, down);
   if (torch::autograd::compute_requires_grad(at::TensorList(inputs))) {
     auto node = std::make_shared<ExpertsBackward>();
     node->set_next_edges(torch::autograd::collect_next_edges(at::TensorList(inputs)));
-    for (auto* bank : {&work.gate_up, &work.down}) {   // detached: a node must not hold leaves of its own graph
-      if (bank->rank() == 0) continue;
-      bank->lora_a_EC = bank->lora_a_EC.detach();
-      bank->lora_b_ER = bank->lora_b_ER.detach();
-    }
+    for (auto* bank : {&work.gate_up, &work.down}) *bank = detached(*bank);
     node->work = std::move(work);
     node->x_NC = x_NC.detach();
     node->weights_NK = router_NK;

@@ -8,6 +8,7 @@
 #include "kernels/common/check_tensor.h"
 #include "kernels/device_launch/device_launch.h"
 #include "kernels/device_launch/row_type.h"
+#include "kernels/experts/expert_gradients.h"
 #include "kernels/experts/experts.cuh"
 
 namespace graft {
@@ -218,11 +219,8 @@ bool experts_have_kernels(const Tensor& x_NC, const Tensor& chosen_NK, const Exp
 Tensor experts_by_kernels(const Tensor& x_NC, const Tensor& chosen_NK, const Tensor& weights_NK, const ExpertBank& gate_up, const ExpertBank& down,
                           const ExpertActivation& activation) {
   check_arguments(x_NC, chosen_NK, weights_NK, gate_up, down);
-  std::vector<Tensor> inputs_with_gradient = {x_NC, weights_NK};
-  for (const auto* bank : {&gate_up, &down}) {
-    if (bank->rank() > 0) inputs_with_gradient.insert(inputs_with_gradient.end(), {bank->lora_a_EC, bank->lora_b_ER});
-  }
-  const bool has_gradient = torch::autograd::compute_requires_grad(at::TensorList(inputs_with_gradient));
+  const auto inputs = inputs_with_gradient(x_NC, weights_NK, gate_up, down);
+  const bool has_gradient = torch::autograd::compute_requires_grad(at::TensorList(inputs));
   const auto x = for_kernels(x_NC.detach()), weights = for_kernels(weights_NK.detach().to(at::kFloat));
   const auto type = row_type(x);
   Tensor y_NC, h_MO, z_in_MR, z_out_MR;
@@ -247,15 +245,10 @@ Tensor experts_by_kernels(const Tensor& x_NC, const Tensor& chosen_NK, const Ten
   }
   if (!has_gradient) return y_NC;
   auto node = std::make_shared<KernelExpertsBackward>();
-  node->set_next_edges(torch::autograd::collect_next_edges(at::TensorList(inputs_with_gradient)));
+  node->set_next_edges(torch::autograd::collect_next_edges(at::TensorList(inputs)));
   node->rows = std::move(rows);
-  node->gate_up = gate_up;
-  node->down = down;
-  for (auto* bank : {&node->gate_up, &node->down}) {   // detached: a node must not hold leaves of its own graph
-    if (bank->rank() == 0) continue;
-    bank->lora_a_EC = bank->lora_a_EC.detach();
-    bank->lora_b_ER = bank->lora_b_ER.detach();
-  }
+  node->gate_up = detached(gate_up);
+  node->down = detached(down);
   node->activation = activation;
   node->x_NC = x;
   node->weights_NK = weights;

@@ -5,6 +5,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 #include "kernels/common/error.h"
 #include "kernels/quantized/dequantize.h"
@@ -83,15 +84,8 @@ at::Tensor FrozenWeight::copied_to(c10::Device device, at::ScalarType type) cons
 }
 
 at::Tensor FrozenWeight::blocks_copied_to(c10::Device device) const {
-  auto copy = at::empty({rows_, row_bytes_}, at::TensorOptions(at::kByte).device(device));
-  const int64_t slab = std::max<int64_t>(1, kSlabElements / std::max<int64_t>(1, row_bytes_));
-  for (int64_t first = 0; first < rows_; first += slab) {
-    const int64_t count = std::min(slab, rows_ - first);
-    auto part = at::empty({count, row_bytes_}, at::kByte);
-    std::memcpy(part.data_ptr(), row(first), static_cast<size_t>(count * row_bytes_));
-    copy.narrow(0, first, count).copy_(part);
-  }
-  return copy;
+  const auto stored = at::from_blob(const_cast<std::byte*>(data_), {rows_, row_bytes_}, at::TensorOptions(at::kByte));   // only read
+  return at::empty(stored.sizes(), stored.options().device(device)).copy_(stored);
 }
 
 void FrozenWeight::to_device(c10::Device device, at::ScalarType compute, DeviceForm form) {

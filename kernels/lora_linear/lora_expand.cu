@@ -60,7 +60,7 @@ const char* launch(const LoraExpand& arguments, void* stream) {
     using Element = decltype(element);
     constexpr int kWidth = decltype(width)::kValue;
     using Memory = ExpandMemory<Element, kWidth>;
-    static_assert(sizeof(Memory) <= kLoraSharedBytes, "sm_89 and sm_120 have no more");
+    static_assert(sizeof(Memory) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
     LAUNCH((lora_expand<Element, kWidth>), blocks, kThreads, sizeof(Memory), stream, arguments);
     return true;
   });

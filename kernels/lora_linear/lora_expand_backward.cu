@@ -92,7 +92,7 @@ const char* launch(const LoraExpandBackward& arguments, void* stream) {
     using Element = decltype(element);
     constexpr int kWidth = decltype(width)::kValue;
     using Memory = ExpandBackwardMemory<Element, kWidth>;
-    static_assert(sizeof(Memory) <= kLoraSharedBytes, "sm_89 and sm_120 have no more");
+    static_assert(sizeof(Memory) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
     if (blocks > 0) LAUNCH((lora_expand_backward<Element, kWidth>), blocks, kThreads, sizeof(Memory), stream, arguments);
     launch_sum_rows<Element, true>(layer, window, arguments.z_partials, arguments.z_gradient_NR, stream);
     launch_sum_factors<false>(layer, window, arguments.b_partials, stream);

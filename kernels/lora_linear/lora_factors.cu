@@ -32,12 +32,7 @@ const char* launch(const LoraFactors& arguments, void* stream) {
   const auto& layer = arguments.layer;
   const int64_t a_stride = lora_padded(layer.inputs), blocks = blocks_for(layer.ranks * a_stride + layer.outputs * layer.b_stride);
   if (blocks == 0) return nullptr;
-  const auto typed = [&](auto element) { LAUNCH(lora_factors<decltype(element)>, blocks, kSumThreads, 0, stream, layer, a_stride); };
-  switch (layer.type) {
-    case RowType::kFloat32: typed(float()); break;
-    case RowType::kBfloat16: typed(Bfloat16()); break;
-    case RowType::kFloat16: typed(Float16()); break;
-  }
+  for_row_type(layer.type, [&](auto element) { LAUNCH(lora_factors<decltype(element)>, blocks, kSumThreads, 0, stream, layer, a_stride); });
   return launch_error();
 }
 

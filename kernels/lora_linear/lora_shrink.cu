@@ -73,7 +73,7 @@ const char* launch(const LoraShrink& arguments, void* stream) {
     using Element = decltype(element);
     constexpr int kWidth = decltype(width)::kValue;
     using Memory = ShrinkMemory<Element, kWidth>;
-    static_assert(sizeof(Memory) <= kLoraSharedBytes, "sm_89 and sm_120 have no more");
+    static_assert(sizeof(Memory) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
     LAUNCH((lora_shrink<Element, kWidth>), (layer.num_rows + kRows - 1) / kRows * window.num_splits, kThreads, sizeof(Memory), stream, arguments);
     if (window.num_splits > 1) launch_sum_rows<Element, false>(layer, window, arguments.partials, arguments.z_NR, stream);
     return true;

@@ -77,7 +77,7 @@ const char* launch(const LoraShrinkBackward& arguments, void* stream) {
       return false;
     } else {
       using Memory = ShrinkBackwardMemory<Element, kWidth>;
-      static_assert(sizeof(Memory) <= kLoraSharedBytes, "sm_89 and sm_120 have no more");
+      static_assert(sizeof(Memory) <= kLeastSharedBytes, "sm_89 and sm_120 have no more");
       if (blocks > 0) LAUNCH((lora_shrink_backward<Element, kWidth>), blocks, kThreads, sizeof(Memory), stream, arguments);
       launch_sum_factors<true>(arguments.layer, window, arguments.a_partials, stream);
       return true;

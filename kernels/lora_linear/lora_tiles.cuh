@@ -6,8 +6,6 @@
 
 namespace graft::cuda {
 
-constexpr size_t kLoraSharedBytes = 99 << 10;   // what sm_89 and sm_120 have
-
 // Of rows of rounded factors A.
 GRAFT_DEVICE int64_t a_stride_of(const LoraLayer& layer) { return (layer.inputs + kLoraStep - 1) / kLoraStep * kLoraStep; }
 
@@ -80,12 +78,9 @@ struct LoraWidth {
 };
 template <int... kWidths, typename Function>
 bool for_lora_kernel(const LoraLayer& layer, const LoraWindow& window, const Function& function) {
-  const auto typed = [&](auto element) { return ((window.width == kWidths && function(element, LoraWidth<kWidths>())) || ...); };
-  switch (layer.type) {
-    case RowType::kFloat32: return typed(float());
-    case RowType::kBfloat16: return typed(Bfloat16());
-    default: return typed(Float16());
-  }
+  bool known = false;
+  for_row_type(layer.type, [&](auto element) { known = ((window.width == kWidths && function(element, LoraWidth<kWidths>())) || ...); });
+  return known;
 }
 
 }  // namespace graft::cuda

@@ -51,12 +51,14 @@ GRAFT_BLOCK_FUNCTION float float_of_e4m3(uint32_t code) {
   return Bytes::float_of(bits | sign);
 }
 
-// Codes of four bits from element `first` on, whose bytes begin at kOffset: 32 elements in 16 bytes, in halves.
-template <int kCount, int kOffset, typename Bytes>
-GRAFT_BLOCK_FUNCTION auto nibble_bytes(const Bytes& block, int first) {
-  return block.template run<kCount, kOffset>(first / 32 * 16 + first % 16);
+// values[l] = value(code, l) of codes of four bits from element `first` on, whose bytes begin at kOffset: 32 elements in 16 bytes, in halves.
+template <int kCount, int kOffset, typename Bytes, typename Function>
+GRAFT_BLOCK_FUNCTION void decode_nibbles(const Bytes& block, int first, float* __restrict values, const Function& value) {
+  const auto bytes = block.template run<kCount, kOffset>(first / 32 * 16 + first % 16);
+  const int shift = first % 32 / 16 * 4;
+  GRAFT_BLOCK_UNROLL
+  for (int l = 0; l < kCount; ++l) values[l] = value(bytes[l] >> shift & 15, l);
 }
-GRAFT_BLOCK_FUNCTION int nibble_shift(int first) { return first % 32 / 16 * 4; }
 
 template <typename Block>
 struct BlockDecoder;
@@ -66,10 +68,7 @@ struct BlockDecoder<BlockQ4_0> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template half<offsetof(BlockQ4_0, scale)>();
-    const auto bytes = nibble_bytes<kCount, offsetof(BlockQ4_0, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = static_cast<float>((bytes[l] >> shift & 15) - 8) * scale;
+    decode_nibbles<kCount, offsetof(BlockQ4_0, nibbles)>(block, first, values, [&](int code, int) { return static_cast<float>(code - 8) * scale; });
   }
 };
 
@@ -78,10 +77,7 @@ struct BlockDecoder<BlockQ4_1> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template half<offsetof(BlockQ4_1, scale)>(), minimum = block.template half<offsetof(BlockQ4_1, minimum)>();
-    const auto bytes = nibble_bytes<kCount, offsetof(BlockQ4_1, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = Bytes::product(static_cast<float>(bytes[l] >> shift & 15), scale) + minimum;
+    decode_nibbles<kCount, offsetof(BlockQ4_1, nibbles)>(block, first, values, [&](int code, int) { return Bytes::product(static_cast<float>(code), scale) + minimum; });
   }
 };
 
@@ -91,10 +87,7 @@ struct BlockDecoder<BlockQ5_0> {
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template half<offsetof(BlockQ5_0, scale)>();
     const int fifth_bits = static_cast<int>(block.template word<offsetof(BlockQ5_0, fifth_bits)>() >> first);
-    const auto bytes = nibble_bytes<kCount, offsetof(BlockQ5_0, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = static_cast<float>(((bytes[l] >> shift & 15) | (fifth_bits >> l & 1) << 4) - 16) * scale;
+    decode_nibbles<kCount, offsetof(BlockQ5_0, nibbles)>(block, first, values, [&](int code, int l) { return static_cast<float>((code | (fifth_bits >> l & 1) << 4) - 16) * scale; });
   }
 };
 
@@ -104,13 +97,7 @@ struct BlockDecoder<BlockQ5_1> {
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template half<offsetof(BlockQ5_1, scale)>(), minimum = block.template half<offsetof(BlockQ5_1, minimum)>();
     const int fifth_bits = static_cast<int>(block.template word<offsetof(BlockQ5_1, fifth_bits)>() >> first);
-    const auto bytes = nibble_bytes<kCount, offsetof(BlockQ5_1, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) {
-      const int code = (bytes[l] >> shift & 15) | (fifth_bits >> l & 1) << 4;
-      values[l] = Bytes::product(static_cast<float>(code), scale) + minimum;
-    }
+    decode_nibbles<kCount, offsetof(BlockQ5_1, nibbles)>(block, first, values, [&](int code, int l) { return Bytes::product(static_cast<float>(code | (fifth_bits >> l & 1) << 4), scale) + minimum; });
   }
 };
 
@@ -132,10 +119,7 @@ struct BlockDecoder<BlockMXFP4> {
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const uint32_t exponent = block.byte(offsetof(BlockMXFP4, exponent));
     const float scale = Bytes::float_of(exponent < 2 ? 0x00200000U << exponent : (exponent - 1) << 23);
-    const auto bytes = nibble_bytes<kCount, offsetof(BlockMXFP4, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = twice_e2m1(bytes[l] >> shift & 15) * scale;
+    decode_nibbles<kCount, offsetof(BlockMXFP4, nibbles)>(block, first, values, [&](int code, int) { return twice_e2m1(code) * scale; });
   }
 };
 
@@ -144,10 +128,7 @@ struct BlockDecoder<BlockIQ4_NL> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template half<offsetof(BlockIQ4_NL, scale)>();
-    const auto bytes = nibble_bytes<kCount, offsetof(BlockIQ4_NL, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = scale * non_linear_4(bytes[l] >> shift & 15);
+    decode_nibbles<kCount, offsetof(BlockIQ4_NL, nibbles)>(block, first, values, [&](int code, int) { return scale * non_linear_4(code); });
   }
 };
 
@@ -156,10 +137,7 @@ struct BlockDecoder<BlockNF4> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template float32<offsetof(BlockNF4, scale)>();
-    const auto bytes = nibble_bytes<kCount, offsetof(BlockNF4, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = normal_float_4(bytes[l] >> shift & 15) * scale;
+    decode_nibbles<kCount, offsetof(BlockNF4, nibbles)>(block, first, values, [&](int code, int) { return normal_float_4(code) * scale; });
   }
 };
 
@@ -180,10 +158,7 @@ struct BlockDecoder<BlockI4<kGroup>> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template bfloat16<offsetof(Block, scale)>();
-    const auto bytes = nibble_bytes<kCount, offsetof(Block, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = static_cast<float>((bytes[l] >> shift & 15) - 8) * scale;
+    decode_nibbles<kCount, offsetof(Block, nibbles)>(block, first, values, [&](int code, int) { return static_cast<float>(code - 8) * scale; });
   }
 };
 
@@ -195,10 +170,7 @@ struct BlockDecoder<BlockI4Zero<kGroup>> {
     const uint32_t both = block.template word<offsetof(Block, scale_and_zero)>();
     const float scale = Bytes::float_of(both & 0xffffff00U);
     const int zero = static_cast<int>(both & 255);
-    const auto bytes = nibble_bytes<kCount, offsetof(Block, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = static_cast<float>((bytes[l] >> shift & 15) - zero) * scale;
+    decode_nibbles<kCount, offsetof(Block, nibbles)>(block, first, values, [&](int code, int) { return static_cast<float>(code - zero) * scale; });
   }
 };
 

@@ -4,11 +4,7 @@ namespace graft::cuda {
 
 const char* launch(const QuantizedProduct& arguments, void* stream) {
   bool known = false;
-  switch (arguments.type) {
-    case RowType::kFloat32: known = launch_quantized_product<float>(arguments, stream); break;
-    case RowType::kBfloat16: known = launch_quantized_product<Bfloat16>(arguments, stream); break;
-    case RowType::kFloat16: known = launch_quantized_product<Float16>(arguments, stream); break;
-  }
+  for_row_type(arguments.type, [&](auto element) { known = launch_quantized_product<decltype(element)>(arguments, stream); });
   return known ? launch_error() : "no kernel multiplies this form";
 }
 

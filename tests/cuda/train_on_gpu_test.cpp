@@ -7,6 +7,7 @@
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
 #include "tests/trainer/torch/generation_tiny_model.h"
+#include "trainer/generation/sequence_batch.h"
 #include "trainer/optimizers/adamw.h"
 #include "trainer/runs/cuda_module.h"
 #include "trainer/runs/device_choice.h"
@@ -50,8 +51,8 @@ struct Outcome {
   at::Tensor parameters;
 };
 
-Outcome train(c10::Device device, ComputeType compute, double dropout) {
-  test::TinyModel model("qwen3");
+Outcome train(c10::Device device, ComputeType compute, double dropout, const char* family = "qwen3") {
+  test::TinyModel model(family);
   model.decoder->set_compute(compute);
   AdapterOptions options;
   options.rank = 4;
@@ -91,6 +92,18 @@ TEST_F(TrainOnGpu, HasTheLossesOfTheCpuInFloat32) {
   }
 }
 
+// Every kernel of mixtures and delta attention in whole models.
+TEST_F(TrainOnGpu, HasTheLossesOfTheCpuInEveryKindOfFamily) {
+  for (const char* family : {"llama", "gemma2", "bloom", "qwen3_moe", "glm4_moe", "gpt_oss", "deepseek_v3", "qwen3_next", "kimi_linear"}) {
+    SCOPED_TRACE(family);
+    const auto there = train(device, ComputeType::kFloat32, 0, family), here = train(c10::kCPU, ComputeType::kFloat32, 0, family);
+    expect_near(there, here, 1e-4);
+    const auto first = train(device, ComputeType::kBFloat16, 0, family), second = train(device, ComputeType::kBFloat16, 0, family);
+    EXPECT_EQ(first.losses, second.losses);
+    EXPECT_TRUE(at::equal(first.parameters, second.parameters));
+  }
+}
+
 TEST_F(TrainOnGpu, StaysWithinTheRoundingOfBfloat16) {
   expect_near(train(device, ComputeType::kBFloat16, 0), train(c10::kCPU, ComputeType::kBFloat16, 0), 2e-2);
 }
@@ -99,6 +112,22 @@ TEST_F(TrainOnGpu, RepeatsItsBits) {
   const auto first = train(device, ComputeType::kBFloat16, 0.3), second = train(device, ComputeType::kBFloat16, 0.3);
   EXPECT_EQ(first.losses, second.losses);
   EXPECT_TRUE(at::equal(first.parameters, second.parameters));
+}
+
+TEST_F(TrainOnGpu, GeneratesFromCachesWhatTheCpuDoes) {
+  const std::vector<std::vector<int32_t>> prompts = {{4, 8, 15, 16, 23, 42}, {4, 8, 15, 16, 9}, {4, 8, 15, 16, 7, 7, 1, 200, 33, 5, 6}}, more = {{3}, {}, {100, 101}};
+  for (const char* family : {"llama", "qwen3", "gemma2", "qwen3_moe", "deepseek_v3", "qwen3_next"}) {
+    SCOPED_TRACE(family);
+    const test::TinyModel model(family);
+    const auto states = [&](c10::Device where) {
+      model.decoder->set_device(where);
+      SequenceBatch sequences(*model.decoder);
+      const auto first = sequences.start(prompts), second = sequences.extend(more, Keep::kAll);
+      return at::cat({first, second}).cpu();
+    };
+    const auto expected = states(c10::kCPU), got = states(device);
+    EXPECT_LE(at::sub(got, expected).norm().item<double>(), 1e-4 * expected.norm().item<double>());
+  }
 }
 
 // A group of one process on NCCL sums nothing away.

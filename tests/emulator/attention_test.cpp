@@ -10,6 +10,7 @@
 #include "kernels/attention/attention_tiles.h"
 #include "kernels/cuda/elements.cuh"
 #include "tests/emulator/buffer.h"
+#include "tests/emulator/case_names.h"
 
 namespace graft::cuda {
 namespace {
@@ -265,15 +266,9 @@ class Attention : public testing::TestWithParam<std::string> {
   const Case& example() const { return cases().at(GetParam()); }
 };
 class CachedAttention : public Attention {};
-std::vector<std::string> names(bool with_prefix) {
-  std::vector<std::string> names;
-  for (const auto& [name, example] : cases()) {
-    if (with_prefix || example.shared_prefix == 0) names.push_back(name);
-  }
-  return names;
-}
-INSTANTIATE_TEST_SUITE_P(Cuda, Attention, testing::ValuesIn(names(true)), [](const auto& info) { return info.param; });
-INSTANTIATE_TEST_SUITE_P(Cuda, CachedAttention, testing::ValuesIn(names(false)), [](const auto& info) { return info.param; });   // a prefix is of one batch
+INSTANTIATE_TEST_SUITE_P(Cuda, Attention, testing::ValuesIn(emulator::names_of(cases())), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Cuda, CachedAttention, testing::ValuesIn(emulator::names_of(cases(), [](const Case& c) { return c.shared_prefix == 0; })),   // a prefix is of one batch
+                         [](const auto& info) { return info.param; });
 
 TEST_P(Attention, InBfloat16) { check<Bfloat16>(example()); }
 TEST_P(Attention, InFloat16) { check<Float16>(example()); }

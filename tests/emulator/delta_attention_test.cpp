@@ -9,6 +9,7 @@
 
 #include "kernels/delta_attention/delta_chunks.h"
 #include "tests/emulator/block.h"
+#include "tests/emulator/case_names.h"
 #include "tests/emulator/delta_operator.h"
 #include "tests/emulator/rows.h"
 
@@ -188,12 +189,7 @@ class DeltaAttention : public testing::TestWithParam<std::string> {
  protected:
   const Case& example() const { return cases().at(GetParam()); }
 };
-std::vector<std::string> names() {
-  std::vector<std::string> names;
-  for (const auto& [name, example] : cases()) names.push_back(name);
-  return names;
-}
-INSTANTIATE_TEST_SUITE_P(Cuda, DeltaAttention, testing::ValuesIn(names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Cuda, DeltaAttention, testing::ValuesIn(emulator::names_of(cases())), [](const auto& info) { return info.param; });
 
 TEST_P(DeltaAttention, InFloat32) { Problem<float>(example()).check(); }
 TEST_P(DeltaAttention, InBfloat16) { Problem<Bfloat16>(example()).check(); }

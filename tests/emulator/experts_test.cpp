@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/experts/experts.cuh"
+#include "tests/emulator/case_names.h"
 #include "tests/emulator/rows.h"
 
 namespace graft::cuda {
@@ -333,12 +334,7 @@ class ExpertKernels : public testing::TestWithParam<std::string> {
  protected:
   const ExpertsCase& example() const { return cases().at(GetParam()); }
 };
-std::vector<std::string> names() {
-  std::vector<std::string> names;
-  for (const auto& [name, example] : cases()) names.push_back(name);
-  return names;
-}
-INSTANTIATE_TEST_SUITE_P(Cuda, ExpertKernels, testing::ValuesIn(names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Cuda, ExpertKernels, testing::ValuesIn(emulator::names_of(cases())), [](const auto& info) { return info.param; });
 
 TEST_P(ExpertKernels, InBfloat16) { Layer<Bfloat16>(example()).check(); }
 TEST_P(ExpertKernels, InFloat16) { Layer<Float16>(example()).check(); }

@@ -9,6 +9,7 @@
 #include "kernels/cuda/elements.cuh"
 #include "kernels/lora_linear/lora_windows.h"
 #include "tests/emulator/buffer.h"
+#include "tests/emulator/case_names.h"
 
 namespace graft::cuda {
 namespace {
@@ -277,12 +278,7 @@ class LoraLinear : public testing::TestWithParam<std::string> {
  protected:
   const Case& example() const { return cases().at(GetParam()); }
 };
-std::vector<std::string> names() {
-  std::vector<std::string> names;
-  for (const auto& [name, example] : cases()) names.push_back(name);
-  return names;
-}
-INSTANTIATE_TEST_SUITE_P(Cuda, LoraLinear, testing::ValuesIn(names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Cuda, LoraLinear, testing::ValuesIn(emulator::names_of(cases())), [](const auto& info) { return info.param; });
 
 TEST_P(LoraLinear, InBfloat16) { Layer<Bfloat16>(example()).check(); }
 TEST_P(LoraLinear, InFloat16) { Layer<Float16>(example()).check(); }

@@ -12,6 +12,7 @@
 #include "kernels/router/expert_lists.cuh"
 #include "kernels/router/router.cuh"
 #include "tests/emulator/buffer.h"
+#include "tests/emulator/case_names.h"
 
 namespace graft::cuda {
 namespace {
@@ -121,12 +122,7 @@ RouterForward arguments_of(const RouterCase& c, const Buffer<float>& logits, con
 }
 
 class Router : public testing::TestWithParam<std::string> {};
-std::vector<std::string> names() {
-  std::vector<std::string> names;
-  for (const auto& [name, example] : cases()) names.push_back(name);
-  return names;
-}
-INSTANTIATE_TEST_SUITE_P(Cuda, Router, testing::ValuesIn(names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Cuda, Router, testing::ValuesIn(emulator::names_of(cases())), [](const auto& info) { return info.param; });
 
 TEST_P(Router, ChoosesAsLoopsDo) {
   const auto& c = cases().at(GetParam());

@@ -2,7 +2,7 @@
 """graft against transformers + PEFT: LoRA r16 on all linear layers of SmolLM2-135M, bf16, the same token ids and threads.
 
   tools/bench/end_to_end [--rounds 5] [--steps 6] [--threads 2] [--only 512,2048,banking77] [--results FILE] [--json]
-  tools/bench/end_to_end --random qwen3-8b|qwen3-30b-a3b|gpt-oss-20b|deepseek-v2-lite|qwen3-0.6b [--layers N] [--only 2048] [--device cuda:0] [--steps 6] [--form Q4_K_M]
+  tools/bench/end_to_end --random qwen3-8b|qwen3-30b-a3b|gpt-oss-20b|deepseek-v2-lite|qwen3-0.6b [--layers N] [--only 2048] [--device cuda:0] [--steps 6] [--rows 1] [--form Q4_K_M] [--peft]
 
 The two alternate; PEFT runs with and without checkpointing, and its better figure of each kind counts. Both read the same bf16
 safetensors directory, made once from the Q4_1 file; a further row is graft on the Q4_1 file itself. Measured from outside, the same
@@ -11,8 +11,9 @@ resident set. tokens/s is the median over steps but the first. banking77: rows o
 --results keeps the rounds in a file: those already there are not run again, so that a busy machine can
 be measured in its quiet hours. Needs tools/setup --tests and a release build. --json ends with one line: {"tokens_per_s_ratio", "peak_memory_ratio", "first_step_ratio"}
 (graft over PEFT, at 512 tokens), and all figures.
---random: graft alone on random weights of that shape, made here (no download; with --layers only so many layers): tokens/s, peak memory, the start to the first step,
-and the memory that plan says. --form: also on the same base as a GGUF file of that form, which graft exports first; the two alternate.
+--random: graft alone on random weights of that shape, made here (no download; with --layers only so many layers): tokens/s, peak memory (on a GPU the tensors' there), the
+start to the first step, and the memory that plan says. --rows: so many documents of that length a step. --form: also on the same base as a GGUF file of that form, which
+graft exports first; --peft: transformers + PEFT on the same base, with and without checkpointing. All of them alternate.
 """
 import argparse
 import csv
@@ -85,23 +86,25 @@ def prepared_base(folder: pathlib.Path) -> pathlib.Path:
 
 def measure(command: list[str], lines_of, tokens: int, rows: int) -> dict:
     """Runs the command; lines_of(process) yields one item when a step has ended. tokens, rows: of one step."""
-    started, ends = time.monotonic(), []
+    started, ends, items = time.monotonic(), [], []
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-        for _ in lines_of(process):
+        for item in lines_of(process):
             ends.append(time.monotonic())
+            items.append(item)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0 or len(ends) < 2:
             errors.seek(0)
             raise SystemExit(f"end_to_end: {' '.join(command)} ended with {process.returncode} after {len(ends)} steps\n{errors.read()[-3000:]}")
     seconds = statistics.median(b - a for a, b in zip(ends, ends[1:]))
-    return {"tokens_per_s": tokens / seconds, "rows_per_s": rows / seconds, "peak_gib": usage.ru_maxrss / 2**20, "first_step_s": ends[0] - started}
+    return {"tokens_per_s": tokens / seconds, "rows_per_s": rows / seconds, "peak_gib": usage.ru_maxrss / 2**20, "first_step_s": ends[0] - started,
+            "device_gib": json.loads(items[-1]).get("device_gib", 0.0) if isinstance(items[-1], str) else 0.0}
 
 
-def run_peft(model: pathlib.Path, steps: list, checkpointing: bool, threads: int, work: pathlib.Path) -> dict:
+def run_peft(model: pathlib.Path, steps: list, checkpointing: bool, threads: int, work: pathlib.Path, device: str = "cpu") -> dict:
     job = {"model": str(model), "dtype": "bfloat16", "threads": threads, "rank": RANK, "alpha": ALPHA, "learning_rate": LEARNING_RATE,
-           "checkpointing": checkpointing, "steps": steps}
+           "checkpointing": checkpointing, "device": device, "steps": steps}
     (work / "job.json").write_text(json.dumps(job))
     command = [sys.executable, str(ROOT / "tools/bench/peft_peer.py"), str(work / "job.json")]
     return measure(command, lambda process: (line for line in process.stdout if line.startswith('{"step"')), *step_size(steps))
@@ -145,7 +148,9 @@ def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads:
                 return
             time.sleep(0.002)
 
-    return measure([graft, "train", str(recipe), "--quiet"], lines_of, tokens, batch_rows)
+    found = measure([graft, "train", str(recipe), "--quiet"], lines_of, tokens, batch_rows)
+    manifest = json.loads((work / "run/manifest.json").read_text())
+    return found | {"device_gib": manifest.get("peak_device_memory_bytes", 0) / 2**30}
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ def compare(kind: str, found: dict[str, list[dict]]) -> dict:
 
 def exported_base(arguments: argparse.Namespace, rows: list, steps: list, work: pathlib.Path) -> pathlib.Path:
     """The random base as a GGUF file: graft's export after one step, in which the adapter moves next to nothing."""
-    recipe = write_recipe(work / "base", rows[:1], steps[:1], arguments.threads, work, exports=(f"gguf:{arguments.form}",))
+    recipe = write_recipe(work / "base", rows[:arguments.rows], steps[:1], arguments.threads, work, exports=(f"gguf:{arguments.form}",))
     subprocess.run([arguments.graft, "train", str(recipe), "--quiet"], stdout=subprocess.DEVNULL)   # 1 where the certificate finds random weights changed
     files = list((work / "run/exports").rglob("*.gguf"))
     if len(files) != 1:
@@ -183,7 +188,8 @@ def exported_base(arguments: argparse.Namespace, rows: list, steps: list, work: 
 
 def planned_gib(graft: str, recipe: pathlib.Path) -> float:
     done = subprocess.run([graft, "plan", str(recipe), "--json", "--no-probe", "--quiet"], stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])["memory_bytes"] / 2**30
+    plan = json.loads(done.stdout.splitlines()[-1])
+    return plan.get("device_memory_bytes", plan["memory_bytes"]) / 2**30
 
 
 def run_random(arguments: argparse.Namespace) -> None:
@@ -194,25 +200,40 @@ def run_random(arguments: argparse.Namespace) -> None:
         say(f"making random weights in the shape of {arguments.random}")
         code = "import pathlib, sys; from random_model import write_random_model; print(write_random_model(pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))"
         made = subprocess.run([sys.executable, "-c", code, str(work / "base"), arguments.random, str(arguments.layers)], stdout=subprocess.PIPE, text=True, check=True, cwd=pathlib.Path(__file__).parent)
-        rows = [{"text": "".join(chr(97 + (17 * step + index * index) % 26) for index in range(length - 1))} for step in range(arguments.steps)]   # a byte is a token
-        steps = [[{"ids": [0] * length}] for _ in rows]
+        # A byte is a token.
+        rows = [{"text": "".join(chr(97 + (17 * row + index * index) % 26) for index in range(length - 1))} for row in range(arguments.steps * arguments.rows)]
+        steps = [[{"ids": [(17 * row + index * index) % 26 for index in range(length)], "labels": [0] * length} for row in range(arguments.rows)] for _ in range(arguments.steps)]
         bases = {"bf16": work / "base"}
         if arguments.form:
             say(f"exporting it as {arguments.form}")
             bases[arguments.form] = exported_base(arguments, rows, steps, work)
-        found: dict[str, list[dict]] = {name: [] for name in bases}
+        runs = {name: lambda base=base: run_graft(arguments.graft, base, rows, steps, arguments.threads, work, arguments.device) for name, base in bases.items()}
+        if arguments.peft:
+            for name, checkpointing in (("PEFT", False), ("PEFT, checkpointing", True)):
+                runs[name] = lambda checkpointing=checkpointing: run_peft(work / "base", steps, checkpointing, arguments.threads, work, arguments.device)
+        found: dict[str, list[dict]] = {name: [] for name in runs}
         for _ in range(arguments.rounds):
-            for name, base in bases.items():
-                found[name].append(run_graft(arguments.graft, base, rows, steps, arguments.threads, work, arguments.device))
+            for name, run in runs.items():
+                try:
+                    found[name].append(run())
+                except SystemExit as error:   # a peer without memory is a result too
+                    if not name.startswith("PEFT"):
+                        raise
+                    say(str(error)[-300:])
         planned = {name: planned_gib(arguments.graft, write_recipe(base, rows, steps, arguments.threads, work, arguments.device)) for name, base in bases.items()}
     name = arguments.random + (f", {arguments.layers} layers" if arguments.layers else "")
-    print(f"{name}: {int(made.stdout) / 1e9:.2f} billion random parameters, {length} tokens a step on {arguments.device}, medians of {arguments.rounds} rounds")
+    print(f"{name}: {int(made.stdout) / 1e9:.2f} billion random parameters, {arguments.rows} x {length} tokens a step on {arguments.device}, medians of {arguments.rounds} rounds")
+    key = "peak_gib" if arguments.device == "cpu" else "device_gib"
     for form, results in found.items():
+        if not results:
+            print(f"{form}: failed")
+            continue
         middle, speeds = median_of(results), [result["tokens_per_s"] for result in results]
-        print(f"{form}: tokens/s {middle['tokens_per_s']:.1f} ({min(speeds):.1f} to {max(speeds):.1f}), peak {middle['peak_gib']:.2f} GiB of this machine's memory (plan: {planned[form]:.2f}), "
-              f"first step after {middle['first_step_s']:.1f} s")
+        plan = f" (plan: {planned[form]:.2f})" if form in planned else ""
+        print(f"{form}: tokens/s {middle['tokens_per_s']:.1f} ({min(speeds):.1f} to {max(speeds):.1f}), peak {middle[key]:.2f} GiB{plan}, first step after {middle['first_step_s']:.1f} s")
     if arguments.json:
-        print(json.dumps({"random": arguments.random, "layers": arguments.layers, "device": arguments.device, "length": length, "planned_gib": planned} | {form: median_of(results) for form, results in found.items()}))
+        print(json.dumps({"random": arguments.random, "layers": arguments.layers, "device": arguments.device, "rows": arguments.rows, "length": length, "planned_gib": planned}
+                         | {form: median_of(results) for form, results in found.items() if results}))
 
 
 DEFAULT_KINDS = "512,2048,banking77"
@@ -230,6 +251,8 @@ def main() -> None:
     parser.add_argument("--random", default="")
     parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rows", type=int, default=1, help="with --random: documents a step")
+    parser.add_argument("--peft", action="store_true", help="with --random: also the peer")
     parser.add_argument("--form", default="", help="with --random: also a GGUF base of this form")
     arguments = parser.parse_args()
     if arguments.random:

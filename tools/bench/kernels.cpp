@@ -84,13 +84,14 @@ std::pair<Timing, Timing> alternate(const Setting& setting, const std::function<
   for (int which = 0; which < 2; ++which) {
     peaks[which] = peak_of(*calls[which]);
   }
+  const int repeats = setting.device.is_cuda() ? 10 : 1;   // on a GPU calls overlap the launches of those before
   for (int round = 0; round < setting.rounds; ++round) {
     for (int which = 0; which < 2; ++which) {
       synchronise(setting);
       const auto begin = std::chrono::steady_clock::now();
-      (*calls[which])();
+      for (int repeat = 0; repeat < repeats; ++repeat) (*calls[which])();
       synchronise(setting);
-      times[which].push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      times[which].push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / repeats);
     }
   }
   return {timing_of(times[0], peaks[0]), timing_of(times[1], peaks[1])};
@@ -100,14 +101,14 @@ double relative_error(const Tensor& got, const Tensor& expected) {
   return ((got.to(at::kCPU, at::kDouble) - expected.to(at::kCPU, at::kDouble)).norm() / expected.to(at::kCPU, at::kDouble).norm()).item<double>();
 }
 
-// flops: of one forward pass and its backward.
-void report(Json& results, const std::string& name, const Setting& setting, double flops, const std::pair<Timing, Timing>& times, double error) {
+// flops: of one forward pass and its backward. bytes: what both must at least move, 0 where arithmetic takes longer.
+void report(Json& results, const std::string& name, const Setting& setting, double flops, const std::pair<Timing, Timing>& times, double error, double bytes = 0) {
   const auto& [ours, theirs] = times;
   Json row = {{"operator", name}, {"device", setting.device.str()}, {"type", c10::toString(setting.type)}, {"ours", ours.json()}, {"aten", theirs.json()}, {"speed_ratio", theirs.median / ours.median},
-              {"memory_ratio", static_cast<double>(ours.peak) / static_cast<double>(std::max<int64_t>(1, theirs.peak))}, {"gflops", flops / ours.median / 1e9}, {"error", error}};
-  std::printf("%-44s %9.2f ms [%.2f, %.2f]  ATen %9.2f ms  %5.2fx  memory %7.1f of %7.1f MiB (%.2f)  %7.1f GFLOP/s  error %.1e\n", name.c_str(), ours.median * 1e3, ours.low * 1e3, ours.high * 1e3,
+              {"memory_ratio", static_cast<double>(ours.peak) / static_cast<double>(std::max<int64_t>(1, theirs.peak))}, {"gflops", flops / ours.median / 1e9}, {"gigabytes_per_s", bytes / ours.median / 1e9}, {"error", error}};
+  std::printf("%-44s %9.2f ms [%.2f, %.2f]  ATen %9.2f ms  %5.2fx  memory %7.1f of %7.1f MiB (%.2f)  %7.1f GFLOP/s  %6.1f GB/s  error %.1e\n", name.c_str(), ours.median * 1e3, ours.low * 1e3, ours.high * 1e3,
               theirs.median * 1e3, theirs.median / ours.median, static_cast<double>(ours.peak) / (1 << 20), static_cast<double>(theirs.peak) / (1 << 20), row["memory_ratio"].get<double>(),
-              flops / ours.median / 1e9, error);
+              flops / ours.median / 1e9, bytes / ours.median / 1e9, error);
   std::fflush(stdout);
   results.push_back(std::move(row));
 }
@@ -153,7 +154,7 @@ void bench_rms_norm(Json& results, const Setting& setting, int64_t rows, int64_t
   Tensor got;
   const auto times = alternate(setting, [&] { got = gradient_of(x, ours, gradient); }, [&] { gradient_of(x, theirs, gradient); });
   const double error = relative_error(got, gradient_of(x.to(at::kDouble), [&](const Tensor& input) { return rms_norm_reference(input, weight, 1e-6); }, gradient.to(at::kDouble)));
-  report(results, fmt::format("rms_norm {} x {}", rows, width), setting, 0, times, error);
+  report(results, fmt::format("rms_norm {} x {}", rows, width), setting, 0, times, error, 5.0 * static_cast<double>(rows * width) * static_cast<double>(x.element_size()));
 }
 
 FrozenWeight frozen(const Tensor& matrix) {

@@ -3,11 +3,11 @@
 
   peft_peer.py JOB.json
 JOB: {"model": DIR or GGUF, "dtype": "bfloat16"|"float32", "threads": N, "rank": R, "alpha": A, "learning_rate": L,
-      "checkpointing": bool, "steps": [[{"ids": [...], "labels": [...]}, ...rows of the batch...], ...],
+      "checkpointing": bool, "device": "cuda:0"? (else the CPU), "steps": [[{"ids": [...], "labels": [...]}, ...rows of the batch...], ...],
       "adapter": DIR?  start from this PEFT adapter instead of a fresh one,
       "save": DIR?     save the adapter there at the end, "clip": MAX_NORM?}
 A batch of several rows is padded to its longest, as transformers' collators do. Prints one JSON line when it starts to load
-and after every step: {"step", "loss", "tokens", "seconds"}; whoever reads the lines has the times. Pinned: tests/requirements.txt.
+and after every step: {"step", "loss", "tokens", "seconds", on a GPU also "device_gib", the tensors' peak}; whoever reads the lines has the times. Pinned: tests/requirements.txt.
 """
 import json
 import os
@@ -33,7 +33,7 @@ def load(job: dict):
         model = PeftModel.from_pretrained(model, job["adapter"], is_trainable=True)
     else:
         model = get_peft_model(model, LoraConfig(r=job["rank"], lora_alpha=job["alpha"], target_modules="all-linear", task_type="CAUSAL_LM"))
-    return model.train()
+    return model.to(job.get("device", "cpu")).train()
 
 
 def padded(rows: list[dict], pad: int):
@@ -54,14 +54,16 @@ def main() -> None:
     optimizer = torch.optim.AdamW(trainable, lr=job["learning_rate"], weight_decay=0.0)
     for step, rows in enumerate(job["steps"], 1):
         started = time.monotonic()
-        loss = model(**padded(rows, pad=0)).loss
+        loss = model(**{name: values.to(model.device) for name, values in padded(rows, pad=0).items()}).loss
         loss.backward()
         if job.get("clip"):
             torch.nn.utils.clip_grad_norm_(trainable, job["clip"])
         optimizer.step()
         optimizer.zero_grad()
-        print(json.dumps({"step": step, "loss": loss.item(), "tokens": sum(len(row["ids"]) for row in rows),
-                          "seconds": time.monotonic() - started}), flush=True)
+        line = {"step": step, "loss": loss.item(), "tokens": sum(len(row["ids"]) for row in rows), "seconds": time.monotonic() - started}
+        if model.device.type == "cuda":
+            line["device_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        print(json.dumps(line), flush=True)
     if job.get("save"):
         model.save_pretrained(job["save"])
 

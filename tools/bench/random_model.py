@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 SHARD_BYTES = 4 << 30
+DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 151936, "head_dim": 128, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "max_position_embeddings": 40960}
 SHAPES = {
     "qwen3-0.6b": QWEN3 | {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "intermediate_size": 3072, "tie_word_embeddings": True},
@@ -92,7 +93,7 @@ def random_bf16(shape: tuple) -> torch.Tensor:
     """Vectors of ones; matrices uniform with the standard deviation 0.02 that most models begin with."""
     if len(shape) == 1:
         return torch.ones(shape, dtype=torch.bfloat16)
-    return torch.empty(shape, dtype=torch.bfloat16).uniform_(-0.02 * 3 ** 0.5, 0.02 * 3 ** 0.5)
+    return torch.empty(shape, dtype=torch.bfloat16, device=DEVICE).uniform_(-0.02 * 3 ** 0.5, 0.02 * 3 ** 0.5).cpu()
 
 
 def write_tokenizer(folder: pathlib.Path) -> None:

@@ -217,6 +217,7 @@ std::string summary(const ReportData& data) {
     cards += card("Training", html::minutes(total), fmt::format("{} steps, {} tokens", html::count(static_cast<double>(data.metrics.size())), html::count(tokens)));
   }
   if (const auto memory = html::number(data.manifest, "peak_memory_bytes")) cards += card("Peak memory", html::bytes(*memory), "of the training process");
+  if (const auto memory = html::number(data.manifest, "peak_device_memory_bytes")) cards += card("Peak GPU memory", html::bytes(*memory), "of tensors in training");
   return cards.empty() ? "" : "<div class=\"cards\">\n" + cards + "</div>\n";
 }
 

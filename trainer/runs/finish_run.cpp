@@ -5,6 +5,7 @@
 #include <set>
 
 #include <ATen/ops/zeros_like.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <sys/resource.h>
 
 #include "checkpoints/atomic_file.h"
@@ -169,10 +170,17 @@ int64_t peak_memory_bytes() {
   return usage.ru_maxrss * 1024;
 }
 
+// Allocated by tensors at most, of the GPU's memory.
+int64_t peak_device_memory_bytes(c10::Device device) {
+  const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  return stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+}
+
 }  // namespace
 
 TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState& state, Manifest manifest) {
   const int64_t training_peak = peak_memory_bytes();
+  if (const auto device = run.device.device(); !device.is_cpu()) manifest.extra["peak_device_memory_bytes"] = peak_device_memory_bytes(device);
   take_best_adapter(run, writes, state);
   if (!writes) {
     score_test_rows(run, nullptr);
