@@ -58,7 +58,7 @@ struct AttentionCacheAppend {
 
 struct AttentionForward {
   AttentionProblem problem;
-  const AttentionTile* tiles;       // of queries (attention_tiles.h), attention_rows() each
+  const AttentionTile* tiles;       // of queries (attention_tiles.h), attention_query_rows() each
   int num_tiles;
   MutableHeadRows out;              // [N, H, value_size]
   float* log_sums_HN;               // base 2, of scores times log2(e), sinks included
@@ -67,9 +67,9 @@ struct AttentionForward {
 
 struct AttentionBackward {
   AttentionProblem problem;
-  const AttentionTile* query_tiles;   // attention_rows() each
+  const AttentionTile* query_tiles;   // attention_query_rows() each
   int num_query_tiles;
-  const AttentionTile* key_tiles;     // likewise
+  const AttentionTile* key_tiles;     // attention_key_rows() each
   int num_key_tiles;
   const int32_t* document_offsets;
   int num_documents;
@@ -89,8 +89,17 @@ inline int attention_head_size(int head_size, int value_size) {
   return 0;
 }
 
-// Tokens of a tile, queries and keys alike.
-constexpr int attention_rows(bool is_float32, int kernel_head_size) { return !is_float32 || kernel_head_size <= 128 ? 64 : kernel_head_size <= 192 ? 32 : 16; }
+// Kernels of their own, with larger tiles, take what most models are: no softcap, slopes, selected keys or caches, and 16 bits.
+inline bool attention_is_plain(RowType type, bool softcap, bool slopes, bool selected, bool cached) { return type != RowType::kFloat32 && !softcap && !slopes && !selected && !cached; }
+
+// Tokens of a tile of keys.
+constexpr int attention_key_rows(bool is_float32, int kernel_head_size) { return !is_float32 || kernel_head_size <= 128 ? 64 : kernel_head_size <= 192 ? 32 : 16; }
+// Sixteen queries lie on top of each other in a warp's registers so often: what it reads of a key serves all of them.
+constexpr int attention_stacks(bool is_plain, int kernel_head_size) { return is_plain && kernel_head_size <= 128 ? 2 : 1; }
+// Tokens of a tile of queries.
+constexpr int attention_query_rows(bool is_float32, bool is_plain, int kernel_head_size) {
+  return attention_stacks(is_plain, kernel_head_size) * attention_key_rows(is_float32, kernel_head_size);
+}
 
 // Null, or the driver's words. `stream` is a cudaStream_t.
 const char* launch(const AttentionForward& arguments, void* stream);

@@ -36,13 +36,15 @@ struct KernelAttention {
   KernelAttention(const Tensor& qkv, const AttentionOptions& of, std::span<const int32_t> token_positions, std::span<const int32_t> document_offsets,
                   std::span<const int32_t> cached = {})
       : options(of), num_tokens(qkv.size(0)), num_documents(static_cast<int>(document_offsets.size()) - 1), offsets(uploaded(document_offsets, qkv)) {
-    const int rows = cuda::attention_rows(qkv.scalar_type() == at::kFloat, cuda::attention_head_size(static_cast<int>(options.head_size), static_cast<int>(options.head_size)));
-    const auto tiles = [&](TileOf kind) {
+    const bool is_float32 = qkv.scalar_type() == at::kFloat;
+    const int size = cuda::attention_head_size(static_cast<int>(options.head_size), static_cast<int>(options.head_size));
+    const auto tiles = [&](TileOf kind, int rows) {
       const auto host = attention_tiles(kind, document_offsets, static_cast<int32_t>(options.shared_prefix), static_cast<int32_t>(options.window), rows, cached);
       return uploaded(std::span<const cuda::AttentionTile>(host), qkv);
     };
-    query_tiles = tiles(TileOf::kQueries);
-    if (cached.empty()) key_tiles = tiles(TileOf::kKeys);
+    const bool is_plain = cuda::attention_is_plain(row_type(qkv), options.softcap > 0, options.alibi_slopes_H.defined(), options.selected_keys_NB.defined(), !cached.empty());
+    query_tiles = tiles(TileOf::kQueries, cuda::attention_query_rows(is_float32, is_plain, size));
+    if (cached.empty()) key_tiles = tiles(TileOf::kKeys, cuda::attention_key_rows(is_float32, size));
     if (prepares()) positions = uploaded(token_positions, qkv);
     const auto table = [&](const Tensor& tensor) { return tensor.defined() ? for_kernels(tensor) : tensor; };
     cosine = table(options.cosine_PE);

@@ -86,9 +86,14 @@ GRAFT_DEVICE float square_root(float value) { return sqrtf(value); }
 GRAFT_DEVICE double square_root(double value) { return sqrt(value); }
 // a / b to two units in the last place, in three instructions; 0 where |b| is above 2^126.
 GRAFT_DEVICE float fast_quotient(float a, float b) { return __fdividef(a, b); }
-GRAFT_DEVICE float power_of_two(float value) { return exp2f(value); }
+// 0 where the result would be subnormal.
+GRAFT_DEVICE float power_of_two(float value) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
+GRAFT_DEVICE float greater(float a, float b) { return fmaxf(a, b); }   // one instruction; the other where one is NaN
 GRAFT_DEVICE float logarithm(float value) { return logf(value); }
-GRAFT_DEVICE float hyperbolic_tangent(float value) { return tanhf(value); }
 GRAFT_DEVICE float fused_multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 GRAFT_DEVICE float rounded_product(float a, float b) { return __fmul_rn(a, b); }   // never fused with what is added to it
 GRAFT_DEVICE float infinity() { return __int_as_float(0x7f800000); }

@@ -1,5 +1,6 @@
 // What kernels over rows of logits share. One block a row; bound by memory.
 #pragma once
+#include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/exponential_sum.cuh"
 #include "kernels/cuda/row_values.cuh"
 #include "kernels/linear_head/logit_rows.cuh"

@@ -192,7 +192,7 @@ void check_cached(const Case& c) {
     for (auto* heads : {&problem.queries, &problem.keys, &problem.values}) heads->data = rows.data() + (static_cast<const Element*>(heads->data) - in.rows.data());
     if (c.selected) problem.selected_NB = selected.data();
     problem.num_tokens = static_cast<int>(tokens.size());
-    const Buffer<AttentionTile> tiles(attention_tiles(TileOf::kQueries, offsets, 0, c.window, attention_rows(sizeof(Element) == 4, attention_head_size(c.head_size, c.value_size)), cached));
+    const Buffer<AttentionTile> tiles(attention_tiles(TileOf::kQueries, offsets, 0, c.window, attention_query_rows(sizeof(Element) == 4, false, attention_head_size(c.head_size, c.value_size)), cached));
     const auto num_tiles = static_cast<int>(tiles.size());
     ASSERT_EQ(launch(AttentionCacheAppend{problem.keys, problem.values, problem.type, c.num_kv_heads, c.head_size, c.value_size, tiles.data(), num_tiles, caches.data()}, nullptr), nullptr);
     problem.keys = {nullptr, int64_t(c.num_kv_heads) * c.head_size, c.head_size};
@@ -212,9 +212,10 @@ void check(const Case& c) {
   const auto own_rows = [&](auto& buffer, int heads, int size) { return MutableHeadRows{buffer.data(), int64_t(heads) * size, size}; };
   const auto read_rows = [&](auto& buffer, int heads, int size) { return HeadRows{buffer.data(), int64_t(heads) * size, size}; };
   const AttentionProblem problem = problem_of(in);
-  const int rows = attention_rows(sizeof(Element) == 4, attention_head_size(c.head_size, c.value_size));
-  const Buffer<AttentionTile> query_tiles(attention_tiles(TileOf::kQueries, c.offsets, c.shared_prefix, c.window, rows));
-  const Buffer<AttentionTile> key_tiles(attention_tiles(TileOf::kKeys, c.offsets, c.shared_prefix, c.window, rows));
+  const int size = attention_head_size(c.head_size, c.value_size);
+  const bool is_plain = attention_is_plain(kType<Element>, c.softcap > 0, c.slopes, c.selected, false);
+  const Buffer<AttentionTile> query_tiles(attention_tiles(TileOf::kQueries, c.offsets, c.shared_prefix, c.window, attention_query_rows(sizeof(Element) == 4, is_plain, size)));
+  const Buffer<AttentionTile> key_tiles(attention_tiles(TileOf::kKeys, c.offsets, c.shared_prefix, c.window, attention_key_rows(sizeof(Element) == 4, size)));
   const Buffer<int32_t> offsets(c.offsets);
   ASSERT_EQ(launch(AttentionForward{problem, query_tiles.data(), static_cast<int>(query_tiles.size()), own_rows(out, c.num_heads, c.value_size), log_sums.data(), nullptr}, nullptr), nullptr);
   ASSERT_EQ(launch(AttentionBackward{problem, query_tiles.data(), static_cast<int>(query_tiles.size()), key_tiles.data(), static_cast<int>(key_tiles.size()), offsets.data(),

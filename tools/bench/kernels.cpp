@@ -137,13 +137,31 @@ void bench_attention(Json& results, const Setting& setting, int64_t documents, i
     const auto repeated = [&](const Tensor& kv) { return kv.repeat_interleave(heads / kv_heads, 1); };
     return at::scaled_dot_product_attention(parts[0], repeated(parts[1]), repeated(parts[2]), {}, 0, true, options.scale).transpose(1, 2).reshape({tokens, heads * size});
   };
+  // Of a GPU: FlashAttention as LibTorch has it, over the same packed documents.
+  const auto sequences = at::tensor(offsets, at::kInt).to(setting.device);
+  const auto flash = [&] {
+    const auto parts = qkv.view({tokens, heads + 2 * kv_heads, size}).split_with_sizes({heads, kv_heads, kv_heads}, 1);
+    const auto [out, log_sums, state, unused, mask] = at::_flash_attention_forward(parts[0], parts[1], parts[2], sequences, sequences, length, length, 0, true, false, options.scale);
+    at::_flash_attention_backward(weight.view({tokens, heads, size}), parts[0], parts[1], parts[2], out, log_sums, sequences, sequences, length, length, 0, true, state, unused, options.scale);
+  };
+  const auto name = fmt::format("attention {} x {}, {}/{} heads of {}", documents, length, heads, kv_heads, size);
+  const double flops = 3.5 * 2 * static_cast<double>(documents * length * length * heads * size);
   Tensor got;
-  const auto times = alternate(setting, [&] { got = gradient_of(qkv, ours, weight); }, [&] { gradient_of(qkv, theirs, weight); });
+  const std::function<void()> our_gradient = [&] { got = gradient_of(qkv, ours, weight); };
+  if (setting.device.is_cuda()) {
+    for (const bool same_bits : {true, false}) {   // ours always gives the same bits
+      at::globalContext().setDeterministicAlgorithms(same_bits, false);
+      report(results, name + (same_bits ? "" : ", peer with atomics"), setting, flops, alternate(setting, our_gradient, flash), NAN);
+    }
+    at::globalContext().setDeterministicAlgorithms(true, false);
+    return;
+  }
+  const auto times = alternate(setting, our_gradient, [&] { gradient_of(qkv, theirs, weight); });
   double error = NAN;
   if (setting.errors) {
     error = relative_error(got, gradient_of(qkv.to(at::kDouble), [&](const Tensor& x) { return packed_attention_reference(x, options, positions, offsets); }, weight.to(at::kDouble)));
   }
-  report(results, fmt::format("attention {} x {}, {}/{} heads of {}", documents, length, heads, kv_heads, size), setting, 3.5 * 2 * static_cast<double>(documents * length * length * heads * size), times, error);
+  report(results, name, setting, flops, times, error);
 }
 
 void bench_rms_norm(Json& results, const Setting& setting, int64_t rows, int64_t width) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/attention/attention.cuh"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace graft {
@@ -24,15 +25,17 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
     largest_weight = std::max(largest_weight, elements * element);
   }
   estimate.adapters = run.adapters->num_parameters() * (4 + 8 + 2 * 4);   // value, gradient in float64, two moments
-  // Kept for backward: the inputs of the two norms and of every product in the compute type; prologues, rotated heads and softmax in float32.
-  const int64_t per_token_layer = element * (4 * hidden + 2 * query + 2 * key + latent_width(spec) + 3 * width + 7 * rank) + 4 * (2 * hidden + 5 * query + 4 * key + 3 * width);
-  const int64_t scores = 4 * heads.num_heads * tokens * document;   // of all documents: fewer when they are short
+  // Kept for backward, in the compute type: x before both norms, queries, keys and values as projected and as turned, the attention's result, gate and up, and the
+  // adapters' products xA; a log-sum a head. Scores only where no kernel takes heads of this size.
+  const bool by_kernels = cuda::attention_head_size(static_cast<int>(heads.size), static_cast<int>(heads.size)) != 0;
+  const int64_t per_token_layer = element * (2 * hidden + 3 * query + 3 * key + latent_width(spec) + 2 * width + 7 * rank) + 4 * heads.num_heads;
+  const int64_t scores = by_kernels ? 0 : 4 * heads.num_heads * tokens * document;
   const int64_t layer = tokens * per_token_layer + scores;
   estimate.activations = recompute == Recompute::kNone ? layers * layer : layers * tokens * element * hidden + layer;
   estimate.activations += selected_key_bytes(run, tokens, recompute);
-  // Beside them one at a time: gradients of a layer's widest tensors and of its scores; a block of logits in float32, its slope and in the compute type; the
-  // update's temporaries; a weight in the compute type, where it is stored in another.
-  const int64_t gradients = tokens * 4 * (4 * width + 2 * hidden + query) + 3 * 4 * heads.num_heads * document * document;
+  // Beside them one at a time: gradients of a layer's widest tensors; a block of logits in float32, its slope and in the compute type; the update's temporaries; a
+  // weight in the compute type, where it is stored in another.
+  const int64_t gradients = tokens * element * (4 * width + 2 * hidden + query) + 3 * scores;
   const int64_t logits = default_loss_buffer_bytes(false) * 5 / 2, update = run.adapters->num_parameters() * 4 * 4;
   estimate.scratch = std::max({gradients, logits, update}) + largest_weight;
   estimate.program = int64_t{1} << 30;   // context, kernels, cuBLAS workspaces

@@ -11,7 +11,8 @@ namespace graft {
 namespace {
 
 struct SupervisedRows {
-  at::Tensor index_M;   // int64
+  at::Tensor index_M;    // int64
+  at::Tensor places_N;   // int64, on a GPU: of a token among the rows, their number where it is not supervised
   std::vector<int32_t> labels_M;
   std::vector<float> weights_M;
 };
@@ -27,8 +28,19 @@ SupervisedRows supervised_rows(const Batch& batch, c10::Device device) {
   }
   rows.index_M = at::empty({static_cast<int64_t>(index.size())}, at::kLong);
   std::copy(index.begin(), index.end(), rows.index_M.data_ptr<int64_t>());
+  if (!device.is_cpu()) {
+    auto places_N = at::full({batch.num_tokens()}, static_cast<int64_t>(index.size()), at::kLong);
+    for (size_t m = 0; m < index.size(); ++m) places_N.data_ptr<int64_t>()[index[m]] = static_cast<int64_t>(m);
+    rows.places_N = places_N.to(device);
+  }
   rows.index_M = rows.index_M.to(device);
   return rows;
+}
+
+// Rows where they came from in x, zeros elsewhere.
+at::Tensor put_back(const at::Tensor& rows_MC, const SupervisedRows& rows, const at::Tensor& x_NC) {
+  if (x_NC.is_cpu()) return at::zeros_like(x_NC).index_copy_(0, rows.index_M, rows_MC);
+  return at::cat({rows_MC, at::zeros({1, x_NC.size(1)}, x_NC.options())}).index_select(0, rows.places_N);   // on a GPU index_copy_ sorts first
 }
 
 // One layer's input (a leaf) and, when its graph is kept, its output and what its router gave.
@@ -123,8 +135,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   if (!backward) return result;
 
   const auto gradient_MC = torch::autograd::grad({hidden_MC}, {selected_MC}, {loss.gradient_MC})[0];
-  auto gradient_NC = at::zeros_like(x_NC);
-  gradient_NC.index_copy_(0, rows.index_M, gradient_MC);
+  auto gradient_NC = put_back(gradient_MC, rows, x_NC);
   for (int64_t layer = num_layers - 1; layer >= lowest; --layer) {
     if (options.weights) options.weights->use_layer(layer);
     backward_layer(decoder, *adapters, batch, layer, std::move(records[layer]), options.load_balancing > 0 && balancing ? &*balancing : nullptr, gradient_NC);

@@ -117,7 +117,7 @@ class ExpertsByKernels : public ::testing::TestWithParam<Setup> {
 };
 INSTANTIATE_TEST_SUITE_P(Setups, ExpertsByKernels, ::testing::ValuesIn(setups()), [](const auto& info) { return info.param.name; });
 
-TEST_P(ExpertsByKernels, Float32) { compare(at::kFloat, 1e-6); }
+TEST_P(ExpertsByKernels, Float32) { compare(at::kFloat, test::KernelsUnderTest::float32(1e-6)); }
 // Near the clamp, where these random pre-activations lie often, rounding decides whether an element has a gradient at all.
 TEST_P(ExpertsByKernels, Bfloat16) { compare(at::kBFloat16, GetParam().clamped ? 0.2 : 3e-2); }
 

@@ -55,7 +55,7 @@ void compare(int64_t num_rows, const std::vector<TensorType>& forms, at::ScalarT
   const auto got = ours.run(lora_linear);
   ASSERT_EQ(got.size(), expected.size());
   for (size_t i = 0; i < got.size(); ++i) {
-    EXPECT_LE(relative_error(got[i].to(at::kCPU), expected[i]), type == at::kFloat ? 3e-6 : 2e-2) << (i == 0 ? "result" : "gradient ") << i;
+    EXPECT_LE(relative_error(got[i].to(at::kCPU), expected[i]), type == at::kFloat ? under_test.float32(3e-6) : 2e-2) << (i == 0 ? "result" : "gradient ") << i;
   }
   EXPECT_EQ(under_test.plain_paths(), 0);
   if (under_test.launches("") < 0) return;

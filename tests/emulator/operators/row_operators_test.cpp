@@ -122,7 +122,7 @@ TEST(AdamWOperator, UpdatesAsTheReferenceDoes) {
     const auto p = at::sin(at::arange(1003, at::kFloat)).to(device), m = at::zeros_like(p), v = at::zeros_like(p);
     std::vector<double> norms;
     for (int step = 1; step <= 4; ++step)
-      norms.push_back(adamw(p, m, v, at::cos(at::arange(1003, at::kFloat).to(device) * (step + 1)) * 0.1, options, 1e-2, step));
+      norms.push_back(adamw(p, m, v, (at::cos(at::arange(1003, at::kFloat) * (step + 1)) * 0.1).to(device), options, 1e-2, step));
     const auto before = p.clone();
     EXPECT_TRUE(std::isnan(adamw(p, m, v, at::full_like(p, NAN), options, 1e-2, 5)));
     EXPECT_TRUE(at::equal(p, before));

@@ -116,8 +116,8 @@ inline float square_root(float value) { return std::sqrt(value); }
 inline double square_root(double value) { return std::sqrt(value); }
 inline float fast_quotient(float a, float b) { return std::abs(b) > 0x1p126F ? 0.0F : a / b; }
 inline float power_of_two(float value) { return std::exp2(value); }
+inline float greater(float a, float b) { return std::fmax(a, b); }
 inline float logarithm(float value) { return std::log(value); }
-inline float hyperbolic_tangent(float value) { return std::tanh(value); }
 inline float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 inline float rounded_product(float a, float b) { return a * b; }
 inline float infinity() { return HUGE_VALF; }
