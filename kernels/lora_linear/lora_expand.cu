@@ -1,5 +1,5 @@
-// y += z B^T + bias. A block has a chunk of columns, keeps their factors in shared memory and goes through tiles of rows, a warp 16 rows; several blocks a
-// multiprocessor overlap copies and products. Bound by memory: one read and one write of y.
+// y = z B^T + bias, and += for further ranks. A block has a chunk of columns, keeps their factors in shared memory and goes through tiles of rows, a warp 16 rows; several blocks a
+// multiprocessor overlap copies and products. Bound by memory: one write of y.
 #include "kernels/lora_linear/lora_sums.cuh"
 
 namespace graft::cuda {
@@ -29,7 +29,8 @@ GRAFT_KERNEL(kThreads) lora_expand(const LoraExpand arguments) {
   const LoraPart& part = layer.parts[number];
   const int64_t column = (chunk - window.first_chunk[number]) * kColumns;   // of the part
   const int row = thread_in_block() / kWarp * 16, ranks = part.padded_ranks - window.first, columns = left_of(part.outputs, column);
-  const float* bias = window.first == 0 && part.bias_O ? part.bias_O + column : nullptr;
+  const bool adds = window.first > 0;
+  const float* bias = !adds && part.bias_O ? part.bias_O + column : nullptr;
 
   const Element* b = static_cast<const Element*>(layer.b_OR) + (part.first_output + column) * layer.b_stride + window.first;
   copy_part<kThreads>(memory.factors, {b, layer.b_stride, columns, ranks});
@@ -39,11 +40,11 @@ GRAFT_KERNEL(kThreads) lora_expand(const LoraExpand arguments) {
     block_barrier();   // no warp needs the rows of before
     const Element* z = static_cast<const Element*>(arguments.z_NR) + first_row * layer.ranks + part.first_rank + window.first;
     copy_part<kThreads>(memory.low, {z, layer.ranks, rows, ranks});
-    copy_part<kThreads>(memory.outputs, {y, layer.outputs, rows, columns});
+    if (adds) copy_part<kThreads>(memory.outputs, {y, layer.outputs, rows, columns});
     copy_commit();
     copy_wait<0>();
     block_barrier();
-    add_low_rank<false>(memory.outputs, row, memory.low, memory.factors,
+    add_low_rank<false>(memory.outputs, row, memory.low, memory.factors, adds,
                         [&](float product, int, int c) { return bias && c < columns ? product + load(bias + c) : product; });
     warp_barrier();
     store_rows_of_warp(memory.outputs, row, MatrixPart<Element>{y, layer.outputs, rows, columns});

@@ -2,9 +2,12 @@
 // pointers are device memory at multiples of 16 bytes. N rows, C inputs, O outputs of all parts, R ranks of all parts.
 //
 //   LoraShrink           z = scale * dropout(p) A^T
-//   LoraExpand           y += z B^T + bias
+//   LoraExpand           y = z B^T + bias; += in windows but the first
 //   LoraExpandBackward   dz = scale * dy B;  dB = dy^T z               one read of dy
-//   LoraShrinkBackward   dp += dropout(dz A);  dA = dz^T dropout(p)    one read of p
+//   LoraShrinkBackward   dp = dropout(dz A), += likewise;  dA = dz^T dropout(p)    one read of p
+//
+// They come before the products with frozen weights, which add to y and dp in their last step: so nobody reads those for the low-rank part's sake. Columns of y of
+// parts that have neither adapter nor bias are left alone.
 //
 // Sums are float32 and have one order: the same bits in every run. z and dz are rounded to the type of the rows, and carry the scale.
 #pragma once

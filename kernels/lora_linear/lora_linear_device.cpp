@@ -115,7 +115,7 @@ class KernelLayer {
     }
   }
 
-  // Gradients of A and B of the parts with adapters, in that order; adds to dp where it is defined.
+  // Gradients of A and B of the parts with adapters, in that order; writes their part of dp where it is defined.
   std::vector<Tensor> backward(const Tensor& dy_NO, const Tensor& z_NR, const Tensor& p_NC, Tensor& dp_NC) {
     std::vector<Tensor> gradients;
     const auto float32 = like_.options().dtype(at::kFloat);
@@ -176,21 +176,17 @@ struct KernelLoraLinearBackward : torch::autograd::Node {
       if (recorded) x = x_NC.detach().requires_grad_();
       p_NC = for_kernels(prologue_by_kernels(x, prologue));
     }
-    Tensor dp_NC;
-    int64_t output = 0;
-    for (const auto& part : parts) {
-      const auto dy_of_part = dy_NO.narrow(1, output, part.weight->rows());
-      output += part.weight->rows();
-      if (!wanted) continue;
-      const bool first = !dp_NC.defined();
-      if (first) dp_NC = at::empty({dy_NO.size(0), part.weight->columns()}, dy_NO.options());
-      frozen_matmul_transposed(dy_of_part, *part.weight, dp_NC, !first);
-    }
     const auto p = p_NC.detach();
+    Tensor dp_NC = wanted ? at::empty_like(p) : Tensor();
     KernelLayer layer(p, parts, dropout);
     if (layer.adapted()) {
       auto of_factors = layer.backward(dy_NO, z_NR, p, dp_NC);
       std::move(of_factors.begin(), of_factors.end(), results.begin() + 1);
+    }
+    int64_t output = 0;
+    for (const auto& part : parts) {
+      if (wanted) frozen_matmul_transposed(dy_NO.narrow(1, output, part.weight->rows()), *part.weight, dp_NC, layer.adapted() || output > 0);
+      output += part.weight->rows();
     }
     if (wanted) results[0] = recorded ? torch::autograd::grad({p_NC}, {x}, {dp_NC})[0] : dp_NC;
     return results;
@@ -218,15 +214,15 @@ Tensor lora_linear_by_kernels(const Tensor& x_NC, const LinearPrologue& prologue
     const at::NoGradGuard no_gradient;
     const auto p_NC = for_kernels(prologue_by_kernels(x, prologue));
     y_NO = at::empty({p_NC.size(0), outputs}, p_NC.options());
-    int64_t output = 0;
-    for (const auto& part : parts) {
-      auto y_of_part = y_NO.narrow(1, output, part.weight->rows());
-      frozen_matmul(p_NC, *part.weight, y_of_part);
-      output += part.weight->rows();
-    }
     const KernelLayer layer(p_NC, parts, dropout);
     z_NR = layer.shrink(p_NC);
     layer.expand(z_NR, y_NO);
+    int64_t output = 0;
+    for (const auto& part : parts) {
+      auto y_of_part = y_NO.narrow(1, output, part.weight->rows());
+      frozen_matmul(p_NC, *part.weight, y_of_part, part.bias_O.defined() || part.lora_a_RC.defined());
+      output += part.weight->rows();
+    }
   }
   if (has_gradient) {
     auto node = std::make_shared<KernelLoraLinearBackward>();

@@ -1,6 +1,6 @@
-// dp += dropout(dz A) and dA = dz^T dropout(p) in one read of p. A block has a chunk of columns, keeps their factors in shared memory and the factors' gradient
+// dp = dropout(dz A), += for further ranks, and dA = dz^T dropout(p) in one read of p. A block has a chunk of columns, keeps their factors in shared memory and the factors' gradient
 // in registers, and goes through tiles of rows, a warp 16 rows; several blocks a multiprocessor overlap copies and products. Bound by memory: one read of p,
-// one read and one write of dp.
+// one write of dp.
 #include "kernels/lora_linear/lora_sums.cuh"
 
 namespace graft::cuda {
@@ -27,6 +27,7 @@ GRAFT_KERNEL(kThreads) lora_shrink_backward(const LoraShrinkBackward arguments) 
   const int64_t column = block_in_grid() % window.num_chunks * kColumns, split = block_in_grid() / window.num_chunks;
   const int64_t end = lesser((split + 1) * window.split * kRows, layer.num_rows);
   const int row = thread_in_block() / kWarp * 16, columns = left_of(layer.inputs, column);
+  const bool adds = window.first > 0;
   Sums gradient[kGroups][kWidth / 8];
   GRAFT_UNROLL
   for (int group = 0; group < kGroups; ++group) set_zero(gradient[group]);
@@ -38,7 +39,7 @@ GRAFT_KERNEL(kThreads) lora_shrink_backward(const LoraShrinkBackward arguments) 
     block_barrier();   // no warp needs the rows of before
     copy_part<kThreads>(memory.low, part_at<Element>(arguments.z_gradient_NR, layer.num_rows, layer.ranks, layer.ranks, first_row, window.first));
     copy_part<kThreads>(memory.inputs, part_at<Element>(arguments.p_NC, layer.num_rows, layer.inputs, layer.inputs, first_row, column));
-    if (dp) copy_part<kThreads>(memory.outputs, {dp, layer.inputs, rows, columns});
+    if (dp && adds) copy_part<kThreads>(memory.outputs, {dp, layer.inputs, rows, columns});
     copy_commit();
     copy_wait<0>();
     apply_dropout<kThreads>(memory.inputs, layer, first_row, column, &memory.kept);
@@ -49,7 +50,7 @@ GRAFT_KERNEL(kThreads) lora_shrink_backward(const LoraShrinkBackward arguments) 
     }
     if (!dp) continue;
     const bool has_dropout = layer.mask.row_keys_N;
-    add_low_rank<true>(memory.outputs, row, memory.low, memory.factors, [&](float product, int r, int c) {
+    add_low_rank<true>(memory.outputs, row, memory.low, memory.factors, adds, [&](float product, int r, int c) {
       return !has_dropout ? product : memory.kept.at(r, c) ? product * layer.mask.factor : 0.0F;
     });
     warp_barrier();

@@ -51,10 +51,11 @@ GRAFT_DEVICE void apply_dropout(Tile<Element, kRows, kColumns>& tile, const Lora
   });
 }
 
-// outputs[row .. row + 16] += added(low factors^T, row, column) for a warp's rows, rounded once. kTransposed: factors are [ranks, columns].
+// outputs[row .. row + 16] = added(low factors^T, row, column) for a warp's rows, plus what is there where `adds`, rounded once. kTransposed: factors are [ranks,
+// columns].
 template <bool kTransposed, typename Element, int kRows, int kColumns, int kWidth, int kFactorRows, int kFactorColumns, typename Function>
 GRAFT_DEVICE void add_low_rank(Tile<Element, kRows, kColumns>& outputs, int row, const Tile<Element, kRows, kWidth>& low,
-                               const Tile<Element, kFactorRows, kFactorColumns>& factors, const Function& added) {
+                               const Tile<Element, kFactorRows, kFactorColumns>& factors, bool adds, const Function& added) {
   using Of = Tile<Element, kRows, kColumns>;
   constexpr int kAtOnce = sizeof(Element) == 4 ? 32 : 64;   // columns whose sums are in registers
   for (int column = 0; column < kColumns; column += kAtOnce) {
@@ -63,9 +64,13 @@ GRAFT_DEVICE void add_low_rank(Tile<Element, kRows, kColumns>& outputs, int row,
     add_product<kWidth, false, kTransposed>(sums, low, row, 0, factors, column, 0);
     for_pairs(sums, [&](int r, int c, float first, float second) {
       const int at = Of::index(row + r, column + c);
-      const auto before = outputs.elements.template read_pack<2>(at);
-      first = to_float(before.values[0]) + added(first, row + r, column + c);
-      second = to_float(before.values[1]) + added(second, row + r, column + c + 1);
+      first = added(first, row + r, column + c);
+      second = added(second, row + r, column + c + 1);
+      if (adds) {
+        const auto before = outputs.elements.template read_pack<2>(at);
+        first += to_float(before.values[0]);
+        second += to_float(before.values[1]);
+      }
       outputs.elements.template write_pack<2>(at, pack_of<Element>(first, second));
     });
   }

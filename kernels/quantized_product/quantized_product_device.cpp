@@ -49,7 +49,7 @@ void multiply(const Tensor& x, const FrozenWeight& weight, Tensor& y, bool trans
 
 }  // namespace
 
-void frozen_matmul(const Tensor& x_NC, const FrozenWeight& weight, Tensor& y_NO) { multiply(x_NC, weight, y_NO, false, false); }
+void frozen_matmul(const Tensor& x_NC, const FrozenWeight& weight, Tensor& y_NO, bool accumulate) { multiply(x_NC, weight, y_NO, false, accumulate); }
 
 void frozen_matmul_transposed(const Tensor& dy_NO, const FrozenWeight& weight, Tensor& dx_NC, bool accumulate) { multiply(dy_NO, weight, dx_NC, true, accumulate); }
 

@@ -115,6 +115,7 @@ class Layer {
     for (const auto& window : windows(LoraPass::kExpand)) ASSERT_EQ(launch(LoraExpand{layer_, window, z.data(), y.data()}, nullptr), nullptr);
     for_parts([&](const LoraPart& part, size_t n, size_t o) {
       auto& value = wanted[n * outputs_ + o];
+      if (part.bias_O || part.ranks > 0) value = 0;   // of other parts nothing is written
       if (part.bias_O) value += part.bias_O[o - static_cast<size_t>(part.first_output)];
       for (size_t r = 0; r < static_cast<size_t>(part.ranks); ++r) value += z_at(z, part, n, r) * b_at(o, r);
     });
@@ -143,6 +144,7 @@ class Layer {
     Buffer<Element> p_gradient(rows_ * inputs_);
     fill(p_gradient);
     wanted = doubles(p_gradient);
+    if (case_.input_gradient && layer_.ranks > 0) wanted.assign(wanted.size(), 0);
     for (const auto& window : windows(LoraPass::kShrinkBackward)) {
       Buffer<float> partials(static_cast<size_t>(lora_factor_partials(LoraPass::kShrinkBackward, layer_, window)), NAN);
       ASSERT_EQ(launch(LoraShrinkBackward{layer_, window, z_gradient.data(), p.data(), case_.input_gradient ? p_gradient.data() : nullptr, partials.data()}, nullptr), nullptr);
