@@ -63,4 +63,29 @@ inline Outcome train(const Setup& setup, int32_t steps, bool device_copies = fal
   return outcome;
 }
 
+struct LossAndGradients {
+  double loss = 0;
+  at::Tensor gradients;   // of every adapter
+};
+
+// Of one batch, with adapters that are no longer zero.
+inline LossAndGradients loss_and_gradients(const char* family, bool device_copies = false) {
+  TinyModel model(family);
+  AdapterOptions options;
+  options.rank = 4;
+  options.alpha = 8;
+  AdapterSet adapters(*model.decoder, options, 3);
+  for (int64_t i = 0; i < adapters.num_parameters(); ++i) adapters.parameters.data_ptr<float>()[i] = static_cast<float>(0.2 * counter_uniform(5, 1, static_cast<uint64_t>(i)) - 0.1);
+  if (device_copies) {
+    for (auto* linear : model.decoder->linears()) linear->weight.to_device(at::kCPU, at::kFloat);
+  }
+  adapters.gradients.zero_();
+  MicroBatchOptions step_options;
+  step_options.gradient_scale = 1.0 / 50;
+  LossAndGradients results;
+  results.loss = run_micro_batch(*model.decoder, &adapters, some_batch(0, false), step_options).weighted_loss / 50;
+  results.gradients = adapters.gradients.clone();
+  return results;
+}
+
 }  // namespace graft::test
