@@ -46,7 +46,7 @@ struct KeyMemory {
 };
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) attention_query_gradient(const AttentionBackward arguments) {
+GRAFT_KERNEL(Shape::kThreads, 1) attention_query_gradient(const AttentionBackward arguments) {
   using Element = typename Shape::Element;
   using Memory = QueryMemory<Shape>;
   constexpr int kStacks = Shape::kStacks, kKeys = Shape::kBackwardKeys, kThreads = Shape::kThreads, kParts = kKeys / 8, kHeadParts = Shape::kHead / 8, kPack = kWidestPack<Element>;

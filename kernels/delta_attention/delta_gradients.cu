@@ -105,7 +105,7 @@ GRAFT_DEVICE void copy_queries_and_keys(GradientMemory<Shape>& memory, const Del
 }
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) delta_gradients(const DeltaAttentionBackward arguments) {
+GRAFT_KERNEL(Shape::kThreads, 1) delta_gradients(const DeltaAttentionBackward arguments) {
   const auto& problem = arguments.problem;
   auto& memory = GRAFT_SHARED(GradientMemory<Shape>);
   const DeltaPlace place(problem);

@@ -133,7 +133,7 @@ GRAFT_DEVICE void inverse_norms(OutputMemory<Shape>& memory, Outputs<Shape>& out
 }
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) delta_outputs(const DeltaAttentionForward arguments) {
+GRAFT_KERNEL(Shape::kThreads, 1) delta_outputs(const DeltaAttentionForward arguments) {
   using Element = typename Shape::Element;
   const auto& problem = arguments.problem;
   auto& memory = GRAFT_SHARED(OutputMemory<Shape>);
@@ -189,7 +189,7 @@ GRAFT_DEVICE void norm_backward(OutputMemory<Shape>& memory, Outputs<Shape>& out
 }
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) delta_outputs_backward(const DeltaAttentionBackward arguments) {
+GRAFT_KERNEL(Shape::kThreads, 1) delta_outputs_backward(const DeltaAttentionBackward arguments) {
   const auto& problem = arguments.problem;
   auto& memory = GRAFT_SHARED(OutputMemory<Shape>);
   const DeltaPlace place(problem);

@@ -13,7 +13,7 @@ struct ChunkMemory : DeltaMemory<Shape> {
 };
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) delta_chunk_states(const DeltaAttentionForward arguments) {
+GRAFT_KERNEL(Shape::kThreads, 1) delta_chunk_states(const DeltaAttentionForward arguments) {
   using Element = typename Shape::Element;
   constexpr int kPack = kWidestPack<Element>;
   const auto& problem = arguments.problem;
@@ -71,7 +71,7 @@ struct ScanArguments {
 };
 
 template <typename Shape>
-GRAFT_KERNEL(Shape::kThreads) delta_scan(const ScanArguments arguments) {
+GRAFT_KERNEL(Shape::kThreads, 1) delta_scan(const ScanArguments arguments) {
   constexpr int kSlices = Shape::kSize / Shape::kSlice, kTiles = Shape::kSize / 16, kOwn = (kTiles + Shape::kWarps - 1) / Shape::kWarps, kParts = Shape::kSlice / 8;
   const auto& problem = arguments.problem;
   auto& memory = GRAFT_SHARED(ScanMemory<Shape>);

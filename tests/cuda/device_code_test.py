@@ -53,8 +53,8 @@ def may_spill(kernel: str) -> bool:
     sizes = re.search(r"AttentionShape<([\w ]+), (\d+), (\d+), (true|false)>", kernel)
     if not sizes:
         return False
-    if kernel.startswith("attention_query_gradient") and sizes.groups()[1:] == ("128", "128", "true"):
-        return True   # three registers on sm_90a; with tiles of 16 keys none, at 0.74 of the speed (docs/benchmarks)
+    if "_gradient" in kernel and sizes.groups()[1:] == ("128", "128", "true"):
+        return True   # a few registers on sm_90a and sm_120; with tiles that spill none, at 0.74 and 0.88 of the speed (docs/benchmarks)
     return int(sizes.group(2)) > 128 and not (kernel.startswith("attention_forward") and sizes.groups()[1:3] == ("192", "128"))
 
 
