@@ -1,6 +1,7 @@
 #include "trainer/exports/gguf_export.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "checkpoints/gguf_writer.h"
 #include "kernels/common/error.h"
@@ -57,11 +58,41 @@ std::vector<GgufEntry> metadata_of(const ExportSource& source, GgufFormat format
   return metadata;
 }
 
-GgufModelFacts facts_of(const ExportSource& source) {
+// The number, or the first of the numbers, at a key.
+int64_t number_at(const std::vector<GgufEntry>& metadata, const std::string& key, int64_t otherwise) {
+  const auto entry = std::find_if(metadata.begin(), metadata.end(), [&](const GgufEntry& candidate) { return candidate.key == key; });
+  if (entry == metadata.end()) return otherwise;
+  if (const auto* value = std::get_if<uint64_t>(&entry->value)) return static_cast<int64_t>(*value);
+  if (const auto* value = std::get_if<int64_t>(&entry->value)) return *value;
+  if (const auto* values = std::get_if<std::vector<uint64_t>>(&entry->value); values && !values->empty()) return static_cast<int64_t>(values->front());
+  if (const auto* values = std::get_if<std::vector<int64_t>>(&entry->value); values && !values->empty()) return values->front();
+  return otherwise;
+}
+
+// From the metadata, as llama.cpp's quantiser reads them.
+GgufModelFacts facts_of(const ExportSource& source, const MergedWeights& weights) {
   GgufModelFacts facts;
-  facts.num_layers = static_cast<int>(source.spec->layers.size());
-  facts.tied_embeddings = source.spec->tied_head;
-  if (const auto* experts = source.spec->experts()) facts.num_experts = static_cast<int>(experts->router.num_experts);
+  std::vector<GgufEntry> metadata;
+  if (source.is_gguf()) {
+    const auto& file = dynamic_cast<const GgufFile&>(*source.tensors);
+    facts.architecture = file.need_string("general.architecture");
+    metadata = file.metadata();
+  } else {
+    facts.architecture = family_of_model_type(source.spec->family).gguf_architecture;
+    metadata = gguf_hyperparameters(*source.spec);
+  }
+  const auto number = [&](const char* key, int64_t otherwise) { return number_at(metadata, facts.architecture + "." + key, otherwise); };
+  facts.num_layers = static_cast<int>(number("block_count", static_cast<int64_t>(source.spec->layers.size())));
+  facts.num_experts = static_cast<int>(number("expert_count", 0));
+  const int64_t heads = number("attention.head_count", 1), groups = number("attention.head_count_kv", heads);
+  facts.heads_per_group = groups > 0 ? static_cast<int>(heads / groups) : 0;
+  facts.tied_embeddings = true;
+  for (const auto& tensor : weights.tensors()) {
+    const auto& name = weights.name(tensor);
+    if (name == "output.weight") facts.tied_embeddings = false;
+    if (int layer = 0; gguf_holds_values(name) && std::sscanf(name.c_str(), "blk.%d.", &layer) == 1) facts.value_layers.push_back(layer);
+  }
+  std::sort(facts.value_layers.begin(), facts.value_layers.end());
   return facts;
 }
 
@@ -88,7 +119,7 @@ ExportedTensor describe(const MergedWeights& weights, const MergedTensor& merged
 
 std::vector<ExportedTensor> gguf_tensors(const ExportSource& source, GgufFormat format) {
   const MergedWeights weights(source, NameColumn::kGguf);
-  const auto facts = facts_of(source);
+  const auto facts = facts_of(source, weights);
   std::vector<ExportedTensor> tensors;
   for (const auto& [name, values] : source.rope_factors) tensors.push_back({name, {static_cast<int64_t>(values.size())}});
   for (const auto& merged : weights.tensors()) tensors.push_back(describe(weights, merged, format, facts));

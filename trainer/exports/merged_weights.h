@@ -37,10 +37,12 @@ class MergedWeights {
   static bool keeps_bytes(const MergedTensor& tensor, TensorType type);
 
   // The tensor's bytes as `type`; valid until the next call. UserError when the weights do not fit the type (names the tensor).
-  std::span<const std::byte> bytes(const MergedTensor& tensor, TensorType type);
+  // importance: one number for each column of the target, for each matrix one after another; empty: all columns alike (checkpoints/codecs/quantize.h).
+  std::span<const std::byte> bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance = {});
 
  private:
-  std::span<const std::byte> bytes_of_part(const MergedPart& part, TensorType type);
+  std::span<const std::byte> merged_bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance);
+  std::span<const std::byte> bytes_of_part(const MergedPart& part, TensorType type, std::span<const float> importance);
   std::span<const std::byte> bytes_in_turn(std::span<const MergedPart> parts, TensorType type);
 
   NameColumn source_column_, target_;

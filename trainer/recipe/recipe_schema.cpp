@@ -1,5 +1,7 @@
 #include "trainer/recipe/recipe_schema.h"
 
+#include "checkpoints/codecs/gguf_types.h"
+
 namespace graft {
 namespace {
 
@@ -20,8 +22,12 @@ bool is_template_date(const std::string& text) {
   return y >= 1 && m >= 1 && m <= 12 && d >= 1 && d <= days[m - 1];
 }
 
-const std::vector<std::string> kExportFormats = {"peft",     "safetensors", "gguf-lora", "gguf:F32",  "gguf:F16",
-                                                 "gguf:BF16", "gguf:Q8_0",   "gguf:Q4_1", "gguf:Q4_K_M"};
+std::vector<std::string> export_formats() {
+  std::vector<std::string> formats = {"peft", "safetensors", "gguf-lora"};
+  for (const auto name : gguf_format_names()) formats.push_back("gguf:" + std::string(name));
+  return formats;
+}
+const std::vector<std::string> kExportFormats = export_formats();
 
 Table<ModelOptions> model_table() {
   using T = ModelOptions;
