@@ -81,6 +81,11 @@ std::vector<std::string_view> gguf_format_names() {
 
 uint32_t gguf_file_type(GgufFormat format) { return find(format).file_type; }
 
+bool gguf_takes_importance(GgufFormat format) {
+  const TensorType type = find(format).default_type;
+  return info(type).quantized && type != TensorType::kQ8_0;
+}
+
 std::optional<GgufFormat> gguf_format_of_file_type(int64_t file_type) {
   for (const Format& row : kFormats)
     if (row.file_type == file_type) return row.format;

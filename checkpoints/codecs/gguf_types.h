@@ -20,6 +20,7 @@ std::optional<GgufFormat> gguf_format_from_name(std::string_view name);  // "F16
 std::string_view gguf_format_name(GgufFormat format);
 std::vector<std::string_view> gguf_format_names();  // for messages and --help
 uint32_t gguf_file_type(GgufFormat format);         // the value of general.file_type (llama_ftype)
+bool gguf_takes_importance(GgufFormat format);      // whether an importance matrix changes its bytes
 
 std::optional<GgufFormat> gguf_format_of_file_type(int64_t file_type);
 

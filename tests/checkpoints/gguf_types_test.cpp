@@ -18,6 +18,9 @@ TEST(GgufTypes, FormatsHaveNamesAndFileTypes) {
   EXPECT_EQ(gguf_file_type(GgufFormat::kBF16), 32u);
   EXPECT_EQ(gguf_format_of_file_type(15), GgufFormat::kQ4_K_M);
   EXPECT_EQ(gguf_format_of_file_type(38), GgufFormat::kMXFP4);
+  EXPECT_TRUE(gguf_takes_importance(GgufFormat::kQ2_K));
+  EXPECT_FALSE(gguf_takes_importance(GgufFormat::kQ8_0));
+  EXPECT_FALSE(gguf_takes_importance(GgufFormat::kBF16));
   EXPECT_EQ(gguf_format_of_file_type(999), std::nullopt);
 }
 

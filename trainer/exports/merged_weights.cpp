@@ -152,25 +152,30 @@ std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, Tens
   }
 }
 
-// Of the matrices of a tensor each has its own importances, one for each of its columns.
+int64_t MergedWeights::num_matrices(const MergedTensor& tensor) const {
+  const auto form = shape(tensor);
+  return form.size() == 3 && tensor.parts.size() > 1 ? form[0] : 1;
+}
+
 std::span<const std::byte> MergedWeights::merged_bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance) {
-  const size_t num_parts = tensor.parts.size();
+  const auto num_parts = tensor.parts.size(), columns = static_cast<size_t>(shape(tensor).back()), matrices = static_cast<size_t>(num_matrices(tensor));
+  if (!importance.empty() && importance.size() != matrices * columns)
+    fail("exports", "expected importances of {} matrices of {} columns, got {} — the importance matrix was made for another model", matrices, columns, importance.size());
   if (num_parts == 1) return bytes_of_part(tensor.parts.front(), type, importance);
-  if (importance.size() % num_parts != 0)
-    fail("exports", "expected importances for each of {} matrices, got {} numbers — the matrix was made for another model", num_parts, importance.size());
-  const size_t each = importance.size() / num_parts;
+  const auto of_part = [&](size_t part) { return importance.empty() ? importance : importance.subspan(part * matrices / num_parts * columns, columns); };
   whole_.clear();
   whole_.reserve(static_cast<size_t>(bytes_of(type, shape(tensor)).value()));
   const auto in_turn = static_cast<size_t>(tensor.parts.front().rule->form(target_).interleaved);
   for (size_t part = 0; part < tensor.parts.size(); part += in_turn) {
-    const auto bytes = in_turn == 1 ? bytes_of_part(tensor.parts[part], type, importance.subspan(part * each, each)) : bytes_in_turn(std::span(tensor.parts).subspan(part, in_turn), type);
+    const auto bytes = in_turn == 1 ? bytes_of_part(tensor.parts[part], type, of_part(part))
+                                    : bytes_in_turn(std::span(tensor.parts).subspan(part, in_turn), type, of_part(part));
     whole_.insert(whole_.end(), bytes.begin(), bytes.end());
   }
   return whole_;
 }
 
 // Tensors whose rows stand in turn in the target, each at its phase; transposed, as the target's form says.
-std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPart> parts, TensorType type) {
+std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPart> parts, TensorType type, std::span<const float> importance) {
   const auto& shape = parts.front().rule->shape;
   const int64_t rows = shape[0], columns = shape.size() == 2 ? shape[1] : 1, count = static_cast<int64_t>(parts.size());
   std::vector<float> all(static_cast<size_t>(rows * columns * count));
@@ -182,7 +187,7 @@ std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPa
   if (parts.front().rule->form(target_).transposed) all = transposed(all, rows * count, columns);
   const int64_t width = rows * count;
   buffer_.resize(static_cast<size_t>(bytes_of(type, std::vector<int64_t>{static_cast<int64_t>(all.size()) / width, width}).value()));
-  quantize(type, all.data(), static_cast<int64_t>(all.size()) / width, width, buffer_.data());
+  quantize(type, all.data(), static_cast<int64_t>(all.size()) / width, width, buffer_.data(), importance);
   return buffer_;
 }
 

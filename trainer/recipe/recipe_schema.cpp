@@ -213,12 +213,26 @@ Field<ExportOptions> verify_field() {
           }};
 }
 
+Field<ExportOptions> importance_field() {
+  return {"importance", "none, training_rows or path",
+          "For quantised GGUF forms: how much each column of a weight counts. training_rows: by the trained model's activations over its training rows, kept as "
+          "exports/importance.gguf; a path: an importance matrix of llama-imatrix (GGUF).", false,
+          [](Reader& reader, const YamlValue& value, ExportOptions& options) {
+            if (is_word(value, "none") || is_word(value, "training_rows")) options.importance = value.text;
+            else if (const auto read = reader.path(value, false)) options.importance = *read;
+          },
+          [](const ExportOptions& options, const PathWriter& write_path) {
+            const bool is_path = options.importance != "none" && options.importance != "training_rows";
+            return is_path ? write_path(options.importance, false) : Json(options.importance);
+          }};
+}
+
 Field<Recipe> export_field() {
   const Table<ExportOptions> table = {
       required(choice("format", &ExportOptions::format, kExportFormats,
                       "peft: the adapter; safetensors: merged, Hugging Face layout; gguf:TYPE: merged, for llama.cpp; gguf-lora: the adapter "
                       "for llama.cpp, beside the base's own file.")),
-      verify_field()};
+      importance_field(), verify_field()};
   Field<Recipe> field = list("export", &Recipe::exports, table, true,
                              "Written and verified after the last step. An entry may be a format alone: \"gguf:F16\".");
   field.type = "list of formats or mappings";

@@ -15,6 +15,7 @@
 #include "trainer/report/progress.h"
 #include "trainer/runs/plan_processes.h"
 #include "trainer/runs/device_memory.h"
+#include "trainer/runs/run_importance.h"
 
 namespace graft {
 
@@ -139,6 +140,7 @@ std::vector<std::string> refused_exports(const PreparedRun& run) {
     request.format = wanted.format;
     request.tokenizer = run.context.tokenizer;
     try {
+      request.importance = planned_importance(wanted);
       plan_export(request);
     } catch (const UserError& error) {
       refused.push_back(fmt::format("export {}: {}", wanted.format, error.what()));
