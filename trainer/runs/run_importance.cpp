@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "kernels/common/error.h"
 #include "trainer/exports/input_squares.h"
 #include "trainer/report/log_file.h"
 
