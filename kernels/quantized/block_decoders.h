@@ -140,10 +140,7 @@ struct BlockDecoder<BlockIQ4_XS> {
     const int low = static_cast<int>(block.byte(static_cast<int>(offsetof(BlockIQ4_XS, low_nibbles)) + sub / 2)) >> sub % 2 * 4 & 15;
     const int high = static_cast<int>(block.byte(static_cast<int>(offsetof(BlockIQ4_XS, high_pairs)) + sub / 4)) >> sub % 4 * 2 & 3;
     const float scale = block.template half<offsetof(BlockIQ4_XS, scale)>() * static_cast<float>((low | high << 4) - 32);
-    const auto bytes = nibble_bytes<kCount, offsetof(BlockIQ4_XS, nibbles)>(block, first);
-    const int shift = nibble_shift(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = scale * non_linear_4(bytes[l] >> shift & 15);
+    decode_nibbles<kCount, offsetof(BlockIQ4_XS, nibbles)>(block, first, values, [&](int code, int) { return scale * non_linear_4(code); });
   }
 };
 
