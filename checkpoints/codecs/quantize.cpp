@@ -10,12 +10,24 @@
 namespace graft {
 namespace {
 
+// importance: of each column; null: all count alike. Without it, forms that ggml encodes in a way worth having byte for byte are encoded so.
 template <typename Block>
-void encode_all(const float* source, int64_t count, std::byte* destination) {
-  for (int64_t i = 0; i < count / Block::kElements; ++i) {
-    Block block;
-    encode(source + i * Block::kElements, block);
-    std::memcpy(destination + i * static_cast<int64_t>(sizeof block), &block, sizeof block);
+void encode_all(const float* source, int64_t rows, int64_t columns, const float* importance, std::byte* destination) {
+  constexpr bool kSearches = requires(const float* values, Block& block) { encode(values, values, block); };
+  constexpr bool kHasPlain = requires(const float* values, Block& block) { encode(values, block); };
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t column = 0; column < columns; column += Block::kElements, destination += sizeof(Block)) {
+      const float* values = source + row * columns + column;
+      Block block;
+      if constexpr (kSearches && kHasPlain) {
+        importance == nullptr ? encode(values, block) : encode(values, importance + column, block);
+      } else if constexpr (kSearches) {
+        encode(values, importance == nullptr ? nullptr : importance + column, block);
+      } else {
+        encode(values, block);
+      }
+      std::memcpy(destination, &block, sizeof block);
+    }
   }
 }
 
@@ -33,21 +45,30 @@ int64_t find_too_large(const float* source, int64_t count, float limit) {
   return -1;
 }
 
+void check_importance(std::span<const float> importance, int64_t columns) {
+  if (static_cast<int64_t>(importance.size()) != columns) fail("codecs", "expected an importance for each of {} columns, got {} — the matrix was made for another model", columns, importance.size());
+  for (size_t i = 0; i < importance.size(); ++i)
+    if (!(importance[i] >= 0 && std::isfinite(importance[i])))
+      fail("codecs", "expected importances that are finite and not negative, got {} for column {} — the matrix is damaged", importance[i], i);
+}
+
 }  // namespace
 
-void quantize(TensorType type, const float* source, int64_t rows, int64_t columns, std::byte* destination) {
+void quantize(TensorType type, const float* source, int64_t rows, int64_t columns, std::byte* destination, std::span<const float> importance) {
   const TensorTypeInfo& layout = info(type);
   if (rows < 0 || columns < 0 || columns % layout.block_elements != 0)
     fail("codecs", "expected columns in whole {} blocks of {}, got {} columns — choose a fallback form", layout.name,
          layout.block_elements, columns);
   const int64_t count = rows * columns;
-  const bool has_half_scales = type != TensorType::kF32 && type != TensorType::kBF16;
+  if (!importance.empty()) check_importance(importance, columns);
+  const bool has_half_scales = type != TensorType::kF32 && type != TensorType::kBF16 && type != TensorType::kMXFP4;
   const float limit = has_half_scales ? 65520.0f : INFINITY;
   if (const int64_t i = find_too_large(source, count, limit); i >= 0)
     fail("codecs",
          "expected weights that {} can hold, got {} in row {}, column {} — the weights diverged; choose F32 or BF16, or train "
          "with a lower learning rate",
          layout.name, source[i], i / columns, i % columns);
+  const float* weights = importance.empty() ? nullptr : importance.data();
   switch (type) {
     case TensorType::kF32:
       std::memcpy(destination, source, static_cast<size_t>(count) * sizeof(float));
@@ -57,26 +78,35 @@ void quantize(TensorType type, const float* source, int64_t rows, int64_t column
     case TensorType::kBF16:
       return encode_16_bits(source, count, destination, float_to_bf16);
     case TensorType::kQ8_0:
-      return encode_all<BlockQ8_0>(source, count, destination);
+      return encode_all<BlockQ8_0>(source, rows, columns, weights, destination);
     case TensorType::kQ4_0:
-      return encode_all<BlockQ4_0>(source, count, destination);
+      return encode_all<BlockQ4_0>(source, rows, columns, weights, destination);
     case TensorType::kQ4_1:
-      return encode_all<BlockQ4_1>(source, count, destination);
+      return encode_all<BlockQ4_1>(source, rows, columns, weights, destination);
     case TensorType::kQ5_0:
-      return encode_all<BlockQ5_0>(source, count, destination);
+      return encode_all<BlockQ5_0>(source, rows, columns, weights, destination);
     case TensorType::kQ5_1:
-      return encode_all<BlockQ5_1>(source, count, destination);
+      return encode_all<BlockQ5_1>(source, rows, columns, weights, destination);
+    case TensorType::kQ2_K:
+      return encode_all<BlockQ2_K>(source, rows, columns, weights, destination);
+    case TensorType::kQ3_K:
+      return encode_all<BlockQ3_K>(source, rows, columns, weights, destination);
     case TensorType::kQ4_K:
-      return encode_all<BlockQ4_K>(source, count, destination);
+      return encode_all<BlockQ4_K>(source, rows, columns, weights, destination);
     case TensorType::kQ5_K:
-      return encode_all<BlockQ5_K>(source, count, destination);
+      return encode_all<BlockQ5_K>(source, rows, columns, weights, destination);
     case TensorType::kQ6_K:
-      return encode_all<BlockQ6_K>(source, count, destination);
+      return encode_all<BlockQ6_K>(source, rows, columns, weights, destination);
+    case TensorType::kIQ4_NL:
+      return encode_all<BlockIQ4_NL>(source, rows, columns, weights, destination);
+    case TensorType::kIQ4_XS:
+      return encode_all<BlockIQ4_XS>(source, rows, columns, weights, destination);
+    case TensorType::kMXFP4:
+      return encode_all<BlockMXFP4>(source, rows, columns, weights, destination);
     default:
       break;
   }
-  fail("codecs",
-       "expected a form that graft writes (F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K), got {} — choose one of these",
+  fail("codecs", "expected a form that graft writes (F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4), got {} — choose one of these",
        layout.name);
 }
 

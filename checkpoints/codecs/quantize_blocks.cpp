@@ -1,10 +1,11 @@
-// Blocks of 32. The order of the float operations is ggml's: its bytes are the test.
+// Blocks of 32 without importance. The order of the float operations is ggml's: its bytes are the test.
 #include "checkpoints/codecs/quantize_blocks.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "checkpoints/codecs/pack_codes.h"
 #include "kernels/quantized/small_floats.h"
 
 namespace graft {
@@ -22,16 +23,6 @@ float signed_extreme(const float* values, int count) {
     extreme = values[i];
   }
   return extreme;
-}
-
-// Byte j: element j in the low nibble, element j + 16 in the high one; bit 4 of each goes to `fifth_bits`.
-void pack_halves(const uint8_t codes[32], uint8_t nibbles[16], uint32_t* fifth_bits) {
-  uint32_t bits = 0;
-  for (int j = 0; j < 16; ++j) {
-    nibbles[j] = static_cast<uint8_t>((codes[j] & 15) | (codes[j + 16] & 15) << 4);
-    bits |= static_cast<uint32_t>(codes[j] >> 4) << j | static_cast<uint32_t>(codes[j + 16] >> 4) << (j + 16);
-  }
-  if (fifth_bits != nullptr) *fifth_bits = bits;
 }
 
 // Codes 0 to 2 * half - 1 around `half`; the extreme of either sign becomes code 0, which wastes no code on +max.

@@ -4,6 +4,7 @@
 
 namespace graft {
 
+// ggml's bytes.
 void encode(const float* values, BlockQ4_0& block);
 void encode(const float* values, BlockQ4_1& block);
 void encode(const float* values, BlockQ5_0& block);
@@ -12,5 +13,19 @@ void encode(const float* values, BlockQ8_0& block);
 void encode(const float* values, BlockQ4_K& block);
 void encode(const float* values, BlockQ5_K& block);
 void encode(const float* values, BlockQ6_K& block);
+
+// Searches of our own (scale_search.h). `importance` weighs the squared errors, one number for each element; null: all alike.
+void encode(const float* values, const float* importance, BlockQ4_0& block);
+void encode(const float* values, const float* importance, BlockQ4_1& block);
+void encode(const float* values, const float* importance, BlockQ5_0& block);
+void encode(const float* values, const float* importance, BlockQ5_1& block);
+void encode(const float* values, const float* importance, BlockMXFP4& block);
+void encode(const float* values, const float* importance, BlockIQ4_NL& block);
+void encode(const float* values, const float* importance, BlockQ2_K& block);
+void encode(const float* values, const float* importance, BlockQ3_K& block);
+void encode(const float* values, const float* importance, BlockQ4_K& block);
+void encode(const float* values, const float* importance, BlockQ5_K& block);
+void encode(const float* values, const float* importance, BlockQ6_K& block);
+void encode(const float* values, const float* importance, BlockIQ4_XS& block);
 
 }  // namespace graft

@@ -1,9 +1,10 @@
-// Blocks of 256 (Q4_K, Q5_K, Q6_K). Each sub-block's scale is searched on a small grid around the one that spans its range,
+// Q4_K, Q5_K and Q6_K without importance. Each sub-block's scale is searched on a small grid around the one that spans its range,
 // with a least-squares scale for each candidate's codes. The order of the float operations is ggml's: its bytes are the test.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
+#include "checkpoints/codecs/pack_codes.h"
 #include "checkpoints/codecs/quantize_blocks.h"
 #include "kernels/quantized/small_floats.h"
 
@@ -112,21 +113,12 @@ void encode_affine_block(const float* values, const Grid& grid, Block& block, ui
   }
   const float inverse_scale = max_scale > 0 ? 63.0f / max_scale : 0.0f;
   const float inverse_minimum = max_minimum > 0 ? 63.0f / max_minimum : 0.0f;
-  std::fill_n(block.scales, 12, uint8_t{0});
+  int scales[8], minima[8];
   for (int sub = 0; sub < 8; ++sub) {
-    const auto scale = static_cast<uint8_t>(
-        std::min(63, static_cast<int>(static_cast<uint8_t>(nearest_even(inverse_scale * fits[sub].scale)))));
-    const auto minimum = static_cast<uint8_t>(
-        std::min(63, static_cast<int>(static_cast<uint8_t>(nearest_even(inverse_minimum * fits[sub].minimum)))));
-    if (sub < 4) {
-      block.scales[sub] = scale;
-      block.scales[sub + 4] = minimum;
-    } else {
-      block.scales[sub + 4] = static_cast<uint8_t>((scale & 15) | (minimum & 15) << 4);
-      block.scales[sub - 4] |= static_cast<uint8_t>((scale >> 4) << 6);
-      block.scales[sub] |= static_cast<uint8_t>((minimum >> 4) << 6);
-    }
+    scales[sub] = std::min(63, static_cast<int>(static_cast<uint8_t>(nearest_even(inverse_scale * fits[sub].scale))));
+    minima[sub] = std::min(63, static_cast<int>(static_cast<uint8_t>(nearest_even(inverse_minimum * fits[sub].minimum))));
   }
+  pack_scales_and_minima(scales, minima, block.scales);
   block.scale = float_to_half(max_scale / 63.0f);
   block.minimum = float_to_half(max_minimum / 63.0f);
   for (int sub = 0; sub < 8; ++sub) {
@@ -182,21 +174,13 @@ float fit_symmetric(const float* values, uint8_t best_codes[16]) {
 void encode(const float* values, BlockQ4_K& block) {
   uint8_t codes[256];
   encode_affine_block(values, {.max_code = 15, .first = -1.0f, .step = 0.1f, .count = 20}, block, codes);
-  for (int i = 0; i < 128; ++i) {
-    const uint8_t* pair = codes + i / 32 * 64 + i % 32;
-    block.nibbles[i] = static_cast<uint8_t>(pair[0] | pair[32] << 4);
-  }
+  pack(codes, block);
 }
 
 void encode(const float* values, BlockQ5_K& block) {
   uint8_t codes[256];
   encode_affine_block(values, {.max_code = 31, .first = -0.5f, .step = 0.1f, .count = 15}, block, codes);
-  std::fill_n(block.fifth_bits, 32, uint8_t{0});
-  for (int i = 0; i < 256; ++i) block.fifth_bits[i % 32] |= static_cast<uint8_t>((codes[i] >> 4) << i / 32);
-  for (int i = 0; i < 128; ++i) {
-    const uint8_t* pair = codes + i / 32 * 64 + i % 32;
-    block.nibbles[i] = static_cast<uint8_t>((pair[0] & 15) | (pair[32] & 15) << 4);
-  }
+  pack(codes, block);
 }
 
 void encode(const float* values, BlockQ6_K& block) {
@@ -219,15 +203,7 @@ void encode(const float* values, BlockQ6_K& block) {
     for (int i = 16 * sub; i < 16 * sub + 16; ++i)
       codes[i] = static_cast<uint8_t>(std::clamp(nearest_even(values[i] / scale), -32, 31) + 32);
   }
-  for (int half = 0; half < 2; ++half) {
-    const uint8_t* c = codes + 128 * half;
-    for (int l = 0; l < 32; ++l) {
-      block.low_nibbles[64 * half + l] = static_cast<uint8_t>((c[l] & 15) | (c[l + 64] & 15) << 4);
-      block.low_nibbles[64 * half + l + 32] = static_cast<uint8_t>((c[l + 32] & 15) | (c[l + 96] & 15) << 4);
-      block.high_pairs[32 * half + l] =
-          static_cast<uint8_t>(c[l] >> 4 | c[l + 32] >> 4 << 2 | c[l + 64] >> 4 << 4 | c[l + 96] >> 4 << 6);
-    }
-  }
+  pack(codes, block);
 }
 
 }  // namespace graft

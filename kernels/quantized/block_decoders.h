@@ -133,6 +133,18 @@ struct BlockDecoder<BlockIQ4_NL> {
 };
 
 template <>
+struct BlockDecoder<BlockIQ4_XS> {
+  template <int kCount, typename Bytes>
+  GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
+    const int sub = first / 32;
+    const int low = static_cast<int>(block.byte(static_cast<int>(offsetof(BlockIQ4_XS, low_nibbles)) + sub / 2)) >> sub % 2 * 4 & 15;
+    const int high = static_cast<int>(block.byte(static_cast<int>(offsetof(BlockIQ4_XS, high_pairs)) + sub / 4)) >> sub % 4 * 2 & 3;
+    const float scale = block.template half<offsetof(BlockIQ4_XS, scale)>() * static_cast<float>((low | high << 4) - 32);
+    decode_nibbles<kCount, offsetof(BlockIQ4_XS, nibbles)>(block, first, values, [&](int code, int) { return scale * non_linear_4(code); });
+  }
+};
+
+template <>
 struct BlockDecoder<BlockNF4> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {

@@ -95,6 +95,13 @@ struct BlockIQ4_NL {  // w = scale * kNonLinear4[q]
   uint16_t scale;
   uint8_t nibbles[16];
 };
+struct BlockIQ4_XS {  // 8 sub-blocks of 32: w = scale * (s - 32) * kNonLinear4[q]
+  static constexpr int kElements = 256;
+  uint16_t scale;
+  uint16_t high_pairs;      // of s: bits 2i and 2i + 1 belong to sub-block i
+  uint8_t low_nibbles[4];   // of s: byte j holds sub-block 2j in its low nibble and 2j + 1 in its high one
+  uint8_t nibbles[128];     // per sub-block 16 bytes, as in IQ4_NL
+};
 
 // graft's own: a block carries the scale of its group (checkpoints/codecs/grouped_blocks.h makes them), so that rows move, split and stack as those of ggml
 // do. Nibbles are those of ggml's blocks of 32, one after another.
@@ -126,7 +133,7 @@ struct BlockI4Zero {  // w = (q - zero) * scale
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24);
 static_assert(sizeof(BlockQ8_0) == 34 && sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144);
 static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210 && sizeof(BlockMXFP4) == 17);
-static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockNF4) == 36 && sizeof(BlockF8E4M3) == 132 && sizeof(BlockI4<32>) == 18);
+static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockIQ4_XS) == 136 && sizeof(BlockNF4) == 36 && sizeof(BlockF8E4M3) == 132 && sizeof(BlockI4<32>) == 18);
 static_assert(sizeof(BlockI4<128>) == 66 && sizeof(BlockI4Zero<32>) == 20 && sizeof(BlockI4Zero<128>) == 68);
 
 // The i-th (scale, minimum) pair of Q4_K and Q5_K, with scales(j) the j-th of 12 bytes: pairs 0-3 lie in the low 6 bits of bytes 0-7; pairs 4-7 have their

@@ -48,6 +48,7 @@ constexpr std::array kRows = {
     block_row<BlockQ6_K>(TensorType::kQ6_K, "Q6_K", 14),
     block_row<BlockMXFP4>(TensorType::kMXFP4, "MXFP4", 39),
     block_row<BlockIQ4_NL>(TensorType::kIQ4_NL, "IQ4_NL", 20),
+    block_row<BlockIQ4_XS>(TensorType::kIQ4_XS, "IQ4_XS", 23),
     block_row<BlockNF4>(TensorType::kNF4, "NF4", -1),
     block_row<BlockF8E4M3>(TensorType::kF8E4M3Scaled, "F8_E4M3_SCALED", -1),
     block_row<BlockI4<32>>(TensorType::kI4_32, "I4_32", -1),

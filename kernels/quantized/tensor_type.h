@@ -32,6 +32,7 @@ enum class TensorType : uint8_t {
   kQ6_K,
   kMXFP4,
   kIQ4_NL,
+  kIQ4_XS,
   kNF4,
   kF8E4M3Scaled,
   kI4_32,

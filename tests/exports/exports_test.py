@@ -3,6 +3,7 @@
 
   exports_test.py --graft PROGRAM [Llama|Qwen2|Qwen3|Refusals|RealModel...]
 """
+import collections
 import json
 import os
 import pathlib
@@ -38,6 +39,11 @@ SOURCE = pathlib.Path(os.environ.get("GRAFT_SOURCE_DIR", HERE.parents[1]))
 REAL_MODEL = SOURCE / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Mean KL of what llama.cpp computes from what was trained (issue A). BF16 and Q8_0 round activations too.
 KL_BOUNDS = {"F32": 1e-8, "F16": 1e-4, "BF16": 1e-2, "Q8_0": 1e-2}
+# Form -> type of most tensors, general.file_type. Largest relative error of each type.
+FORMS = {"Q4_0": ("Q4_0", 2), "Q5_0": ("Q5_0", 8), "Q5_1": ("Q5_1", 9), "Q2_K": ("Q2_K", 10), "Q3_K_S": ("Q3_K", 11), "Q3_K_M": ("Q3_K", 12), "Q3_K_L": ("Q3_K", 13),
+         "Q4_K_S": ("Q4_K", 14), "Q5_K_S": ("Q5_K", 16), "Q5_K_M": ("Q5_K", 17), "Q6_K": ("Q6_K", 18), "IQ4_NL": ("IQ4_NL", 25), "IQ4_XS": ("IQ4_XS", 30), "MXFP4": ("MXFP4", 38)}
+ERRORS = {"F32": 1e-6, "Q8_0": 0.01, "Q6_K": 0.03, "Q5_1": 0.06, "Q5_0": 0.06, "Q5_K": 0.06, "Q4_1": 0.12, "Q4_0": 0.12, "Q4_K": 0.12, "IQ4_NL": 0.12, "IQ4_XS": 0.12, "MXFP4": 0.16,
+          "Q3_K": 0.22, "Q2_K": 0.42}
 FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_1": 3, "Q4_K_M": 15}
 
 
@@ -214,6 +220,40 @@ class TinyBases(unittest.TestCase):
 
 class Llama(TinyBases):
     family = "Llama"
+
+    def test_every_gguf_form(self):
+        base, folder = self.bases[0], self.folder / "forms"
+        folder.mkdir()
+        importance = self.importance(base, folder / "importance.gguf")
+        for form, (main, file_type) in FORMS.items():
+            for options in ([], ["--importance", folder / "importance.gguf"]):
+                with self.subTest(form=form, options=options):
+                    out = folder / "model.gguf"
+                    exported(base.path, f"gguf:{form}", out, "--adapter", base.adapter, "--force", *options)
+                    meta, tensors = metadata(out), gguf_tensors(out)
+                    self.assertEqual(meta["general.file_type"], file_type)
+                    self.assertEqual(meta.get("quantize.imatrix.entries_count"), len(importance) if options else None)
+                    kinds = collections.Counter(tensor.tensor_type.name for tensor in tensors.values())
+                    self.assertEqual(max(kinds.keys() - {"F32"}, key=kinds.get), main)
+                    for name, merged in base.merged.items():
+                        tensor = tensors[gguf_name(name)]
+                        self.assertLess(relative_l2(values(tensor), base.as_gguf(name, merged)), ERRORS[tensor.tensor_type.name], name)
+                    kl = self.llama_cpp_kl(base, out)
+                    print(f"gguf:{form} {'with' if options else 'without'} importance: mean KL {kl:.1e} in llama.cpp", file=sys.stderr)
+                    self.assertLess(kl, 0.15 if main in ("Q2_K", "Q3_K") else 0.03, f"gguf:{form} in llama.cpp")
+
+    def importance(self, base: Base, path: pathlib.Path) -> dict[str, np.ndarray]:
+        """A file as llama-imatrix writes it, with random numbers."""
+        random = np.random.default_rng(2)
+        matrix = {gguf_name(name): random.chisquare(2, merged.shape[1]).astype(np.float32) for name, merged in base.merged.items() if merged.dim() == 2 and "layers" in name}
+        writer = gguf.GGUFWriter(str(path), "llama")
+        writer.add_string("general.type", "imatrix")
+        for name, sums in matrix.items():
+            writer.add_tensor(f"{name}.in_sum2", sums)
+            writer.add_tensor(f"{name}.counts", np.ones(1, dtype=np.float32))
+        for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+            step()
+        return matrix
 
 
 class Qwen2(TinyBases):

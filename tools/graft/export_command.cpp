@@ -1,4 +1,4 @@
-// graft export RUN --to FORMAT --out PATH [--force]; also MODEL --adapter DIR, and MODEL alone (a conversion).
+// graft export RUN --to FORMAT --out PATH [--importance FILE] [--force]; also MODEL --adapter DIR, and MODEL alone (a conversion).
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string model, adapter, format, out;
+  std::string model, adapter, format, out, importance;
   bool force = false;
 };
 
@@ -97,6 +97,7 @@ int run(const Options& options, bool json) {
     request.facts = {{"program", std::string("graft ") + GRAFT_VERSION}, {"base", last_name_of(files.base)}};
     request.chat_template = load_chat_template(files.base);
   }
+  if (!options.importance.empty()) request.importance = std::make_shared<ImportanceMatrix>(read_importance_matrix(options.importance));
   const auto folder = !options.adapter.empty() ? std::optional<fs::path>(options.adapter) : files.adapter;
   const auto decoder = load_decoder(files.base, ComputeType::kFloat32);
   std::unique_ptr<AdapterSet> adapters;
@@ -126,6 +127,7 @@ void add_export_command(CommandLine& line) {
   command->add_option("--adapter", options->adapter, "PEFT folder, for a MODEL that is no run folder");
   command->add_option("--to", options->format, fmt::format("one of {}", fmt::join(export_format_names(), ", ")))->required();
   command->add_option("--out", options->out, "file (.gguf) or folder to write")->required();
+  command->add_option("--importance", options->importance, "importance matrix for quantised GGUF forms: a file of llama-imatrix, or of a run (exports/importance.gguf)");
   command->add_flag("--force", options->force, "replace an export that is there");
   command->callback([=, &line] { line.chosen = [=, &line] { return run(*options, line.json); }; });
 }

@@ -82,6 +82,8 @@ void add_updates(Prepared& prepared, const ExportRequest& request) {
 }
 
 std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportFormat& format) {
+  if (request.importance && !(format.kind == Kind::kGguf && gguf_takes_importance(format.gguf)))
+    fail("exports", "expected an importance matrix with a GGUF form of fewer than 8 bits, got one with {} — leave it out, or choose another form", format.name);
   auto holder = std::make_unique<Prepared>();   // source points into it
   auto& prepared = *holder;
   auto& source = prepared.source;
@@ -107,6 +109,7 @@ std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportForm
   source.tokenizer = request.tokenizer;
   source.chat_template = request.chat_template;
   source.facts = request.facts;
+  source.importance = request.importance;
   source.progress = request.progress;
   add_updates(prepared, request);
   return holder;

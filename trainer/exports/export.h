@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoints/importance_matrix.h"
 #include "data/templates/chat_template.h"
 #include "data/tokenizers/tokenizer.h"
 #include "trainer/adapters/adapter_set.h"
@@ -30,11 +31,12 @@ struct ExportRequest {
   std::shared_ptr<const ChatTemplate> chat_template;  // the one that was trained with; null: none
   ExportFacts facts;                      // export_facts() of the run's manifest
   std::vector<ManifestFile> expected_base;   // the files that the adapter was trained on, as its manifest lists them; empty: not checked
+  std::shared_ptr<const ImportanceMatrix> importance;   // for quantised GGUF forms; null: all columns of a weight count alike
   bool replace = false;                   // an export that is at `out`
   std::function<void(int64_t done, int64_t total)> progress;   // tensors
 };
 
-// UserError: an unknown format (lists them), another base than expected_base, an output that exists, an adapter form without an adapter, weights that
+// UserError: an unknown format (lists them), an importance matrix for a form that takes none or of another model, another base than expected_base, an output that exists, an adapter form without an adapter, weights that
 // the form cannot hold, a tokenizer that the form cannot express. MachineError: the disk is full or fails. Neither leaves a half export.
 ExportResult export_model(const ExportRequest& request);
 

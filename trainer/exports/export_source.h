@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoints/importance_matrix.h"
 #include "checkpoints/tensor_source.h"
 #include "checkpoints/weight_map.h"
 #include "data/templates/chat_template.h"
@@ -38,6 +39,7 @@ struct ExportSource {
   std::shared_ptr<const Tokenizer> tokenizer;         // may be null
   std::shared_ptr<const ChatTemplate> chat_template;  // may be null
   std::vector<std::pair<std::string, std::string>> facts;  // where it comes from: model card, graft.* metadata
+  std::shared_ptr<const ImportanceMatrix> importance;   // may be null
   std::function<void(int64_t done, int64_t total)> progress;  // tensors; may be empty
 
   bool is_gguf() const { return column == NameColumn::kGguf; }

@@ -1,6 +1,7 @@
 #include "trainer/exports/gguf_export.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "checkpoints/gguf_writer.h"
 #include "kernels/common/error.h"
@@ -53,15 +54,51 @@ std::vector<GgufEntry> metadata_of(const ExportSource& source, GgufFormat format
   }
   metadata.push_back(gguf_u32("general.file_type", gguf_file_type(format)));
   metadata.push_back(gguf_u32("general.quantization_version", 2));
+  if (source.importance) {   // as llama-quantize writes them
+    if (!source.importance->datasets.empty()) metadata.push_back(gguf_string("quantize.imatrix.dataset", source.importance->datasets.front()));
+    metadata.push_back(gguf_u32("quantize.imatrix.entries_count", static_cast<uint32_t>(source.importance->entries.size())));
+    metadata.push_back(gguf_u32("quantize.imatrix.chunks_count", source.importance->chunk_count));
+  }
   append_facts(metadata, source);
   return metadata;
 }
 
-GgufModelFacts facts_of(const ExportSource& source) {
+// The number, or the first of the numbers, at a key.
+int64_t number_at(const std::vector<GgufEntry>& metadata, const std::string& key, int64_t otherwise) {
+  const auto entry = std::find_if(metadata.begin(), metadata.end(), [&](const GgufEntry& candidate) { return candidate.key == key; });
+  if (entry == metadata.end()) return otherwise;
+  if (const auto* value = std::get_if<uint64_t>(&entry->value)) return static_cast<int64_t>(*value);
+  if (const auto* value = std::get_if<int64_t>(&entry->value)) return *value;
+  if (const auto* values = std::get_if<std::vector<uint64_t>>(&entry->value); values && !values->empty()) return static_cast<int64_t>(values->front());
+  if (const auto* values = std::get_if<std::vector<int64_t>>(&entry->value); values && !values->empty()) return values->front();
+  return otherwise;
+}
+
+// From the metadata, as llama.cpp's quantiser reads them.
+GgufModelFacts facts_of(const ExportSource& source, const MergedWeights& weights) {
   GgufModelFacts facts;
-  facts.num_layers = static_cast<int>(source.spec->layers.size());
-  facts.tied_embeddings = source.spec->tied_head;
-  if (const auto* experts = source.spec->experts()) facts.num_experts = static_cast<int>(experts->router.num_experts);
+  std::vector<GgufEntry> metadata;
+  if (source.is_gguf()) {
+    const auto& file = dynamic_cast<const GgufFile&>(*source.tensors);
+    facts.architecture = file.need_string("general.architecture");
+    metadata = file.metadata();
+  } else {
+    facts.architecture = family_of_model_type(source.spec->family).gguf_architecture;
+    metadata = gguf_hyperparameters(*source.spec);
+  }
+  const auto number = [&](const char* key, int64_t otherwise) { return number_at(metadata, facts.architecture + "." + key, otherwise); };
+  facts.num_layers = static_cast<int>(number("block_count", static_cast<int64_t>(source.spec->layers.size())));
+  facts.num_experts = static_cast<int>(number("expert_count", 0));
+  const int64_t heads = number("attention.head_count", 1), groups = number("attention.head_count_kv", heads);
+  facts.heads_per_group = groups > 0 ? static_cast<int>(heads / groups) : 0;
+  facts.has_importance = source.importance != nullptr;
+  facts.tied_embeddings = true;
+  for (const auto& tensor : weights.tensors()) {
+    const auto& name = weights.name(tensor);
+    if (name == "output.weight") facts.tied_embeddings = false;
+    if (int layer = 0; gguf_holds_values(name) && std::sscanf(name.c_str(), "blk.%d.", &layer) == 1) facts.value_layers.push_back(layer);
+  }
+  std::sort(facts.value_layers.begin(), facts.value_layers.end());
   return facts;
 }
 
@@ -84,11 +121,30 @@ ExportedTensor describe(const MergedWeights& weights, const MergedTensor& merged
   return tensor;
 }
 
+// Empty where there is none. Of a tensor that is one of ours but several matrices in GGUF (heads of latent attention) it is not used.
+std::vector<float> importance_of(const ExportSource& source, const MergedWeights& weights, const MergedTensor& merged) {
+  if (!source.importance || (weights.shape(merged).size() == 3 && merged.parts.size() == 1)) return {};
+  return source.importance->importance_of(weights.name(merged));
+}
+
+void note_tensors_without_importance(const ImportanceMatrix& importance, ExportResult& result) {
+  int num_weighted = 0, num_other = 0;
+  std::string first;
+  for (const auto& tensor : result.tensors) {
+    if (!info(tensor.type).quantized || tensor.type == TensorType::kQ8_0) continue;
+    const bool weighted = importance.entries.contains(tensor.name);
+    ++(weighted ? num_weighted : num_other);
+    if (!weighted && first.empty()) first = tensor.name;
+  }
+  if (num_weighted == 0 && num_other > 0) fail("exports", "expected an importance matrix of this model's tensors ({}, ...), got none of them — make it with this model", first);
+  if (num_other > 0) result.notes.push_back(fmt::format("{} quantised tensors have no entry in the importance matrix ({}{})", num_other, first, num_other > 1 ? ", ..." : ""));
+}
+
 }  // namespace
 
 std::vector<ExportedTensor> gguf_tensors(const ExportSource& source, GgufFormat format) {
   const MergedWeights weights(source, NameColumn::kGguf);
-  const auto facts = facts_of(source);
+  const auto facts = facts_of(source, weights);
   std::vector<ExportedTensor> tensors;
   for (const auto& [name, values] : source.rope_factors) tensors.push_back({name, {static_cast<int64_t>(values.size())}});
   for (const auto& merged : weights.tensors()) tensors.push_back(describe(weights, merged, format, facts));
@@ -103,10 +159,11 @@ void write_gguf(const ExportSource& source, const ExportFormat& format, const st
   GgufWriter writer(path, metadata_of(source, format.gguf, result), declarations);
   const auto total = static_cast<int64_t>(result.tensors.size());
   MergedWeights weights(source, NameColumn::kGguf);
+  if (source.importance) note_tensors_without_importance(*source.importance, result);
   size_t next = 0;
   for (const auto& [name, values] : source.rope_factors) writer.write(result.tensors[next++].name, std::as_bytes(std::span(values)));
   for (const auto& merged : weights.tensors()) {
-    writer.write(result.tensors[next].name, weights.bytes(merged, result.tensors[next].type));
+    writer.write(result.tensors[next].name, weights.bytes(merged, result.tensors[next].type, importance_of(source, weights, merged)));
     source.report(static_cast<int64_t>(++next), total);
   }
   writer.finish();

@@ -144,20 +144,38 @@ bool MergedWeights::keeps_bytes(const MergedTensor& tensor, TensorType type) {
   return std::all_of(tensor.parts.begin(), tensor.parts.end(), [&](const MergedPart& part) { return !part.update && part.stored->type == type; });
 }
 
-std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, TensorType type) {
-  if (tensor.parts.size() == 1) return bytes_of_part(tensor.parts.front(), type);
+std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance) {
+  try {
+    return merged_bytes(tensor, type, importance);
+  } catch (const UserError& error) {
+    fail("exports", "{} (tensor {}, {})", error.what(), name(tensor), tensor.parts.front().stored->file.filename().string());
+  }
+}
+
+int64_t MergedWeights::num_matrices(const MergedTensor& tensor) const {
+  const auto form = shape(tensor);
+  return form.size() == 3 && tensor.parts.size() > 1 ? form[0] : 1;
+}
+
+std::span<const std::byte> MergedWeights::merged_bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance) {
+  const auto num_parts = tensor.parts.size(), columns = static_cast<size_t>(shape(tensor).back()), matrices = static_cast<size_t>(num_matrices(tensor));
+  if (!importance.empty() && importance.size() != matrices * columns)
+    fail("exports", "expected importances of {} matrices of {} columns, got {} — the importance matrix was made for another model", matrices, columns, importance.size());
+  if (num_parts == 1) return bytes_of_part(tensor.parts.front(), type, importance);
+  const auto of_part = [&](size_t part) { return importance.empty() ? importance : importance.subspan(part * matrices / num_parts * columns, columns); };
   whole_.clear();
   whole_.reserve(static_cast<size_t>(bytes_of(type, shape(tensor)).value()));
   const auto in_turn = static_cast<size_t>(tensor.parts.front().rule->form(target_).interleaved);
   for (size_t part = 0; part < tensor.parts.size(); part += in_turn) {
-    const auto bytes = in_turn == 1 ? bytes_of_part(tensor.parts[part], type) : bytes_in_turn(std::span(tensor.parts).subspan(part, in_turn), type);
+    const auto bytes = in_turn == 1 ? bytes_of_part(tensor.parts[part], type, of_part(part))
+                                    : bytes_in_turn(std::span(tensor.parts).subspan(part, in_turn), type, of_part(part));
     whole_.insert(whole_.end(), bytes.begin(), bytes.end());
   }
   return whole_;
 }
 
 // Tensors whose rows stand in turn in the target, each at its phase; transposed, as the target's form says.
-std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPart> parts, TensorType type) {
+std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPart> parts, TensorType type, std::span<const float> importance) {
   const auto& shape = parts.front().rule->shape;
   const int64_t rows = shape[0], columns = shape.size() == 2 ? shape[1] : 1, count = static_cast<int64_t>(parts.size());
   std::vector<float> all(static_cast<size_t>(rows * columns * count));
@@ -169,11 +187,11 @@ std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPa
   if (parts.front().rule->form(target_).transposed) all = transposed(all, rows * count, columns);
   const int64_t width = rows * count;
   buffer_.resize(static_cast<size_t>(bytes_of(type, std::vector<int64_t>{static_cast<int64_t>(all.size()) / width, width}).value()));
-  quantize(type, all.data(), static_cast<int64_t>(all.size()) / width, width, buffer_.data());
+  quantize(type, all.data(), static_cast<int64_t>(all.size()) / width, width, buffer_.data(), importance);
   return buffer_;
 }
 
-std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor, TensorType type) {
+std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor, TensorType type, std::span<const float> importance) {
   const auto rows = rows_of(tensor, source_column_, target_);
   // Names may differ and layouts still be one: a GGUF base goes back to the very rows it came from.
   const bool same_form = tensor.form == &tensor.rule->form(target_);
@@ -188,25 +206,21 @@ std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor
       std::swap(shape[0], shape[1]);
     }
     buffer_.resize(static_cast<size_t>(bytes_of(type, shape).value()));
-    quantize(type, values.data(), static_cast<int64_t>(values.size()) / shape.back(), shape.back(), buffer_.data());
+    quantize(type, values.data(), static_cast<int64_t>(values.size()) / shape.back(), shape.back(), buffer_.data(), importance);
     return buffer_;
   }
   const int64_t row_bytes = bytes_of(type, std::vector<int64_t>{rows.columns}).value();
   buffer_.resize(static_cast<size_t>(rows.count * row_bytes));
   const int64_t num_blocks = (rows.count + kBlockRows - 1) / kBlockRows;
-  try {
-    // Blocks of fixed size, each on one thread: the same bytes for any number of threads.
-    at::parallel_for(0, num_blocks, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> merged_NC(std::min(kBlockRows, rows.count) * rows.columns);
-      for (int64_t block = begin; block < end; ++block) {
-        const int64_t first = block * kBlockRows, count = std::min(kBlockRows, rows.count - first);
-        merge_rows(tensor, rows, first, count, merged_NC.data());
-        quantize(type, merged_NC.data(), count, rows.columns, buffer_.data() + first * row_bytes);
-      }
-    });
-  } catch (const UserError& error) {
-    fail("exports", "{} (tensor {}, {})", error.what(), tensor.rule->name(target_), tensor.stored->file.filename().string());
-  }
+  // Blocks of fixed size, each on one thread: the same bytes for any number of threads.
+  at::parallel_for(0, num_blocks, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> merged_NC(std::min(kBlockRows, rows.count) * rows.columns);
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t first = block * kBlockRows, count = std::min(kBlockRows, rows.count - first);
+      merge_rows(tensor, rows, first, count, merged_NC.data());
+      quantize(type, merged_NC.data(), count, rows.columns, buffer_.data() + first * row_bytes, importance);
+    }
+  });
   return buffer_;
 }
 

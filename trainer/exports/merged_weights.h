@@ -33,15 +33,20 @@ class MergedWeights {
   const std::string& name(const MergedTensor& tensor) const { return tensor.parts.front().rule->name(target_); }
   std::vector<int64_t> shape(const MergedTensor& tensor) const { return tensor.parts.front().rule->stored_shape(target_); }
 
+  // Matrices with columns of their own: experts.
+  int64_t num_matrices(const MergedTensor& tensor) const;
+
   // Whether the stored bytes are taken as they are, rows moved at most: nothing is added and the type is the same.
   static bool keeps_bytes(const MergedTensor& tensor, TensorType type);
 
   // The tensor's bytes as `type`; valid until the next call. UserError when the weights do not fit the type (names the tensor).
-  std::span<const std::byte> bytes(const MergedTensor& tensor, TensorType type);
+  // importance: one number for each column of the target, for each of num_matrices one after another; empty: all columns alike (checkpoints/codecs/quantize.h).
+  std::span<const std::byte> bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance = {});
 
  private:
-  std::span<const std::byte> bytes_of_part(const MergedPart& part, TensorType type);
-  std::span<const std::byte> bytes_in_turn(std::span<const MergedPart> parts, TensorType type);
+  std::span<const std::byte> merged_bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance);
+  std::span<const std::byte> bytes_of_part(const MergedPart& part, TensorType type, std::span<const float> importance);
+  std::span<const std::byte> bytes_in_turn(std::span<const MergedPart> parts, TensorType type, std::span<const float> importance);
 
   NameColumn source_column_, target_;
   std::vector<MergedTensor> tensors_;

@@ -11,6 +11,8 @@ namespace graft {
 
 constexpr int32_t kUnsupervised = -100;
 
+class InputObserver;
+
 struct Batch {
   std::vector<int32_t> tokens_N;
   std::vector<int32_t> positions_N;          // within the document
@@ -20,6 +22,7 @@ struct Batch {
   std::vector<int64_t> row_keys_N;           // for dropout: of (row, position); empty without dropout
   uint64_t dropout_seed = 0;                 // of (run seed, step); 0: dropout off
   int64_t shared_prefix = 0;                 // the first document's first tokens, which stand before every later document too (share_prefix)
+  InputObserver* observer = nullptr;         // sees what the linears multiply with; null: nobody
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens_N.size()); }
   // Appends one document with positions from first_position on.

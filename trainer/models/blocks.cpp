@@ -4,6 +4,8 @@
 
 #include <ATen/ops/empty.h>
 
+#include "trainer/models/input_observer.h"
+
 namespace graft {
 namespace {
 
@@ -37,6 +39,10 @@ at::Tensor float_product(const FrozenWeight& weight, const at::Tensor& bias_O, c
 at::Tensor project(const BlockInput& input, const std::vector<const Linear*>& linears, const Batch& batch) {
   std::vector<LinearPart> parts;
   for (const auto* linear : linears) parts.push_back(linear->part());
+  if (batch.observer) {
+    const auto p_NC = linear_prologue_reference(input.x_NC, input.prologue);
+    for (const auto* linear : linears) batch.observer->see(*linear, 0, p_NC);
+  }
   return lora_linear(input.x_NC, input.prologue, parts, dropout_of(linears, batch));
 }
 

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "kernels/experts/experts.h"
+#include "kernels/gated_activation/gated_activation.h"
+#include "trainer/models/input_observer.h"
 
 namespace graft {
 namespace {
@@ -12,6 +14,39 @@ RouterOptions::Score score_of(RouterSpec::Score score) {
     case RouterSpec::Score::kSoftmax: return RouterOptions::Score::kSoftmax;
     case RouterSpec::Score::kSigmoid: return RouterOptions::Score::kSigmoid;
     default: return RouterOptions::Score::kSoftmaxOfChosen;
+  }
+}
+
+// One expert of a bank as a linear layer.
+at::Tensor expert_product(const Linear& bank, int64_t expert, const at::Tensor& p_MC) {
+  std::vector<LinearPart> parts;
+  int64_t first_output = 0;
+  for (int64_t part = 0; part < bank.parts(); ++part) {
+    auto& made = parts.emplace_back();
+    made.weight = &bank.experts[static_cast<size_t>(expert * bank.parts() + part)];
+    if (bank.bias_O.defined()) made.bias_O = bank.bias_O.select(0, expert).narrow(0, first_output, made.weight->rows()).contiguous();
+    if (bank.adapter) {
+      const auto& [a_EC, b_ER, scale, dropout] = *bank.adapter;
+      const int64_t rank = a_EC.size(0) / bank.num_experts;
+      made.lora_a_RC = a_EC.narrow(0, expert * rank, rank).contiguous();
+      made.lora_b_OR = b_ER.narrow(0, expert * bank.outputs() + first_output, made.weight->rows()).contiguous();
+      made.scale = scale;
+    }
+    first_output += made.weight->rows();
+  }
+  return lora_linear(p_MC, {}, parts);
+}
+
+// Shows what each expert multiplies with. The operator keeps that for itself, so it is computed a second time.
+void show_inputs(InputObserver& observer, const Linear& gate_up, const Linear& down, const ExpertActivation& of_experts, const at::Tensor& x_NC, const at::Tensor& chosen_NK) {
+  const bool clamped = of_experts.kind == ExpertActivation::Kind::kClampedSwiGlu;
+  const GatedActivation activation{clamped ? GatedActivation::Kind::kClampedSwiGlu : GatedActivation::Kind::kSwiGlu, false, of_experts.alpha, of_experts.limit};
+  for (int64_t expert = 0; expert < gate_up.num_experts; ++expert) {
+    const auto rows_M = (chosen_NK == expert).any(1).nonzero().squeeze(1);
+    if (rows_M.size(0) == 0) continue;
+    const auto x_MC = x_NC.index_select(0, rows_M);
+    observer.see(gate_up, expert, x_MC);
+    observer.see(down, expert, gated_activation(expert_product(gate_up, expert, x_MC), activation));
   }
 }
 
@@ -46,6 +81,7 @@ at::Tensor MixtureOfExperts::forward(const BlockInput& input, const LayerContext
   if (spec_.activation == ExpertsSpec::Activation::kClampedSwiGlu) {
     activation = {ExpertActivation::Kind::kClampedSwiGlu, spec_.clamp_alpha, spec_.clamp_limit};
   }
+  if (context.batch.observer) show_inputs(*context.batch.observer, gate_up, down, activation, x_NC, routed.chosen_NK);
   const auto y_NC = experts(x_NC, routed.chosen_NK, routed.weights_NK, gate_up.bank(), down.bank(), activation);
   if (!shared) return y_NC;
   auto shared_NC = shared->forward({x_NC, {}}, context);

@@ -90,6 +90,7 @@ struct RunOptions {
 struct ExportOptions {
   std::string format;                    // peft | safetensors | gguf:F16 | gguf-lora | ...
   double max_mean_kl = 0.002;            // key: verify: {max_mean_kl}
+  std::string importance = "none";       // none | training_rows | an importance matrix's file
   bool verify = true;                    // key: verify: none switches the certificate off (said in the plan)
 };
 

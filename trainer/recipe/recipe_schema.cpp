@@ -1,5 +1,7 @@
 #include "trainer/recipe/recipe_schema.h"
 
+#include "checkpoints/codecs/gguf_types.h"
+
 namespace graft {
 namespace {
 
@@ -20,8 +22,12 @@ bool is_template_date(const std::string& text) {
   return y >= 1 && m >= 1 && m <= 12 && d >= 1 && d <= days[m - 1];
 }
 
-const std::vector<std::string> kExportFormats = {"peft",     "safetensors", "gguf-lora", "gguf:F32",  "gguf:F16",
-                                                 "gguf:BF16", "gguf:Q8_0",   "gguf:Q4_1", "gguf:Q4_K_M"};
+std::vector<std::string> export_formats() {
+  std::vector<std::string> formats = {"peft", "safetensors", "gguf-lora"};
+  for (const auto name : gguf_format_names()) formats.push_back("gguf:" + std::string(name));
+  return formats;
+}
+const std::vector<std::string> kExportFormats = export_formats();
 
 Table<ModelOptions> model_table() {
   using T = ModelOptions;
@@ -207,12 +213,26 @@ Field<ExportOptions> verify_field() {
           }};
 }
 
+Field<ExportOptions> importance_field() {
+  return {"importance", "none, training_rows or path",
+          "For quantised GGUF forms: how much each column of a weight counts. training_rows: by the trained model's activations over its training rows, kept as "
+          "exports/importance.gguf; a path: an importance matrix of llama-imatrix (GGUF).", false,
+          [](Reader& reader, const YamlValue& value, ExportOptions& options) {
+            if (is_word(value, "none") || is_word(value, "training_rows")) options.importance = value.text;
+            else if (const auto read = reader.path(value, false)) options.importance = *read;
+          },
+          [](const ExportOptions& options, const PathWriter& write_path) {
+            const bool is_path = options.importance != "none" && options.importance != "training_rows";
+            return is_path ? write_path(options.importance, false) : Json(options.importance);
+          }};
+}
+
 Field<Recipe> export_field() {
   const Table<ExportOptions> table = {
       required(choice("format", &ExportOptions::format, kExportFormats,
                       "peft: the adapter; safetensors: merged, Hugging Face layout; gguf:TYPE: merged, for llama.cpp; gguf-lora: the adapter "
                       "for llama.cpp, beside the base's own file.")),
-      verify_field()};
+      importance_field(), verify_field()};
   Field<Recipe> field = list("export", &Recipe::exports, table, true,
                              "Written and verified after the last step. An entry may be a format alone: \"gguf:F16\".");
   field.type = "list of formats or mappings";

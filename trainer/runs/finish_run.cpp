@@ -17,6 +17,7 @@
 #include "trainer/report/html_report.h"
 #include "trainer/report/log_file.h"
 #include "trainer/report/progress.h"
+#include "trainer/runs/run_importance.h"
 #include "trainer/verify/certificate.h"
 
 namespace graft {
@@ -206,6 +207,7 @@ TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState
   }
 
   std::optional<TrainedReference> reference;
+  std::shared_ptr<const ImportanceMatrix> of_training_rows;
   ordered_json exports = ordered_json::array();
   fs::remove_all(folder.certificates());
   make_private_directory(folder.certificates());
@@ -221,6 +223,11 @@ TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState
     request.tokenizer = run.context.tokenizer;
     request.chat_template = run.context.chat_template;
     request.facts = export_facts(manifest);
+    request.importance = planned_importance(wanted);
+    if (wanted.importance == "training_rows") {
+      if (!of_training_rows) of_training_rows = importance_of_training_rows(run, folder.exports() / "importance.gguf");
+      request.importance = of_training_rows;
+    }
     request.replace = true;
     const auto exported = export_model(request);
     log().info(fmt::format("export {}: {} ({:.1f} MiB)", wanted.format, exported.path.filename().string(), static_cast<double>(exported.bytes) / 1048576.0));

@@ -15,6 +15,7 @@
 #include "trainer/report/progress.h"
 #include "trainer/runs/plan_processes.h"
 #include "trainer/runs/device_memory.h"
+#include "trainer/runs/run_importance.h"
 
 namespace graft {
 
@@ -119,10 +120,10 @@ int64_t disk_needed(const PreparedRun& run) {
   for (const auto& wanted : run.recipe.exports) {
     const auto& format = wanted.format;
     bytes += format == "peft" || format == "gguf-lora" ? run.adapters->num_parameters() * 4
-             : format.ends_with("F32")                 ? elements * 4
-             : format.ends_with("Q8_0")                ? elements * 17 / 16
-             : format.find("Q4") != std::string::npos  ? elements * 3 / 4
-                                                       : elements * 2;
+             : format.ends_with("F32")                           ? elements * 4
+             : format.ends_with("16") || format == "safetensors" ? elements * 2
+             : format == "gguf:Q8_0" || format == "gguf:Q6_K"    ? elements * 17 / 16
+                                                                 : elements * 3 / 4;
   }
   return bytes;
 }
@@ -139,6 +140,7 @@ std::vector<std::string> refused_exports(const PreparedRun& run) {
     request.format = wanted.format;
     request.tokenizer = run.context.tokenizer;
     try {
+      request.importance = planned_importance(wanted);
       plan_export(request);
     } catch (const UserError& error) {
       refused.push_back(fmt::format("export {}: {}", wanted.format, error.what()));

@@ -32,6 +32,12 @@ size_t first_difference(const std::string& a, const std::string& b) {
   return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
 }
 
+// A form of which less than the whole gain may be expected.
+bool has_few_bits(const std::string& format) {
+  constexpr std::string_view kForms[] = {"gguf:Q2", "gguf:Q3", "gguf:Q4", "gguf:Q5", "gguf:Q6", "gguf:IQ4", "gguf:MXFP4"};
+  return std::any_of(std::begin(kForms), std::end(kForms), [&](std::string_view form) { return format.starts_with(form); });
+}
+
 std::string piece(const Tokenizer& tokenizer, int32_t id) { return fmt::format("{} ({})", tokenizer.decode({id}), id); }
 
 std::string trimmed(std::string text) {
@@ -337,7 +343,7 @@ std::string certificate_summary(const ordered_json& certificate) {
   }
   for (const auto& problem : certificate["problems"]) text += "; " + problem.get<std::string>();
   if (!certificate["passed"].get<bool>()) {
-    text += certificate["format"].get<std::string>().starts_with("gguf:Q4")
+    text += has_few_bits(certificate["format"].get<std::string>())
                 ? " — this form loses what was trained; gguf:Q8_0, gguf:F16 and gguf-lora beside the original base keep it"
                 : " — do not serve this artefact; compare the template, the tokenizer and the form named above";
   }

@@ -1,13 +1,17 @@
-"""Random blocks of every type and what gguf-py, numpy and torch make of them, for dequantize_test.cpp.
+"""Random blocks of every type and what gguf-py (and llama.cpp, to the same bits), numpy and torch make of them, for dequantize_test.cpp.
 
 usage: dequantize_golden.py FOLDER   writes FOLDER/<type>.blocks and FOLDER/<type>.f32
 """
+import ctypes
+import glob
+import os
 import pathlib
 import statistics
 import sys
 
 import gguf
 import numpy as np
+import xllamacpp
 
 NUM_BLOCKS = 67  # not a multiple of any vector width or of the chunk that the bfloat16 path works in
 
@@ -17,8 +21,9 @@ random = np.random.default_rng(7)
 HALF_OFFSETS = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
     "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "MXFP4": [],     # its scale is a byte, any value
-    "IQ4_NL": [0],
+    "IQ4_NL": [0], "IQ4_XS": [0],
 }
+llama_cpp = ctypes.CDLL(glob.glob(os.path.join(os.path.dirname(xllamacpp.__file__), "*.so"))[0])
 for name, offsets in HALF_OFFSETS.items():
     kind = gguf.GGMLQuantizationType[name]
     blocks = random.integers(0, 256, (NUM_BLOCKS, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
@@ -26,6 +31,10 @@ for name, offsets in HALF_OFFSETS.items():
         scales = (random.standard_normal(NUM_BLOCKS) * 2.0 ** random.integers(-24, 8, NUM_BLOCKS)).astype(np.float16)
         blocks[:, offset:offset + 2] = scales.view(np.uint8).reshape(NUM_BLOCKS, 2)
     values = gguf.dequantize(blocks.reshape(1, -1), kind).astype(np.float32)
+    of_llama_cpp = np.empty_like(values)
+    dequantize_row = getattr(llama_cpp, "dequantize_row_" + (name.lower() if name[-2:] != "_K" else name[:-1].lower() + "K"))
+    dequantize_row(ctypes.c_void_p(blocks.ctypes.data), ctypes.c_void_p(of_llama_cpp.ctypes.data), ctypes.c_int64(values.size))
+    assert np.array_equal(of_llama_cpp.view(np.uint32), values.view(np.uint32)), name
     (folder / f"{name}.blocks").write_bytes(blocks.tobytes())
     (folder / f"{name}.f32").write_bytes(values.tobytes())
 

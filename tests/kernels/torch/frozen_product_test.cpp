@@ -140,7 +140,7 @@ INSTANTIATE_TEST_SUITE_P(Forms, FrozenProduct,
                                            Case{TensorType::kQ4_1, 288, {192, 64, 65}, {16, 16, 16}}, Case{TensorType::kQ8_0, 96, {130}, {7}},
                                            Case{TensorType::kQ4_K, 512, {100, 30}, {8, 1}}, Case{TensorType::kQ6_K, 256, {4200}, {0}},
                                            Case{TensorType::kF16, 4500, {17}, {8}}, Case{TensorType::kBF16, 513, {4201}, {3}},
-                                           Case{TensorType::kIQ4_NL, 160, {70}, {5}}, Case{TensorType::kMXFP4, 96, {33}, {0}}, Case{TensorType::kNF4, 192, {70, 9}, {3, 2}},
+                                           Case{TensorType::kIQ4_NL, 160, {70}, {5}}, Case{TensorType::kIQ4_XS, 256, {70}, {5}}, Case{TensorType::kMXFP4, 96, {33}, {0}}, Case{TensorType::kNF4, 192, {70, 9}, {3, 2}},
                                            Case{TensorType::kF8E4M3Scaled, 384, {40}, {8}}, Case{TensorType::kI4_32, 96, {33}, {4}},
                                            Case{TensorType::kI4_128Zero, 640, {33}, {4}}));
 

@@ -51,7 +51,7 @@ TEST(Recipe, reads_every_form) {
                               "adapter: {rank: 8, alpha: 16, scaling: rslora, targets: [q_proj, '*.mlp.*'], from: old/adapter}\n"
                               "optimizer: {learning_rate: 2e-4, clip: 0, weight_decay: .01}\n"
                               "schedule: {steps: 20, shape: constant, warmup: 3}\n"
-                              "export:\n  - gguf:F16\n  - {format: 'gguf:Q8_0', verify: {max_mean_kl: 1e-2}}\n  - {format: peft, verify: none}\n"
+                              "export:\n  - gguf:F16\n  - {format: 'gguf:Q8_0', verify: {max_mean_kl: 1e-2}}\n  - {format: 'gguf:Q3_K_M', importance: training_rows}\n  - {format: 'gguf:IQ4_XS', importance: calibration.gguf}\n  - {format: peft, verify: none}\n"
                               "report: {examples: true}\n",
                               {"run.threads=2", "run.keep.last=5", "run.early_stopping.patience=3", "data.validation_fraction=0.1",
                                "data.template_date=2026-02-28", "data.template_arguments.enable_thinking=false", "run.device=cuda:1"});
@@ -64,11 +64,14 @@ TEST(Recipe, reads_every_form) {
   EXPECT_EQ(recipe.run.keep_best, 1);
   EXPECT_EQ(*recipe.run.early_stopping_patience, 3);
   EXPECT_EQ(recipe.data.template_arguments.dump(), R"({"enable_thinking":false})");
-  ASSERT_EQ(recipe.exports.size(), 3);
+  ASSERT_EQ(recipe.exports.size(), 5);
   EXPECT_EQ(recipe.exports[0].format, "gguf:F16");
   EXPECT_EQ(recipe.exports[0].max_mean_kl, 0.002);
   EXPECT_EQ(recipe.exports[1].max_mean_kl, 0.01);
-  EXPECT_FALSE(recipe.exports[2].verify);
+  EXPECT_EQ(recipe.exports[1].importance, "none");
+  EXPECT_EQ(recipe.exports[2].importance, "training_rows");
+  EXPECT_THAT(recipe.exports[3].importance, testing::EndsWith("calibration.gguf"));
+  EXPECT_FALSE(recipe.exports[4].verify);
   EXPECT_TRUE(recipe.report.examples);
 }
 
@@ -211,7 +214,7 @@ TEST(Recipe, no_artefact_holds_the_home_folder) {
 }
 
 TEST(Recipe, resolved_yaml_reads_back_to_the_same) {
-  Recipe recipe = parse(kSmall, {"export=[gguf:F16, {format: peft, verify: none}]", "optimizer.learning_rate=3.3e-5", "run.threads=2",
+  Recipe recipe = parse(kSmall, {"export=[gguf:F16, {format: peft, verify: none}, {format: 'gguf:Q2_K', importance: training_rows}, {format: 'gguf:Q4_0', importance: /data/i.gguf}]", "optimizer.learning_rate=3.3e-5", "run.threads=2",
                                  "data.template_arguments={on: 'yes', n: '12', deep: {list: [1, 2.5, null, true, []]}, empty: {}}"});
   recipe.data.train[0].format = "labelled";
   recipe.data.train[0].text = "null";

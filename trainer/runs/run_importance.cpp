@@ -1,0 +1,43 @@
+#include "trainer/runs/run_importance.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "kernels/common/error.h"
+#include "trainer/exports/input_squares.h"
+#include "trainer/report/log_file.h"
+
+namespace graft {
+
+namespace {
+
+constexpr int64_t kTokens = 32768, kPackTokens = 1024;
+
+}  // namespace
+
+std::shared_ptr<const ImportanceMatrix> planned_importance(const ExportOptions& wanted) {
+  if (wanted.importance == "none") return nullptr;
+  if (wanted.importance == "training_rows") return std::make_shared<ImportanceMatrix>();
+  return std::make_shared<ImportanceMatrix>(read_importance_matrix(wanted.importance));
+}
+
+std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const PreparedRun& run, const std::filesystem::path& path) {
+  const auto& split = run.dataset.train;
+  const int64_t every = std::max<int64_t>(1, (split.statistics.tokens + kTokens - 1) / kTokens);
+  std::vector<int64_t> sequences;
+  int64_t tokens = 0;
+  for (int64_t sequence = 0; sequence < split.num_sequences(); sequence += every) {
+    sequences.push_back(sequence);
+    tokens += split.lengths[static_cast<size_t>(sequence)];
+  }
+  log().info(fmt::format("importance matrix: {} training rows, {} tokens, through the trained model", sequences.size(), tokens));
+  InputSquares squares(*run.decoder);
+  for (const auto& pack : pack_rows(sequences, split.lengths, kPackTokens)) squares.add(run.batch_of(split, pack));
+  std::vector<std::string> datasets;
+  for (const auto& source : run.recipe.data.train) datasets.push_back(std::filesystem::path(source.path).filename().string());
+  auto matrix = std::make_shared<ImportanceMatrix>(squares.matrix(std::move(datasets), kPackTokens));
+  write_importance_matrix(*matrix, path);
+  return matrix;
+}
+
+}  // namespace graft

@@ -1,0 +1,18 @@
+// The importance matrix that an export of a recipe asks for: none, a file, or one of the run's training rows.
+#pragma once
+#include <filesystem>
+#include <memory>
+
+#include "checkpoints/importance_matrix.h"
+#include "trainer/runs/prepared_run.h"
+
+namespace graft {
+
+// Null for none; of training rows one without entries: it is not yet known. UserError: a file that is no importance matrix.
+std::shared_ptr<const ImportanceMatrix> planned_importance(const ExportOptions& wanted);
+
+// The trained model over its training rows, evenly chosen, about 32,768 tokens of them (llama-imatrix's usual 100 chunks of 512 are 51,200); written to
+// `path`, in llama.cpp's format.
+std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const PreparedRun& run, const std::filesystem::path& path);
+
+}  // namespace graft
