@@ -255,6 +255,7 @@ const std::map<std::string, Case>& cases() {
       {"selected_keys", {.offsets = {0, 40, 120}, .selected = true}},
       {"shared_prefix", {.offsets = {0, 90, 130, 131, 200}, .shared_prefix = 37}},
       {"prefix_of_a_whole_tile", {.offsets = {0, 64, 100, 180}, .shared_prefix = 64}},
+      {"prefix_before_a_long_document", {.offsets = {0, 60, 260}, .shared_prefix = 37}},
       {"prefix_and_window", {.offsets = {0, 90, 130, 230}, .window = 50, .shared_prefix = 70}},
       {"prefix_and_selected_keys", {.offsets = {0, 50, 90, 120}, .shared_prefix = 20, .selected = true}},
       {"all_at_once", {.head_size = 32, .value_size = 32, .num_heads = 4, .num_kv_heads = 2, .offsets = {0, 40, 41, 41, 130}, .window = 33, .shared_prefix = 11, .softcap = 2, .slopes = true, .sinks = true, .selected = true}},

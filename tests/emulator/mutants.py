@@ -24,7 +24,7 @@ from dataclasses import dataclass
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # File whose lines change -> (the .cu files that include it, the tests that must find it).
 ATTENTION = "kernels/attention/attention_bfloat16.cu"
-ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_tiles|prefix_and_window|all_at_once|selected_keys"
+ATTENTION_CASES = "head_80|unequal_small|documents|grouped_queries|window_over_tiles|prefix_and_window|all_at_once|selected_keys|head_256|prefix_before_a_long_document"
 LORA = [f"kernels/lora_linear/lora_{part}.cu" for part in ("expand", "expand_backward", "factors", "shrink", "shrink_backward")]
 EXPERTS = [f"kernels/experts/expert_{part}.cu" for part in ("factors", "product", "product_backward")]
 EXPERT_CASES = "Cuda/ExpertKernels.InBfloat16/*"
