@@ -28,23 +28,20 @@ GRAFT_SIMD_CLONES void encode(const float* values, const float* importance, Bloc
   pack_single_bits(encoded.codes, 2, block.third_bits);
 }
 
-GRAFT_SIMD_CLONES void encode(const float* values, const float* importance, BlockQ4_K& block) {
+// Q4_K and Q5_K, which differ in their largest code.
+template <int kMaxCode, typename Block>
+GRAFT_INLINE_IN_CLONES void encode_eight_scales_and_minima(const float* values, const float* importance, Block& block) {
   AffineCodes<8> encoded;
-  encode_affine<15, 8, 63, 9>(values, importance, encoded);
+  encode_affine<kMaxCode, 8, 63, 9>(values, importance, encoded);
   block.scale = encoded.scale;
   block.minimum = encoded.minimum;
   pack_scales_and_minima(encoded.sub_scales, encoded.sub_minima, block.scales);
   pack(encoded.codes, block);
 }
 
-GRAFT_SIMD_CLONES void encode(const float* values, const float* importance, BlockQ5_K& block) {
-  AffineCodes<8> encoded;
-  encode_affine<31, 8, 63, 9>(values, importance, encoded);
-  block.scale = encoded.scale;
-  block.minimum = encoded.minimum;
-  pack_scales_and_minima(encoded.sub_scales, encoded.sub_minima, block.scales);
-  pack(encoded.codes, block);
-}
+GRAFT_SIMD_CLONES void encode(const float* values, const float* importance, BlockQ4_K& block) { encode_eight_scales_and_minima<15>(values, importance, block); }
+
+GRAFT_SIMD_CLONES void encode(const float* values, const float* importance, BlockQ5_K& block) { encode_eight_scales_and_minima<31>(values, importance, block); }
 
 GRAFT_SIMD_CLONES void encode(const float* values, const float* importance, BlockQ6_K& block) {
   ScaledCodes<16> encoded;

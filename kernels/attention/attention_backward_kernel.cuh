@@ -5,7 +5,6 @@
 //   dq = scale * ds k;  dk = scale * ds^T q;  dv = p^T gradient
 #pragma once
 #include "kernels/attention/attention_scores.cuh"
-#include "kernels/cuda/reduce.cuh"
 
 namespace graft::cuda {
 namespace {
@@ -70,9 +69,7 @@ GRAFT_KERNEL(Shape::kThreads, 1) attention_query_gradient(const AttentionBackwar
 
   Sums query_gradient[kStacks][kHeadParts];
   GRAFT_UNROLL
-  for (int stack = 0; stack < kStacks; ++stack) {
-    set_zero(query_gradient[stack]);
-  }
+  for (int stack = 0; stack < kStacks; ++stack) set_zero(query_gradient[stack]);
   // Of its rows a warp computes `delta` where it reads it.
   for (int r = row + lane_group(); r < row + 16 * kStacks; r += 8) {
     const bool valid = r < tile.count;

@@ -8,6 +8,7 @@
 #include "kernels/quantized/dequantize.h"
 #include "tests/support/error_of.h"
 #include "tests/support/files.h"
+#include "tests/support/normal_values.h"
 
 namespace graft {
 namespace {
@@ -22,13 +23,7 @@ std::vector<float> decoded(const GroupedBlocks& blocks, int64_t count) {
   return values;
 }
 
-std::vector<float> normal(size_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> distribution(0, 0.01F);
-  std::vector<float> values(count);
-  for (auto& value : values) value = distribution(random);
-  return values;
-}
+std::vector<float> normal(size_t count, uint32_t seed) { return test::normal_values(count, seed, 0.01F); }
 
 std::vector<uint8_t> random_bytes(size_t count, uint32_t seed) {
   std::mt19937 random(seed);

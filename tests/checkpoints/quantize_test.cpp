@@ -11,6 +11,7 @@
 #include "kernels/common/error.h"
 #include "kernels/quantized/dequantize.h"
 #include "tests/support/files.h"
+#include "tests/support/normal_values.h"
 
 namespace graft {
 namespace {
@@ -33,13 +34,7 @@ std::vector<float> decoded(TensorType type, const std::vector<std::byte>& bytes)
   return values;
 }
 
-std::vector<float> random_values(size_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, 0.02f);
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
+std::vector<float> random_values(size_t count, uint32_t seed) { return test::normal_values(count, seed, 0.02f); }
 
 class QuantizeGolden : public ::testing::Test {
  protected:

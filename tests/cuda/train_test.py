@@ -20,8 +20,11 @@ STEPS = 20
 
 
 class TrainOnGpu(Runs):
-    def on(self, device: str, name: str, *more, compute: str = "bfloat16", **changes) -> tuple:
-        return self.train(name, 1, *more, **({"schedule__steps": STEPS, "model__compute": compute, "run__device": device, "data__test": []} | changes))
+    def changes(self, device: str, compute: str = "bfloat16") -> dict:
+        return {"schedule__steps": STEPS, "model__compute": compute, "run__device": device, "data__test": []}
+
+    def on(self, device: str, name: str, *more, compute: str = "bfloat16") -> tuple:
+        return self.train(name, 1, *more, **self.changes(device, compute))
 
     def losses(self, name: str) -> list[float]:
         return [line["loss"] for line in map(json.loads, (self.folder / name / "metrics.jsonl").read_text().splitlines()) if "loss" in line]
@@ -39,8 +42,7 @@ class TrainOnGpu(Runs):
     def test_bfloat16_repeats_its_bytes_also_when_killed(self):
         first = self.on("cuda:0", "first")
         self.assertEqual(self.on("cuda:0", "second"), first)
-        changes = {"schedule__steps": STEPS, "model__compute": "bfloat16", "run__device": "cuda:0", "data__test": []}
-        process = subprocess.Popen([graft_program.PROGRAM, "train", str(self.recipe("killed", **changes)), "--quiet"])
+        process = subprocess.Popen([graft_program.PROGRAM, "train", str(self.recipe("killed", **self.changes("cuda:0"))), "--quiet"])
         self.wait_for_step(self.folder / "killed", 7)
         process.send_signal(signal.SIGKILL)
         process.wait()
