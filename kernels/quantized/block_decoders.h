@@ -25,6 +25,8 @@ template <>
 inline constexpr int kBlockRun<BlockQ5_K> = 32;
 template <>
 inline constexpr int kBlockRun<BlockF8E4M3> = 32;
+template <>
+inline constexpr int kBlockRun<BlockI8> = 32;
 
 // What IQ4_NL's codes stand for, and NF4's, as bitsandbytes stores them: quantiles of a normal distribution.
 GRAFT_BLOCK_FUNCTION float non_linear_4(int code) {
@@ -161,6 +163,28 @@ struct BlockDecoder<BlockF8E4M3> {
     const auto bytes = block.template run<kCount, offsetof(BlockF8E4M3, codes)>(first);
     GRAFT_BLOCK_UNROLL
     for (int l = 0; l < kCount; ++l) values[l] = float_of_e4m3<Bytes>(bytes[l]) * scale;
+  }
+};
+
+template <>
+struct BlockDecoder<BlockI8> {
+  template <int kCount, typename Bytes>
+  GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
+    const float scale = block.template float32<offsetof(BlockI8, scale)>();
+    const auto bytes = block.template run<kCount, offsetof(BlockI8, codes)>(first);
+    GRAFT_BLOCK_UNROLL
+    for (int l = 0; l < kCount; ++l) values[l] = static_cast<float>(static_cast<int8_t>(bytes[l])) * scale;
+  }
+};
+
+// Half of twice the value is exact, so that the product rounds as that of e2m1 itself.
+template <>
+struct BlockDecoder<BlockNVFP4> {
+  template <int kCount, typename Bytes>
+  GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
+    const float low = block.template float32<offsetof(BlockNVFP4, scales)>(), high = block.template float32<offsetof(BlockNVFP4, scales) + sizeof(float)>();
+    const float scale = first < 16 ? low : high;
+    decode_nibbles<kCount, offsetof(BlockNVFP4, nibbles)>(block, first, values, [&](int code, int) { return twice_e2m1(code) * 0.5F * scale; });
   }
 };
 

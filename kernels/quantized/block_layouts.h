@@ -111,9 +111,19 @@ struct BlockNF4 {  // w = kNormalFloat4[q] * scale: QLoRA (arXiv 2305.14314), th
   uint8_t nibbles[32];
 };
 struct BlockF8E4M3 {  // w = e4m3(code) * scale
-  static constexpr int kElements = 128;
+  static constexpr int kElements = 64;
   float scale;
-  uint8_t codes[128];
+  uint8_t codes[64];
+};
+struct BlockI8 {  // w = q * scale
+  static constexpr int kElements = 64;
+  float scale;
+  int8_t codes[64];
+};
+struct BlockNVFP4 {  // w = e2m1(q) * its half's scale: 16 elements share one, an E4M3 number over the tensor's global scale, already divided
+  static constexpr int kElements = 32;
+  float scales[2];
+  uint8_t nibbles[16];
 };
 template <int kGroup>
 struct BlockI4 {  // w = (q - 8) * scale
@@ -133,7 +143,8 @@ struct BlockI4Zero {  // w = (q - zero) * scale
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24);
 static_assert(sizeof(BlockQ8_0) == 34 && sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144);
 static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210 && sizeof(BlockMXFP4) == 17);
-static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockIQ4_XS) == 136 && sizeof(BlockNF4) == 36 && sizeof(BlockF8E4M3) == 132 && sizeof(BlockI4<32>) == 18);
+static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockIQ4_XS) == 136 && sizeof(BlockNF4) == 36 && sizeof(BlockF8E4M3) == 68 && sizeof(BlockI4<32>) == 18);
+static_assert(sizeof(BlockI8) == 68 && sizeof(BlockNVFP4) == 24 && sizeof(BlockI4<64>) == 34 && sizeof(BlockI4Zero<64>) == 36);
 static_assert(sizeof(BlockI4<128>) == 66 && sizeof(BlockI4Zero<32>) == 20 && sizeof(BlockI4Zero<128>) == 68);
 
 // The i-th (scale, minimum) pair of Q4_K and Q5_K, with scales(j) the j-th of 12 bytes: pairs 0-3 lie in the low 6 bits of bytes 0-7; pairs 4-7 have their

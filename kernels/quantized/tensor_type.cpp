@@ -51,9 +51,13 @@ constexpr std::array kRows = {
     block_row<BlockIQ4_XS>(TensorType::kIQ4_XS, "IQ4_XS", 23),
     block_row<BlockNF4>(TensorType::kNF4, "NF4", -1),
     block_row<BlockF8E4M3>(TensorType::kF8E4M3Scaled, "F8_E4M3_SCALED", -1),
+    block_row<BlockI8>(TensorType::kI8Scaled, "I8_SCALED", -1),
+    block_row<BlockNVFP4>(TensorType::kNVFP4, "NVFP4", -1),
     block_row<BlockI4<32>>(TensorType::kI4_32, "I4_32", -1),
+    block_row<BlockI4<64>>(TensorType::kI4_64, "I4_64", -1),
     block_row<BlockI4<128>>(TensorType::kI4_128, "I4_128", -1),
     block_row<BlockI4Zero<32>>(TensorType::kI4_32Zero, "I4_32_ZERO", -1),
+    block_row<BlockI4Zero<64>>(TensorType::kI4_64Zero, "I4_64_ZERO", -1),
     block_row<BlockI4Zero<128>>(TensorType::kI4_128Zero, "I4_128_ZERO", -1),
 };
 

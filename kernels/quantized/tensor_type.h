@@ -35,9 +35,13 @@ enum class TensorType : uint8_t {
   kIQ4_XS,
   kNF4,
   kF8E4M3Scaled,
+  kI8Scaled,
+  kNVFP4,
   kI4_32,
+  kI4_64,
   kI4_128,
   kI4_32Zero,
+  kI4_64Zero,
   kI4_128Zero,
 };
 

@@ -20,7 +20,7 @@ pack_to_int32 = helpers.pack_to_int32
 ROWS, COLUMNS = 13, 256
 folder = pathlib.Path(sys.argv[1])
 generator = torch.Generator().manual_seed(5)
-for group in (32, 128):
+for group in (32, 64, 128):
     for kind, scale_type in (("symmetric", torch.bfloat16), ("half", torch.float16), ("zero", torch.bfloat16)):
         codes = torch.randint(-8, 8, (ROWS, COLUMNS), generator=generator, dtype=torch.int8)
         scales = (torch.randn(ROWS, COLUMNS // group, generator=generator) * 0.01).to(scale_type).float()

@@ -20,6 +20,8 @@ Block random_block(std::mt19937& random) {
     block.exponent = static_cast<uint8_t>(116 + random() % 8);
   } else if constexpr (requires { block.scale_and_zero; }) {
     block.scale_and_zero = (std::bit_cast<uint32_t>(scale) & 0xffff0000U) | random() % 16;
+  } else if constexpr (std::is_same_v<Block, BlockNVFP4>) {
+    block.scales[0] = scale, block.scales[1] = normal(random);
   } else if constexpr (std::is_same_v<decltype(block.scale), float>) {
     block.scale = scale;
   } else {

@@ -6,6 +6,7 @@
 
 #include "checkpoints/gguf_file.h"
 #include "checkpoints/mxfp4_tensors.h"
+#include "checkpoints/quantized_tensors.h"
 #include "kernels/common/error.h"
 #include "trainer/models/families/family.h"
 #include "trainer/models/families/wrapped_text.h"
@@ -55,10 +56,8 @@ std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute)
   }
   const auto quantization = config.value("quantization_config", nlohmann::ordered_json());
   const bool mxfp4 = quantization.is_object() && quantization.value("quant_method", nlohmann::ordered_json()) == "mxfp4";
-  if (mxfp4) config.erase("quantization_config");
-  else if (!quantization.is_null()) {
-    fail("models", "expected plain weights, got quantization_config in {} — take the unquantised model or a GGUF file", path.string());
-  }
+  const bool quantized = !quantization.is_null() && !mxfp4;
+  config.erase("quantization_config");
   const bool wrapped = wraps_text(config);
   if (wrapped) config = wrapped_text_config(config);
   const auto& family = family_of_model_type(config["model_type"].get<std::string>());
@@ -68,6 +67,7 @@ std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute)
   if (wrapped) add_wrapper_names(map);
   std::shared_ptr<const TensorSource> source = open_tensors(base);
   if (mxfp4) source = join_mxfp4(std::move(source));
+  if (quantized) source = join_quantized(std::move(source), hub_quantization(quantization, path));
   return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kHub, std::move(source), compute);
 }
 

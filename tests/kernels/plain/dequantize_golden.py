@@ -67,13 +67,21 @@ def bytes_of(numbers):
 
 scales, codes = random_scales(), random.integers(0, 16, (NUM_BLOCKS, 64))
 write_own("NF4", bytes_of(scales), codes, NORMAL_FLOAT_4.astype(np.float64)[codes] * scales[:, None].astype(np.float64))
-for group in (32, 128):
+for group in (32, 64, 128):
     codes, zeros = random.integers(0, 16, (NUM_BLOCKS, group)), random.integers(0, 16, NUM_BLOCKS)
     bits = random_scales().view(np.uint32) & np.uint32(0xffff0000)
     scales = bits.view(np.float32).astype(np.float64)
     write_own(f"I4_{group}", bytes_of((bits >> np.uint32(16)).astype(np.uint16)), codes, (codes - 8.0) * scales[:, None])
     halves = random_scales().astype(np.float16).astype(np.float32)      # float16's scales have bits below bfloat16's
     write_own(f"I4_{group}_ZERO", bytes_of(halves.view(np.uint32) | zeros.astype(np.uint32)), codes, (codes - zeros[:, None]) * halves[:, None].astype(np.float64))
+
+scales, codes = random_scales(), random.integers(-128, 128, (NUM_BLOCKS, 64)).astype(np.int8)
+(folder / "I8_SCALED.blocks").write_bytes(np.hstack([bytes_of(scales), codes.view(np.uint8)]).tobytes())
+(folder / "I8_SCALED.f32").write_bytes((codes.astype(np.float64) * scales[:, None]).astype(np.float32).tobytes())
+magnitudes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+scales, codes = np.stack([random_scales(), random_scales()], axis=1), random.integers(0, 16, (NUM_BLOCKS, 32))
+values = np.concatenate([magnitudes, -magnitudes])[codes].reshape(NUM_BLOCKS, 2, 16) * scales[:, :, None].astype(np.float64)
+write_own("NVFP4", bytes_of(scales), codes, values)
 
 every_16_bits = np.arange(65536, dtype=np.uint16)
 (folder / "F16.blocks").write_bytes(every_16_bits.tobytes())
@@ -88,8 +96,8 @@ for name, dtype in [("F8_E4M3", torch.float8_e4m3fn), ("F8_E5M2", torch.float8_e
     (folder / f"{name}.blocks").write_bytes(codes.numpy().tobytes())
     (folder / f"{name}.f32").write_bytes(codes.view(dtype).float().numpy().tobytes())
 
-codes = random.integers(0, 256, (NUM_BLOCKS, 128), dtype=np.uint8)
-codes[:2] = np.arange(256, dtype=np.uint8).reshape(2, 128)      # every one
+codes = random.integers(0, 256, (NUM_BLOCKS, 64), dtype=np.uint8)
+codes[:4] = np.arange(256, dtype=np.uint8).reshape(4, 64)      # every one
 scales = random_scales()
 (folder / "F8_E4M3_SCALED.blocks").write_bytes(np.hstack([bytes_of(scales), codes]).tobytes())
 values = torch.from_numpy(codes).view(torch.float8_e4m3fn).double() * torch.from_numpy(scales).double()[:, None]

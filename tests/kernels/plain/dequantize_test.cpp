@@ -32,7 +32,7 @@ class DequantizeGolden : public ::testing::Test {
 TEST_F(DequantizeGolden, EveryTypeEqualsTheReferenceBitForBit) {
   for (const char* name :
        {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "MXFP4", "F16", "BF16", "F8_E4M3", "F8_E5M2", "IQ4_NL", "IQ4_XS",
-        "NF4", "F8_E4M3_SCALED", "I4_32", "I4_128", "I4_32_ZERO", "I4_128_ZERO"}) {
+        "NF4", "F8_E4M3_SCALED", "I8_SCALED", "NVFP4", "I4_32", "I4_64", "I4_128", "I4_32_ZERO", "I4_64_ZERO", "I4_128_ZERO"}) {
     SCOPED_TRACE(name);
     const TensorType type = tensor_type_from_name(name).value();
     const auto blocks = test::read_values<std::byte>(folder_->path() / (std::string(name) + ".blocks"));
