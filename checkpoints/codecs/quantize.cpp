@@ -2,8 +2,10 @@
 
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "checkpoints/codecs/quantize_blocks.h"
+#include "checkpoints/codecs/quantize_rows.h"
 #include "kernels/common/error.h"
 #include "kernels/quantized/small_floats.h"
 
@@ -28,6 +30,16 @@ void encode_all(const float* source, int64_t rows, int64_t columns, const float*
       }
       std::memcpy(destination, &block, sizeof block);
     }
+  }
+}
+
+// Forms with one scale for a whole row.
+template <typename Block>
+void encode_rows(const float* source, int64_t rows, int64_t columns, std::byte* destination) {
+  std::vector<Block> blocks(static_cast<size_t>(columns / Block::kElements));
+  for (int64_t row = 0; row < rows; ++row) {
+    encode_row(source + row * columns, columns, blocks.data());
+    std::memcpy(destination + row * static_cast<int64_t>(blocks.size() * sizeof(Block)), blocks.data(), blocks.size() * sizeof(Block));
   }
 }
 
@@ -103,10 +115,28 @@ void quantize(TensorType type, const float* source, int64_t rows, int64_t column
       return encode_all<BlockIQ4_XS>(source, rows, columns, weights, destination);
     case TensorType::kMXFP4:
       return encode_all<BlockMXFP4>(source, rows, columns, weights, destination);
+    case TensorType::kI4_32:
+      return encode_all<BlockI4<32>>(source, rows, columns, weights, destination);
+    case TensorType::kI4_64:
+      return encode_all<BlockI4<64>>(source, rows, columns, weights, destination);
+    case TensorType::kI4_128:
+      return encode_all<BlockI4<128>>(source, rows, columns, weights, destination);
+    case TensorType::kI4_32Zero:
+      return encode_all<BlockI4Zero<32>>(source, rows, columns, weights, destination);
+    case TensorType::kI4_64Zero:
+      return encode_all<BlockI4Zero<64>>(source, rows, columns, weights, destination);
+    case TensorType::kI4_128Zero:
+      return encode_all<BlockI4Zero<128>>(source, rows, columns, weights, destination);
+    case TensorType::kNF4:
+      return encode_all<BlockNF4>(source, rows, columns, weights, destination);
+    case TensorType::kI8Scaled:
+      return encode_rows<BlockI8>(source, rows, columns, destination);
+    case TensorType::kF8E4M3Scaled:
+      return encode_rows<BlockF8E4M3>(source, rows, columns, destination);
     default:
       break;
   }
-  fail("codecs", "expected a form that graft writes (F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4), got {} — choose one of these",
+  fail("codecs", "expected a form that graft writes (F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4 NF4, INT4 in groups, scaled INT8 and FP8), got {} — choose one of these",
        layout.name);
 }
 

@@ -27,5 +27,14 @@ void encode(const float* values, const float* importance, BlockQ4_K& block);
 void encode(const float* values, const float* importance, BlockQ5_K& block);
 void encode(const float* values, const float* importance, BlockQ6_K& block);
 void encode(const float* values, const float* importance, BlockIQ4_XS& block);
+void encode(const float* values, const float* importance, BlockI4<32>& block);   // with a scale that bfloat16 and float16 hold, also below
+void encode(const float* values, const float* importance, BlockI4<64>& block);
+void encode(const float* values, const float* importance, BlockI4<128>& block);
+void encode(const float* values, const float* importance, BlockI4Zero<32>& block);
+void encode(const float* values, const float* importance, BlockI4Zero<64>& block);
+void encode(const float* values, const float* importance, BlockI4Zero<128>& block);
+
+// bitsandbytes' bytes: the largest magnitude, and the nearest of NF4's values.
+void encode(const float* values, BlockNF4& block);
 
 }  // namespace graft

@@ -15,6 +15,7 @@
 #include "trainer/exports/hub_files.h"
 #include "trainer/exports/output_place.h"
 #include "trainer/exports/peft_export.h"
+#include "trainer/exports/quantized_hub_export.h"
 #include "trainer/exports/safetensors_export.h"
 #include "trainer/models/families/family.h"
 #include "trainer/models/model_files.h"
@@ -82,8 +83,8 @@ void add_updates(Prepared& prepared, const ExportRequest& request) {
 }
 
 std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportFormat& format) {
-  if (request.importance && !(format.kind == Kind::kGguf && gguf_takes_importance(format.gguf)))
-    fail("exports", "expected an importance matrix with a GGUF form of fewer than 8 bits, got one with {} — leave it out, or choose another form", format.name);
+  if (request.importance && !format.takes_importance())
+    fail("exports", "expected an importance matrix with a form of fewer than 8 bits that searches for its scales, got one with {} — leave it out, or choose another form", format.name);
   auto holder = std::make_unique<Prepared>();   // source points into it
   auto& prepared = *holder;
   auto& source = prepared.source;
@@ -98,7 +99,7 @@ std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportForm
       source.rope_factors.push_back({"rope_factors_long.weight", {rope.long_factors.begin(), rope.long_factors.end()}});
       source.rope_factors.push_back({"rope_factors_short.weight", {rope.short_factors.begin(), rope.short_factors.end()}});
     }
-    if (name_rope_scaling(rope) || format.kind != Kind::kSafetensors) continue;
+    if (name_rope_scaling(rope) || !format.is_hub()) continue;
     fail("exports", "expected rope_freqs.weight to be the llama3 scaling of Llama 3.1 or 3.2, which config.json can name, got other divisors ({}) — export gguf, or "
          "fine-tune from the Hugging Face directory of this model", source.base_name);
   }
@@ -156,6 +157,11 @@ ExportResult plan_export(const ExportRequest& request) {
       if (source.is_gguf()) config_from_spec(prepared->spec);   // refuses what config.json cannot say
       result.tensors = safetensors_tensors(source, format.safetensors);
       break;
+    case Kind::kQuantizedHub:
+      if (source.is_gguf()) config_from_spec(prepared->spec);
+      result.tensors = quantized_hub_tensors(source, format);
+      result.warning = own_grid_warning(result.tensors);
+      break;
     case Kind::kGguf:
       if (!source.is_gguf()) gguf_hyperparameters(prepared->spec);   // refuses what llama.cpp computes otherwise
       result.tensors = gguf_tensors(source, format.gguf);
@@ -184,6 +190,9 @@ ExportResult export_model(const ExportRequest& request) {
       break;
     case Kind::kSafetensors:
       write_safetensors(source, format, out, result);
+      break;
+    case Kind::kQuantizedHub:
+      write_quantized_hub(source, format, out, result);
       break;
     case Kind::kGguf:
       write_gguf(source, format, out, result);

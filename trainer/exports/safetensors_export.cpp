@@ -24,6 +24,22 @@ std::vector<ExportedTensor> safetensors_tensors(const ExportSource& source, Tens
   return tensors;
 }
 
+void write_hub_files(const ExportSource& source, const ExportFormat& format, TensorType type, const ordered_json& quantization, const std::filesystem::path& folder,
+                     ExportResult& result) {
+  const auto write_json = [&](const char* name, const ordered_json& json) {
+    write_file_atomic(folder / name, json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+  };
+  auto config = hub_config(source, type);
+  if (!quantization.is_null()) config["quantization_config"] = quantization;
+  write_json("config.json", config);
+  if (const auto generation = hub_generation_config(source); !generation.empty()) write_json("generation_config.json", generation);
+  if (!write_tokenizer_files(source, folder)) {
+    result.notes.push_back("the base has no tokenizer, so the folder has none: it reads token ids only");
+  }
+  if (source.chat_template) write_file_atomic(folder / "chat_template.jinja", source.chat_template->source());
+  write_file_atomic(folder / "README.md", model_card(source, format, result));
+}
+
 void write_safetensors(const ExportSource& source, const ExportFormat& format, const std::filesystem::path& path, ExportResult& result) {
   result.tensors = safetensors_tensors(source, format.safetensors);
   if (format.safetensors != TensorType::kF32) {
@@ -41,17 +57,7 @@ void write_safetensors(const ExportSource& source, const ExportFormat& format, c
     source.report(++done, static_cast<int64_t>(declarations.size()));
   }
   writer.finish();
-
-  const auto write_json = [&](const char* name, const ordered_json& json) {
-    write_file_atomic(folder.path() / name, json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n");
-  };
-  write_json("config.json", hub_config(source, format.safetensors));
-  if (const auto generation = hub_generation_config(source); !generation.empty()) write_json("generation_config.json", generation);
-  if (!write_tokenizer_files(source, folder.path())) {
-    result.notes.push_back("the base has no tokenizer, so the folder has none: it reads token ids only");
-  }
-  if (source.chat_template) write_file_atomic(folder.path() / "chat_template.jinja", source.chat_template->source());
-  write_file_atomic(folder.path() / "README.md", model_card(source, format, result));
+  write_hub_files(source, format, format.safetensors, nullptr, folder.path(), result);
   folder.commit();
   result.path = path;
   result.files = files_in(path);

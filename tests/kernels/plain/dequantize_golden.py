@@ -80,7 +80,7 @@ scales, codes = random_scales(), random.integers(-128, 128, (NUM_BLOCKS, 64)).as
 (folder / "I8_SCALED.f32").write_bytes((codes.astype(np.float64) * scales[:, None]).astype(np.float32).tobytes())
 magnitudes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 scales, codes = np.stack([random_scales(), random_scales()], axis=1), random.integers(0, 16, (NUM_BLOCKS, 32))
-values = np.concatenate([magnitudes, -magnitudes])[codes].reshape(NUM_BLOCKS, 2, 16) * scales[:, :, None].astype(np.float64)
+values = (np.concatenate([magnitudes, -magnitudes]) + 0.0)[codes].reshape(NUM_BLOCKS, 2, 16) * scales[:, :, None].astype(np.float64)     # no negative zero: as ggml
 write_own("NVFP4", bytes_of(scales), codes, values)
 
 every_16_bits = np.arange(65536, dtype=np.uint16)

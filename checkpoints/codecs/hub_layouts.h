@@ -1,0 +1,33 @@
+// Rows of blocks as the tensors that quantised checkpoints of the hub hold: the inverse of grouped_blocks.h.
+// Sources: compressed-tensors 0.20, AutoGPTQ's layout ("gptq", zero points less one), AutoAWQ's "gemm", bitsandbytes 0.50 (NF4 without double quantisation).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoints/tensor_declaration.h"
+
+namespace graft {
+
+enum class HubLayout { kInt4, kInt4Zero, kInt8, kFp8, kFp8Squares, kNvfp4, kMxfp4, kGptq, kAwq, kNf4 };
+
+// The blocks that a layout is made of; `group`: columns of INT4 that share a scale, 32, 64 or 128.
+TensorType hub_block_type(HubLayout layout, int64_t group);
+
+// Whether a matrix fits: columns in whole blocks, and rows in whole words where those hold rows.
+bool fits_hub_layout(HubLayout layout, int64_t group, int64_t rows, int64_t columns);
+
+// float32 rows to blocks of hub_block_type. Calls that share a matrix take whole slabs of kHubSlab rows each; global_scale: of NVFP4, nvfp4_global_scale of the whole
+// matrix. importance: one number for each column, or empty; of INT4 and FP4. UserError for weights that are not finite, and as quantize().
+void quantize_for_hub(HubLayout layout, int64_t group, const float* values, int64_t rows, int64_t columns, float global_scale, std::span<const float> importance, std::byte* blocks);
+inline constexpr int64_t kHubSlab = 128;
+
+// The tensors of a matrix [rows, columns] in the order of hub_bytes; `module` is its name without ".weight".
+std::vector<TensorDeclaration> hub_tensors(HubLayout layout, int64_t group, const std::string& module, int64_t rows, int64_t columns);
+
+// Their bytes. blocks: [rows, columns] of hub_block_type; global_scale: of NVFP4, which the scales of its blocks were divided by.
+std::vector<std::vector<std::byte>> hub_bytes(HubLayout layout, int64_t group, const std::byte* blocks, int64_t rows, int64_t columns, float global_scale);
+
+}  // namespace graft

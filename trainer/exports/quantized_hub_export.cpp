@@ -1,0 +1,178 @@
+#include "trainer/exports/quantized_hub_export.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include "checkpoints/codecs/quantize_rows.h"
+#include "checkpoints/safetensors_writer.h"
+#include "kernels/common/error.h"
+#include "trainer/exports/merged_weights.h"
+#include "trainer/exports/output_place.h"
+#include "trainer/exports/hub_files.h"
+#include "trainer/exports/quantized_hub_config.h"
+#include "trainer/exports/safetensors_export.h"
+
+namespace graft {
+namespace {
+
+constexpr std::string_view kEnding = ".weight";
+
+std::string module_of(const std::string& name) { return name.substr(0, name.size() - kEnding.size()); }
+
+// A weight of a linear module, by our name of it: of the layers, but not what engines keep plain. Stacked experts and transposed matrices are no linear modules.
+bool is_linear(const MergedWeights& weights, const MergedTensor& tensor) {
+  constexpr std::array<std::string_view, 5> kModules = {".attention.", ".mlp.", ".experts.", ".shared.", ".delta."};
+  const auto& rule = *tensor.parts.front().rule;
+  const auto holds = [&](std::string_view part) { return rule.ours.find(part) != std::string::npos; };
+  return rule.ours.starts_with("layers.") && std::any_of(kModules.begin(), kModules.end(), holds) && !holds(".convolution") && rule.hub.ends_with(kEnding) &&
+         weights.shape(tensor).size() == 2 && !rule.hub_form.transposed;
+}
+
+// Embeddings are no linears; everything else with two dimensions may be one to an engine, and has to be named to stay plain.
+bool may_be_linear(const MergedWeights& weights, const MergedTensor& tensor) {
+  const auto& rule = *tensor.parts.front().rule;
+  return weights.shape(tensor).size() == 2 && rule.hub.ends_with(kEnding) && rule.ours.find("embedding") == std::string::npos;
+}
+
+struct Plan {
+  HubLayout layout = HubLayout::kInt4;
+  int64_t group = 0;
+  TensorType plain = TensorType::kBF16, blocks = TensorType::kF32;
+  std::vector<bool> quantized;               // of each merged tensor
+  std::vector<std::string> plain_modules, misfits;
+};
+
+Plan plan_of(const MergedWeights& weights, const ExportFormat& format) {
+  Plan plan;
+  plan.layout = format.hub;
+  plan.group = format.group;
+  if (format.hub == HubLayout::kGptq || format.hub == HubLayout::kAwq) plan.plain = TensorType::kF16;
+  const auto fits = [&](const MergedTensor& tensor, int64_t group) {
+    const auto shape = weights.shape(tensor);
+    return fits_hub_layout(format.hub, group, shape[0], shape[1]);
+  };
+  for (const int64_t group : {128, 64, 32}) {
+    if (plan.group != 0) break;
+    const bool all = std::all_of(weights.tensors().begin(), weights.tensors().end(), [&](const MergedTensor& tensor) { return !is_linear(weights, tensor) || fits(tensor, group); });
+    if (all || group == 32) plan.group = group;
+  }
+  plan.blocks = hub_block_type(plan.layout, plan.group);
+  plan.plain_modules = {"lm_head"};
+  int64_t num_quantized = 0;
+  for (const auto& tensor : weights.tensors()) {
+    const bool linear = is_linear(weights, tensor), chosen = linear && fits(tensor, plan.group);
+    plan.quantized.push_back(chosen);
+    num_quantized += chosen;
+    const auto module = module_of(weights.name(tensor));
+    if (linear && !chosen) plan.misfits.push_back(module);
+    if (!chosen && may_be_linear(weights, tensor) && module != "lm_head") plan.plain_modules.push_back(module);
+  }
+  if (num_quantized == 0) {
+    const auto shape = plan.misfits.empty() ? "" : fmt::format(" ({} has columns in no multiple of {})", plan.misfits.front(), info(plan.blocks).block_elements);
+    fail("exports", "expected linear layers that {} can hold, got none{} — choose a smaller group, gguf or safetensors", format.name, shape);
+  }
+  return plan;
+}
+
+// Of each column; empty where the importance matrix, which is laid out as GGUF files are, has no entry.
+std::vector<float> importance_of(const ExportSource& source, const MergedTensor& tensor) {
+  const auto& rule = *tensor.parts.front().rule;
+  const auto& form = rule.gguf_form;
+  if (!source.importance || tensor.parts.size() != 1 || form.transposed || form.column_heads > 0) return {};
+  auto all = source.importance->importance_of(rule.gguf);
+  const auto columns = static_cast<size_t>(rule.shape.at(1));
+  const size_t first = static_cast<size_t>(form.whole.empty() ? 0 : form.first / (rule.shape.at(0) * rule.shape.at(1))) * columns;
+  if (all.size() < first + columns) return {};
+  return {all.begin() + static_cast<int64_t>(first), all.begin() + static_cast<int64_t>(first + columns)};
+}
+
+void write_matrix(SafetensorsDirectoryWriter& writer, const Plan& plan, MergedWeights& weights, const MergedTensor& tensor, const std::vector<float>& importance) {
+  const auto shape = weights.shape(tensor);
+  const int64_t rows = shape[0], columns = shape[1];
+  const auto* values = reinterpret_cast<const float*>(weights.bytes(tensor, TensorType::kF32).data());
+  float largest = 0;
+  for (int64_t i = 0; i < rows * columns; ++i) largest = std::max(largest, std::fabs(values[i]));
+  const float global_scale = nvfp4_global_scale(largest);
+  const int64_t row_bytes = bytes_of(plan.blocks, std::vector<int64_t>{columns}).value();
+  std::vector<std::byte> blocks(static_cast<size_t>(rows * row_bytes));
+  try {
+    at::parallel_for(0, (rows + kHubSlab - 1) / kHubSlab, 1, [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * kHubSlab, count = std::min(end * kHubSlab, rows) - first;
+      quantize_for_hub(plan.layout, plan.group, values + first * columns, count, columns, global_scale, importance, blocks.data() + first * row_bytes);
+    });
+  } catch (const UserError& error) {
+    fail("exports", "{} (tensor {})", error.what(), weights.name(tensor));
+  }
+  const auto tensors = hub_tensors(plan.layout, plan.group, module_of(weights.name(tensor)), rows, columns);
+  const auto bytes = hub_bytes(plan.layout, plan.group, blocks.data(), rows, columns, global_scale);
+  for (size_t i = 0; i < tensors.size(); ++i) writer.write(tensors[i].name, bytes[i]);
+}
+
+std::vector<ExportedTensor> described(const MergedWeights& weights, const Plan& plan) {
+  std::vector<ExportedTensor> tensors;
+  for (size_t i = 0; i < plan.quantized.size(); ++i) {
+    const auto& merged = weights.tensors()[i];
+    ExportedTensor tensor{weights.name(merged), weights.shape(merged), merged.stored_type(), plan.quantized[i] ? plan.blocks : plan.plain, merged.adapted()};
+    tensor.copied = !plan.quantized[i] && MergedWeights::keeps_bytes(merged, plan.plain);
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+}  // namespace
+
+std::vector<ExportedTensor> quantized_hub_tensors(const ExportSource& source, const ExportFormat& format) {
+  const MergedWeights weights(source, NameColumn::kHub);
+  return described(weights, plan_of(weights, format));
+}
+
+void write_quantized_hub(const ExportSource& source, const ExportFormat& format, const std::filesystem::path& path, ExportResult& result) {
+  MergedWeights weights(source, NameColumn::kHub);
+  const auto plan = plan_of(weights, format);
+  result.tensors = described(weights, plan);
+  result.warning = own_grid_warning(result.tensors);
+  if (!plan.misfits.empty())
+    result.notes.push_back(fmt::format("{} linear layers stay {}, since their columns are no whole blocks of {}: {}{}", plan.misfits.size(), info(plan.plain).name,
+                                       info(plan.blocks).block_elements, plan.misfits.front(), plan.misfits.size() > 1 ? ", ..." : ""));
+  std::vector<TensorDeclaration> declarations;
+  for (size_t i = 0; i < plan.quantized.size(); ++i) {
+    const auto& tensor = result.tensors[i];
+    if (!plan.quantized[i]) {
+      declarations.push_back({tensor.name, tensor.type, tensor.shape});
+      continue;
+    }
+    const auto own = hub_tensors(plan.layout, plan.group, module_of(tensor.name), tensor.shape[0], tensor.shape[1]);
+    declarations.insert(declarations.end(), own.begin(), own.end());
+  }
+  int64_t num_unweighed = 0;   // of quantised tensors
+  StagedFolder folder(path);
+  SafetensorsDirectoryWriter writer(folder.path(), declarations);
+  for (size_t i = 0; i < plan.quantized.size(); ++i) {
+    const auto& merged = weights.tensors()[i];
+    if (plan.quantized[i]) {
+      const auto importance = importance_of(source, merged);
+      num_unweighed += importance.empty();
+      write_matrix(writer, plan, weights, merged, importance);
+    } else {
+      writer.write(weights.name(merged), weights.bytes(merged, plan.plain));
+    }
+    source.report(static_cast<int64_t>(i) + 1, static_cast<int64_t>(plan.quantized.size()));
+  }
+  writer.finish();
+  if (source.importance && num_unweighed > 0) {
+    if (num_unweighed == std::count(plan.quantized.begin(), plan.quantized.end(), true))
+      fail("exports", "expected an importance matrix of this model's tensors, got none of them — make it with this model");
+    result.notes.push_back(fmt::format("{} quantised tensors have no entry in the importance matrix", num_unweighed));
+  }
+  write_hub_files(source, format, plan.plain, quantized_hub_config(plan.layout, plan.group, plan.plain_modules), folder.path(), result);
+  folder.commit();
+  result.path = path;
+  result.files = files_in(path);
+  result.serve = {fmt::format("vllm serve {}", shell_word(path))};
+}
+
+}  // namespace graft
