@@ -17,6 +17,11 @@ namespace graft {
 namespace {
 
 using Bytes = std::vector<std::byte>;
+constexpr std::pair<std::string_view, HubLayout> kNames[] = {
+    {"compressed-tensors:w4a16", HubLayout::kInt4},     {"compressed-tensors:w4a16-asym", HubLayout::kInt4Zero}, {"compressed-tensors:w8a8", HubLayout::kInt8},
+    {"compressed-tensors:fp8", HubLayout::kFp8},        {"compressed-tensors:fp8-block", HubLayout::kFp8Squares}, {"compressed-tensors:nvfp4", HubLayout::kNvfp4},
+    {"compressed-tensors:mxfp4", HubLayout::kMxfp4},    {"gptq", HubLayout::kGptq}, {"awq", HubLayout::kAwq}, {"nf4", HubLayout::kNf4}};
+constexpr std::pair<std::string_view, int64_t> kGroups[] = {{"", 0}, {":g32", 32}, {":g64", 64}, {":g128", 128}};
 constexpr int64_t kSquare = kHubSlab;
 
 constexpr int64_t ceil_divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -208,7 +213,30 @@ std::vector<Bytes> nf4(const std::byte* data, int64_t rows, int64_t columns) {
   return {pairs_of(blocks, rows, false), bytes_of_numbers(statistics), bytes_of_numbers(values), bytes_of_numbers(std::vector<char>(state.begin(), state.end()))};
 }
 
+bool has_groups(HubLayout layout) {
+  return layout == HubLayout::kInt4 || layout == HubLayout::kInt4Zero || layout == HubLayout::kGptq || layout == HubLayout::kAwq;
+}
+
 }  // namespace
+
+std::vector<std::string> hub_form_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, layout] : kNames) {
+    for (const auto& [ending, group] : kGroups)
+      if (group == 0 || has_groups(layout)) names.push_back(std::string(name) + std::string(ending));
+  }
+  return names;
+}
+
+std::optional<HubForm> hub_form_from_name(std::string_view name) {
+  for (const auto& [own, layout] : kNames) {
+    for (const auto& [ending, group] : kGroups)
+      if ((group == 0 || has_groups(layout)) && name == std::string(own) + std::string(ending)) return HubForm{layout, group};
+  }
+  return std::nullopt;
+}
+
+bool hub_takes_importance(HubLayout layout) { return has_groups(layout) || layout == HubLayout::kNvfp4 || layout == HubLayout::kMxfp4; }
 
 TensorType hub_block_type(HubLayout layout, int64_t group) {
   const auto of_group = [&](TensorType of_32, TensorType of_64, TensorType of_128) { return group == 32 ? of_32 : group == 64 ? of_64 : of_128; };

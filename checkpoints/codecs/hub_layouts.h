@@ -3,8 +3,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoints/tensor_declaration.h"
@@ -12,6 +14,15 @@
 namespace graft {
 
 enum class HubLayout { kInt4, kInt4Zero, kInt8, kFp8, kFp8Squares, kNvfp4, kMxfp4, kGptq, kAwq, kNf4 };
+
+// By the names of export forms: "compressed-tensors:w4a16", "awq:g64", "nf4".
+struct HubForm {
+  HubLayout layout = HubLayout::kInt4;
+  int64_t group = 0;   // 0: the form has none, or none was named
+};
+std::optional<HubForm> hub_form_from_name(std::string_view name);
+std::vector<std::string> hub_form_names();   // each, and with each group
+bool hub_takes_importance(HubLayout layout);
 
 // The blocks that a layout is made of; `group`: columns of INT4 that share a scale, 32, 64 or 128.
 TensorType hub_block_type(HubLayout layout, int64_t group);

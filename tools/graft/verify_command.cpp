@@ -1,6 +1,7 @@
 // graft verify RUN ARTIFACT [--engine E]: the certificate of an artefact against what the run trained; exit code 1 past the threshold.
 #include "checkpoints/codecs/gguf_types.h"
 #include "checkpoints/gguf_file.h"
+#include "checkpoints/strict_json.h"
 #include "kernels/common/error.h"
 #include "tools/graft/commands.h"
 #include "trainer/adapters/adapter_files.h"
@@ -19,7 +20,13 @@ struct Options {
 
 std::string format_of(const fs::path& artefact) {
   if (fs::exists(artefact / "adapter_config.json")) return "peft";
-  if (fs::exists(artefact / "config.json")) return "safetensors";
+  if (fs::exists(artefact / "config.json")) {
+    const auto config = read_strict_json(artefact / "config.json", "the configuration");
+    const auto quantization = config.is_object() ? config.value("quantization_config", nlohmann::ordered_json()) : nlohmann::ordered_json();
+    if (!quantization.is_object()) return "safetensors";
+    const auto text = [&](const char* key) { return quantization.contains(key) && quantization[key].is_string() ? quantization[key].get<std::string>() : std::string(); };
+    return text("format").empty() ? text("quant_method") : fmt::format("{}:{}", text("quant_method"), text("format"));
+  }
   if (artefact.extension() == ".gguf") {
     const GgufFile file(artefact);
     if (file.get_string("general.type").value_or("model") == "adapter") return "gguf-lora";

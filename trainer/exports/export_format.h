@@ -1,7 +1,6 @@
 // The export forms by name: "peft", "safetensors", "safetensors:F32", "gguf:Q8_0", "gguf-lora", "compressed-tensors:w4a16", "gptq", "awq", "nf4"; those with INT4
 // take a group: "awq:g64".
 #pragma once
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,8 +17,7 @@ struct ExportFormat {
   std::string name;                            // as it was asked for
   TensorType safetensors = TensorType::kBF16;  // kSafetensors: of every tensor
   GgufFormat gguf = GgufFormat::kF16;          // kGguf
-  HubLayout hub = HubLayout::kInt4;            // kQuantizedHub
-  int64_t group = 0;                           // columns of INT4 that share a scale, 32, 64 or 128; 0: the largest that every matrix has whole groups of
+  HubForm hub;                                 // kQuantizedHub; without a group INT4 has the largest that every matrix has whole ones of
   bool is_hub() const { return kind == Kind::kSafetensors || kind == Kind::kQuantizedHub; }   // config.json and safetensors
   bool is_folder() const { return kind == Kind::kPeft || is_hub(); }
   bool is_merged() const { return kind == Kind::kGguf || is_hub(); }

@@ -48,12 +48,12 @@ struct Plan {
 
 Plan plan_of(const MergedWeights& weights, const ExportFormat& format) {
   Plan plan;
-  plan.layout = format.hub;
-  plan.group = format.group;
-  if (format.hub == HubLayout::kGptq || format.hub == HubLayout::kAwq) plan.plain = TensorType::kF16;
+  plan.layout = format.hub.layout;
+  plan.group = format.hub.group;
+  if (plan.layout == HubLayout::kGptq || plan.layout == HubLayout::kAwq) plan.plain = TensorType::kF16;
   const auto fits = [&](const MergedTensor& tensor, int64_t group) {
     const auto shape = weights.shape(tensor);
-    return fits_hub_layout(format.hub, group, shape[0], shape[1]);
+    return fits_hub_layout(plan.layout, group, shape[0], shape[1]);
   };
   for (const int64_t group : {128, 64, 32}) {
     if (plan.group != 0) break;

@@ -1,6 +1,7 @@
 #include "trainer/recipe/recipe_schema.h"
 
 #include "checkpoints/codecs/gguf_types.h"
+#include "checkpoints/codecs/hub_layouts.h"
 
 namespace graft {
 namespace {
@@ -25,6 +26,7 @@ bool is_template_date(const std::string& text) {
 std::vector<std::string> export_formats() {
   std::vector<std::string> formats = {"peft", "safetensors", "gguf-lora"};
   for (const auto name : gguf_format_names()) formats.push_back("gguf:" + std::string(name));
+  for (auto& name : hub_form_names()) formats.push_back(std::move(name));
   return formats;
 }
 const std::vector<std::string> kExportFormats = export_formats();

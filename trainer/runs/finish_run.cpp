@@ -155,9 +155,10 @@ std::string file_name_of(const std::string& format, const std::string& base) {
   auto stem = fs::path(base).filename().string();
   if (stem.ends_with(".gguf")) stem.resize(stem.size() - 5);
   if (format == "peft" || format == "gguf-lora") return format == "peft" ? "peft" : stem + ".lora.gguf";
-  const auto colon = format.find(':');
-  if (format.starts_with("gguf:")) return stem + ".tuned." + format.substr(colon + 1) + ".gguf";
-  return colon == std::string::npos ? "safetensors" : "safetensors-" + format.substr(colon + 1);
+  if (format.starts_with("gguf:")) return stem + ".tuned." + format.substr(5) + ".gguf";
+  auto folder = format;
+  std::replace(folder.begin(), folder.end(), ':', '-');
+  return folder;
 }
 
 std::string certificate_name(std::string format) {

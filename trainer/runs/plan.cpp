@@ -121,7 +121,7 @@ int64_t disk_needed(const PreparedRun& run) {
     const auto& format = wanted.format;
     bytes += format == "peft" || format == "gguf-lora" ? run.adapters->num_parameters() * 4
              : format.ends_with("F32")                           ? elements * 4
-             : format.ends_with("16") || format == "safetensors" ? elements * 2
+             : format.ends_with("16") || format == "safetensors" || hub_form_from_name(format) ? elements * 2
              : format == "gguf:Q8_0" || format == "gguf:Q6_K"    ? elements * 17 / 16
                                                                  : elements * 3 / 4;
   }

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Quantised exports in Hugging Face layout: the libraries of each form decode them to what graft computes with, and the model is still the one that was merged.
+
+  quantized_hub_test.py --graft PROGRAM
+"""
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+import graft_program
+from exports_test import exported, graft_export
+from tiny_bases import CASES, LLAMA, make_base, relative_l2
+from golden import Case
+
+import torch
+from hub_forms import decoded, quantised_modules
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+torch.set_num_threads(1)
+# Form -> type of its blocks, largest relative error of a matrix, whether transformers decodes the folder itself.
+FORMS = {"compressed-tensors:w4a16": ("I4_128", 0.12, True), "compressed-tensors:w4a16:g32": ("I4_32", 0.11, True), "compressed-tensors:w4a16-asym": ("I4_128_ZERO", 0.11, True),
+         "compressed-tensors:w8a8": ("I8_SCALED", 0.01, True), "compressed-tensors:fp8": ("F8_E4M3_SCALED", 0.03, True), "compressed-tensors:fp8-block": ("F8_E4M3_SCALED", 0.03, True),
+         "compressed-tensors:nvfp4": ("NVFP4", 0.1, True), "compressed-tensors:mxfp4": ("MXFP4", 0.13, True), "gptq": ("I4_128", 0.12, False), "awq:g64": ("I4_64_ZERO", 0.11, False),
+         "nf4": ("NF4", 0.11, False)}
+
+
+def logits_of_graft(model, ids, folder) -> torch.Tensor:
+    (folder / "ids.json").write_text(json.dumps(ids))
+    done = graft_program.run("logits", model, "--tokens", folder / "ids.json", "--out", folder / "logits.safetensors")
+    assert done.returncode == 0, done.stderr
+    return load_file(folder / "logits.safetensors")["logits"]
+
+
+def logits_of_torch(model, ids) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].float()
+
+
+def dense_twin(folder) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """The model with every quantised matrix decoded by its own library, in float32."""
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    modules = quantised_modules(tensors)
+    weights = {name: tensor.float() for name, tensor in tensors.items() if not any(name.startswith(module + ".") and name[len(module) + 1:] in parts for module, parts in modules.items())}
+    for module, parts in modules.items():
+        weights[module + ".weight"] = decoded(parts, config["quantization_config"])
+    plain = AutoConfig.from_pretrained(folder)
+    del plain.quantization_config
+    plain.dtype = torch.float32
+    model = AutoModelForCausalLM.from_config(plain, attn_implementation="eager").eval()
+    missing, surplus = model.load_state_dict(weights, strict=False)
+    assert not surplus and set(missing) <= {"lm_head.weight"}, (missing, surplus)
+    model.tie_weights()
+    return model, weights
+
+
+class Dense(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="graft_quantized_hub_"))
+        cls.base = make_base(CASES["Llama"][0], cls.folder / "base")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def test_every_form(self):
+        for form, (blocks, bound, in_transformers) in FORMS.items():
+            with self.subTest(form):
+                out = self.folder / "export"
+                result = exported(self.base.path, form, out, "--adapter", self.base.adapter, "--force")
+                self.assertIn(blocks, result["types"])
+                twin, weights = dense_twin(out)
+                matrices = [name for name in self.base.merged if "layers" in name and self.base.merged[name].dim() == 2]
+                self.assertEqual(len(quantised_modules(load_file(out / "model.safetensors"))), len(matrices), "every linear of the layers and nothing else")
+                for name in matrices:
+                    self.assertLess(relative_l2(weights[name], self.base.merged[name]), bound, name)
+                expected = logits_of_torch(twin, self.base.ids)
+                self.assertLess(relative_l2(logits_of_graft(out, self.base.ids, self.folder), expected), 1e-5, "graft computes with what the library decodes")
+                if in_transformers:
+                    config = json.loads((out / "config.json").read_text())
+                    own = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager", quantization_config=config["quantization_config"] | {"dequantize": True}).eval()
+                    self.assertLess(relative_l2(logits_of_torch(own, self.base.ids), expected), 5e-3, "transformers loads it; its scales are bfloat16 products")
+
+    def test_exports_of_quantised_bases(self):
+        """A base in each form is trained and merged as it lies: back to plain weights nothing is lost."""
+        for form in ("compressed-tensors:w4a16", "compressed-tensors:fp8-block", "awq:g64", "nf4"):
+            with self.subTest(form):
+                base, plain = self.folder / "quantised", self.folder / "plain"
+                exported(self.base.path, form, base, "--force")
+                exported(base, "safetensors:F32", plain, "--force")
+                self.assertNotIn("quantization_config", json.loads((plain / "config.json").read_text()))
+                _, weights = dense_twin(base)
+                for name, tensor in load_file(plain / "model.safetensors").items():
+                    self.assertTrue(torch.equal(tensor, weights[name]), name)
+
+    def test_what_a_form_cannot_hold_is_refused(self):
+        out = self.folder / "refused"
+        narrow = make_base(Case("narrow", LLAMA | {"hidden_size": 96, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24}), self.folder / "narrow")
+        for form, text in {"awq:g128": "a smaller group", "compressed-tensors:fp8": "no multiple of 64", "gptq:g48": "expected one of the forms"}.items():
+            done = graft_export(narrow.path, form, out)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(text, done.stderr)
+            self.assertFalse(out.exists())
+        done = graft_export(self.base.path, "awq", out, file_limit=20_000)
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertEqual([path.name for path in self.folder.iterdir() if path.name.startswith("refused")], [])
+
+
+if __name__ == "__main__":
+    graft_program.main()
