@@ -1,16 +1,12 @@
 #include "checkpoints/quantized_tensors.h"
 
 #include <array>
-#include <atomic>
-#include <cmath>
 #include <cstring>
-#include <exception>
-#include <functional>
-#include <thread>
 
 #include <fmt/ranges.h>
 
 #include "checkpoints/codecs/grouped_blocks.h"
+#include "checkpoints/on_all_cores.h"
 #include "kernels/common/error.h"
 #include "kernels/quantized/block_decoders.h"
 #include "kernels/quantized/dequantize.h"
@@ -246,32 +242,17 @@ class QuantizedTensors : public TensorSource {
     return scaled(matrix, ".weight_scale");
   }
 
-  // Each matrix on one thread; the error is that of the first matrix which has one, whoever came first.
   void join_all() {
     memory_.resize(matrices_.size());
-    std::vector<std::exception_ptr> errors(matrices_.size());
-    std::atomic<size_t> next = 0;
-    const auto work = [&] {
-      for (size_t i = next++; i < matrices_.size(); i = next++) {
-        try {
-          auto blocks = joined(matrices_[i]);
-          memory_[i] = std::move(blocks.bytes);
-          auto& tensor = tensors_[places_[i]];
-          tensor.type = blocks.type;
-          tensor.shape = {matrices_[i].rows, matrices_[i].columns};
-          tensor.bytes = memory_[i];
-          source_->forget(matrices_[i].codes().bytes);   // one copy in memory, not two
-        } catch (...) {
-          errors[i] = std::current_exception();
-        }
-      }
-    };
-    {
-      std::vector<std::jthread> workers(std::max(1U, std::thread::hardware_concurrency()));
-      for (auto& worker : workers) worker = std::jthread(work);
-    }
-    for (const auto& error : errors)
-      if (error) std::rethrow_exception(error);
+    on_all_cores(matrices_.size(), [&](size_t i) {
+      auto blocks = joined(matrices_[i]);
+      memory_[i] = std::move(blocks.bytes);
+      auto& tensor = tensors_[places_[i]];
+      tensor.type = blocks.type;
+      tensor.shape = {matrices_[i].rows, matrices_[i].columns};
+      tensor.bytes = memory_[i];
+      source_->forget(matrices_[i].codes().bytes);   // one copy in memory, not two
+    });
     matrices_.clear();
   }
 

@@ -37,6 +37,8 @@ class TensorSource {
   const std::vector<std::filesystem::path>& files() const { return files_; }
   // Of mapped files: these bytes were read and are not needed soon, so their pages go back to the page cache. What lies elsewhere stays.
   virtual void forget(std::span<const std::byte>) const {}
+  // What was opened, where this holds the same tensors in another form: a GgufFile has metadata.
+  virtual const TensorSource& opened() const { return *this; }
 
  protected:
   // To be called once tensors_ is complete: makes find() fast. Names that occur twice are one UserError that lists them all.

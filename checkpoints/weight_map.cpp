@@ -85,6 +85,12 @@ std::string listed(const std::vector<std::string>& names) {
 
 }  // namespace
 
+bool is_linear_weight(const WeightRule& rule) {
+  constexpr std::string_view kModules[] = {".attention.", ".mlp.", ".experts.", ".shared.", ".delta."};
+  const auto holds = [&](std::string_view part) { return rule.ours.find(part) != std::string::npos; };
+  return rule.ours.starts_with("layers.") && std::any_of(std::begin(kModules), std::end(kModules), holds) && !holds(".convolution") && rule.ours.ends_with(".weight") && rule.shape.size() == 2;
+}
+
 const WeightRule* WeightMap::find(std::string_view ours) const {
   for (const auto& rule : rules) {
     if (rule.ours == ours) return &rule;

@@ -53,6 +53,9 @@ struct WeightRule {
   std::string module_name() const;
 };
 
+// Whether it is the weight of a linear in a layer, as engines quantise them: no embedding, head, router, convolution or indexer.
+bool is_linear_weight(const WeightRule& rule);
+
 struct WeightMap {
   std::vector<WeightRule> rules;
   std::vector<std::string> ignored;   // names (a leading or trailing * matches the rest) in either column that carry nothing to load: rotary tables

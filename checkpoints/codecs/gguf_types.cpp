@@ -52,17 +52,6 @@ bool may_be_quantised(std::string_view name, std::span<const int64_t> shape) {
          std::none_of(std::begin(kNever), std::end(kNever), [&](std::string_view part) { return contains(name, part); });
 }
 
-TensorType fallback(TensorType type, int64_t columns) {
-  if (columns % info(type).block_elements == 0) return type;
-  TensorType smaller = TensorType::kF16;
-  if (type == TensorType::kQ2_K || type == TensorType::kQ3_K) smaller = TensorType::kQ4_0;
-  if (type == TensorType::kIQ4_XS) smaller = TensorType::kIQ4_NL;
-  if (type == TensorType::kQ4_K) smaller = TensorType::kQ5_0;
-  if (type == TensorType::kQ5_K) smaller = TensorType::kQ5_1;
-  if (type == TensorType::kQ6_K) smaller = TensorType::kQ8_0;
-  return columns % info(smaller).block_elements == 0 ? smaller : TensorType::kF16;
-}
-
 }  // namespace
 
 std::optional<GgufFormat> gguf_format_from_name(std::string_view name) {
@@ -92,12 +81,23 @@ std::optional<GgufFormat> gguf_format_of_file_type(int64_t file_type) {
   return std::nullopt;
 }
 
+TensorType fallback_type(TensorType type, int64_t columns) {
+  if (columns % info(type).block_elements == 0) return type;
+  TensorType smaller = TensorType::kF16;
+  if (type == TensorType::kQ2_K || type == TensorType::kQ3_K) smaller = TensorType::kQ4_0;
+  if (type == TensorType::kIQ4_XS) smaller = TensorType::kIQ4_NL;
+  if (type == TensorType::kQ4_K) smaller = TensorType::kQ5_0;
+  if (type == TensorType::kQ5_K) smaller = TensorType::kQ5_1;
+  if (type == TensorType::kQ6_K) smaller = TensorType::kQ8_0;
+  return columns % info(smaller).block_elements == 0 ? smaller : TensorType::kF16;
+}
+
 TensorType gguf_type_for(GgufFormat format, std::string_view name, std::span<const int64_t> shape,
                          const GgufModelFacts& model) {
   if (!may_be_quantised(name, shape)) return TensorType::kF32;
   const Format& row = find(format);
   if (!info(row.default_type).quantized) return row.default_type;
-  return fallback(gguf_mixed_type(format, row.default_type, name, shape, model), shape.back());
+  return fallback_type(gguf_mixed_type(format, row.default_type, name, shape, model), shape.back());
 }
 
 }  // namespace graft

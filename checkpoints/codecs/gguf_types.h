@@ -38,8 +38,12 @@ struct GgufModelFacts {
 // Whether a tensor holds attention's values (attn_v, attn_qkv, attn_kv_b): these get more bits.
 bool gguf_holds_values(std::string_view name);
 
+// `type`, or where its blocks do not fit the columns what llama.cpp takes in its place: Q2_K, Q3_K -> Q4_0, Q4_K -> Q5_0, Q5_K -> Q5_1, Q6_K -> Q8_0,
+// IQ4_XS -> IQ4_NL, else F16.
+TensorType fallback_type(TensorType type, int64_t columns);
+
 // `name` is the GGUF name ("blk.3.attn_v.weight"), `shape` outermost first. F32 for vectors, norms and what is no weight;
-// a type whose blocks do not fit the columns falls back: Q2_K, Q3_K -> Q4_0, Q4_K -> Q5_0, Q5_K -> Q5_1, Q6_K -> Q8_0, IQ4_XS -> IQ4_NL, else F16.
+// else fallback_type of the mix's choice.
 TensorType gguf_type_for(GgufFormat format, std::string_view name, std::span<const int64_t> shape, const GgufModelFacts& model);
 
 }  // namespace graft

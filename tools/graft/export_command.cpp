@@ -73,7 +73,7 @@ void print(const ExportResult& result, bool json) {
     for (const auto& command : result.serve) out.result("serve: " + command);
     return;
   }
-  nlohmann::ordered_json line = {{"path", result.path.string()}, {"format", result.format}, {"bytes", result.bytes}, {"files", nlohmann::ordered_json::array()},
+  nlohmann::ordered_json line = {{"path", result.path.string()}, {"format", result.format}, {"types", describe_types(result.tensors)}, {"bytes", result.bytes}, {"files", nlohmann::ordered_json::array()},
                                  {"notes", result.notes},        {"warning", result.warning}, {"serve", result.serve}};
   for (const auto& file : result.files) line["files"].push_back(file.string());
   out.result(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
@@ -99,7 +99,7 @@ int run(const Options& options, bool json) {
   }
   if (!options.importance.empty()) request.importance = std::make_shared<ImportanceMatrix>(read_importance_matrix(options.importance));
   const auto folder = !options.adapter.empty() ? std::optional<fs::path>(options.adapter) : files.adapter;
-  const auto decoder = load_decoder(files.base, ComputeType::kFloat32);
+  const auto decoder = load_decoder(files.base, ComputeType::kFloat32, files.quantize_base);
   std::unique_ptr<AdapterSet> adapters;
   if (folder) {
     request.options = adapter_options(*folder);

@@ -19,7 +19,7 @@ TemplateContext template_context(const ModelFiles& files, const Recipe* recipe) 
 LoadedModel load_model(const std::string& model, const std::string& adapter, const std::string& compute, const Recipe* recipe) {
   LoadedModel loaded;
   loaded.files = find_model(model);
-  loaded.decoder = load_decoder(loaded.files.base, compute_type(compute));
+  loaded.decoder = load_decoder(loaded.files.base, compute_type(compute), loaded.files.quantize_base);
   const auto folder = !adapter.empty() ? std::optional<fs::path>(adapter) : loaded.files.adapter;
   if (folder) loaded.adapters = load_adapter(*loaded.decoder, *folder);
   loaded.context = template_context(loaded.files, recipe);

@@ -27,7 +27,7 @@ int run(const Options& options) {
     ids.push_back(id.get<int32_t>());
   }
   const auto files = find_model(options.model);
-  auto decoder = load_decoder(files.base, compute_type(options.compute));
+  auto decoder = load_decoder(files.base, compute_type(options.compute), files.quantize_base);
   const auto folder = !options.adapter.empty() ? std::optional<std::filesystem::path>(options.adapter) : files.adapter;
   const auto adapters = folder ? load_adapter(*decoder, *folder) : nullptr;
   Batch batch;

@@ -41,7 +41,7 @@ std::vector<GgufEntry> metadata_of_directory(const ExportSource& source, ExportR
 std::vector<GgufEntry> metadata_of(const ExportSource& source, GgufFormat format, ExportResult& result) {
   std::vector<GgufEntry> metadata;
   if (source.is_gguf()) {
-    metadata = dynamic_cast<const GgufFile&>(*source.tensors).metadata();
+    metadata = dynamic_cast<const GgufFile&>(source.tensors->opened()).metadata();
     std::erase_if(metadata, [](const GgufEntry& entry) { return describes_the_old_file(entry.key); });
   } else {
     metadata = metadata_of_directory(source, result);
@@ -79,7 +79,7 @@ GgufModelFacts facts_of(const ExportSource& source, const MergedWeights& weights
   GgufModelFacts facts;
   std::vector<GgufEntry> metadata;
   if (source.is_gguf()) {
-    const auto& file = dynamic_cast<const GgufFile&>(*source.tensors);
+    const auto& file = dynamic_cast<const GgufFile&>(source.tensors->opened());
     facts.architecture = file.need_string("general.architecture");
     metadata = file.metadata();
   } else {

@@ -1,7 +1,6 @@
 #include "trainer/exports/quantized_hub_export.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include <ATen/Parallel.h>
@@ -23,13 +22,10 @@ constexpr std::string_view kEnding = ".weight";
 
 std::string module_of(const std::string& name) { return name.substr(0, name.size() - kEnding.size()); }
 
-// A weight of a linear module, by our name of it: of the layers, but not what engines keep plain. Stacked experts and transposed matrices are no linear modules.
+// Stacked experts and transposed matrices are no linear modules to engines.
 bool is_linear(const MergedWeights& weights, const MergedTensor& tensor) {
-  constexpr std::array<std::string_view, 5> kModules = {".attention.", ".mlp.", ".experts.", ".shared.", ".delta."};
   const auto& rule = *tensor.parts.front().rule;
-  const auto holds = [&](std::string_view part) { return rule.ours.find(part) != std::string::npos; };
-  return rule.ours.starts_with("layers.") && std::any_of(kModules.begin(), kModules.end(), holds) && !holds(".convolution") && rule.hub.ends_with(kEnding) &&
-         weights.shape(tensor).size() == 2 && !rule.hub_form.transposed;
+  return is_linear_weight(rule) && rule.hub.ends_with(kEnding) && weights.shape(tensor).size() == 2 && !rule.hub_form.transposed;
 }
 
 // Embeddings are no linears; everything else with two dimensions may be one to an engine, and has to be named to stay plain.

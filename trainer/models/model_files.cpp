@@ -1,11 +1,13 @@
 #include "trainer/models/model_files.h"
 
 #include <fstream>
+#include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "checkpoints/gguf_file.h"
 #include "checkpoints/mxfp4_tensors.h"
+#include "checkpoints/quantized_base.h"
 #include "checkpoints/quantized_tensors.h"
 #include "kernels/common/error.h"
 #include "trainer/models/families/family.h"
@@ -25,7 +27,9 @@ ModelFiles find_model(const fs::path& model) {
     if (!fs::exists(model / "adapter" / "adapter_config.json")) {
       fail("models", "expected a finished run folder with adapter/adapter_config.json, got {} — train it to the end, or resume it", model.string());
     }
-    files.base = load_recipe(model / "recipe.yaml", {}).model.base;
+    const auto recipe = load_recipe(model / "recipe.yaml", {});
+    files.base = recipe.model.base;
+    files.quantize_base = recipe.model.quantize_base;
     files.adapter = model / "adapter";
     files.run = model;
     return files;
@@ -37,14 +41,36 @@ ModelFiles find_model(const fs::path& model) {
   return files;
 }
 
-std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute) {
+namespace {
+
+// The linears of the layers, where rows of a file are rows of ours.
+std::shared_ptr<const TensorSource> quantized_as(const std::string& form, std::shared_ptr<const TensorSource> source, const WeightMap& map, NameColumn column) {
+  if (form == "none") return source;
+  std::set<std::string, std::less<>> names;
+  for (const auto& rule : map.rules) {
+    if (!is_linear_weight(rule)) continue;
+    if (!rule.form(column).transposed) names.insert(rule.name(column));
+    if (column == NameColumn::kHub && !rule.hub_stacked.empty() && !rule.hub_stacked_form.transposed) names.insert(rule.hub_stacked);
+  }
+  const auto original = [&](const std::string& name) {   // as the map knows it, whatever wrapper it is in
+    for (const auto& [own, other] : map.hub_aliases)
+      if (column == NameColumn::kHub && name.starts_with(other)) return own + name.substr(other.size());
+    return name;
+  };
+  return quantize_tensors(std::move(source), quantized_base_type(form).value(), [&](const StoredTensor& tensor) { return names.contains(tensor.name) || names.contains(original(tensor.name)); });
+}
+
+}  // namespace
+
+std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute, const std::string& quantize_base) {
   if (base.extension() == ".gguf") {
     auto file = std::make_shared<GgufFile>(base);
     const auto& family = family_of_gguf(*file);
     auto spec = family.spec_from_gguf(*file);
     check_spec(spec);
     auto map = family.weight_map(spec);
-    return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kGguf, file, compute);
+    auto source = quantized_as(quantize_base, file, map, NameColumn::kGguf);
+    return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kGguf, std::move(source), compute);
   }
   const auto path = base / "config.json";
   std::ifstream in(path);
@@ -68,6 +94,7 @@ std::unique_ptr<Decoder> load_decoder(const fs::path& base, ComputeType compute)
   std::shared_ptr<const TensorSource> source = open_tensors(base);
   if (mxfp4) source = join_mxfp4(std::move(source));
   if (quantized) source = join_quantized(std::move(source), hub_quantization(quantization, path));
+  source = quantized_as(quantize_base, std::move(source), map, NameColumn::kHub);
   return std::make_unique<Decoder>(std::move(spec), std::move(map), NameColumn::kHub, std::move(source), compute);
 }
 

@@ -15,7 +15,7 @@ namespace graft {
 struct ModelOptions {
   std::string base;                      // path of a directory, a .gguf file or a run folder
   std::string compute = "bfloat16";      // bfloat16 | float32
-  std::string quantize_base = "none";    // none
+  std::string quantize_base = "none";    // none | quantized_base_names
 };
 
 struct AdapterOptions {

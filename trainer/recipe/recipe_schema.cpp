@@ -2,6 +2,7 @@
 
 #include "checkpoints/codecs/gguf_types.h"
 #include "checkpoints/codecs/hub_layouts.h"
+#include "checkpoints/quantized_base.h"
 
 namespace graft {
 namespace {
@@ -31,6 +32,13 @@ std::vector<std::string> export_formats() {
 }
 const std::vector<std::string> kExportFormats = export_formats();
 
+std::vector<std::string> base_forms() {
+  std::vector<std::string> forms = {"none"};
+  for (auto& name : quantized_base_names()) forms.push_back(std::move(name));
+  return forms;
+}
+const std::vector<std::string> kBaseForms = base_forms();
+
 Table<ModelOptions> model_table() {
   using T = ModelOptions;
   return {
@@ -38,8 +46,9 @@ Table<ModelOptions> model_table() {
       choice("compute", &T::compute, {"bfloat16", "float32"},
              "Type of matmul operands and of the residual stream. Sums, norm statistics, softmax, logits and loss are float32 in both; "
              "float32 is for comparisons and tests."),
-      choice("quantize_base", &T::quantize_base, {"none"},
-             "Quantises the frozen base when it is loaded. A base that comes quantised (GGUF) stays in its own blocks in any case."),
+      choice("quantize_base", &T::quantize_base, kBaseForms,
+             "Quantises the linear layers of the frozen base when it is loaded; the adapter is trained against the quantised weights, and exports merge into them. "
+             "A base that comes quantised stays in its own blocks in any case."),
   };
 }
 

@@ -132,7 +132,7 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   if (fs::is_directory(run.files.base)) {
     for (const auto& file : python_files(run.files.base)) run.notes.push_back("not executed: " + file.filename().string() + " (Python code in the model directory)");
   }
-  run.decoder = load_decoder(run.files.base, compute_type(recipe.model.compute));
+  run.decoder = load_decoder(run.files.base, compute_type(recipe.model.compute), recipe.model.quantize_base);
   note_whole_weights(run);
   if (options.hash_base) run.base_hashes = std::make_shared<const FileHashes>(run.decoder->source().files());
   if (const auto* experts = run.decoder->spec().experts(); recipe.objective.load_balancing > 0 && (!experts || !experts->has_balancing_loss)) {

@@ -87,7 +87,7 @@ double scale_free_error(const float* x, const float* y, int64_t size) {
 std::vector<ConformanceRow> run_conformance(const fs::path& model, const fs::path& golden_path, const std::optional<fs::path>& adapter_folder) {
   const Golden golden(golden_path);
   const auto files = find_model(model);
-  auto decoder = load_decoder(files.base, ComputeType::kFloat32);
+  auto decoder = load_decoder(files.base, ComputeType::kFloat32, files.quantize_base);
   const auto folder = adapter_folder ? adapter_folder : files.adapter;
   auto adapters = folder ? load_adapter(*decoder, *folder) : nullptr;
   const auto batch = batch_of(golden);
