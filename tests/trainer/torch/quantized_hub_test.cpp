@@ -1,5 +1,7 @@
 // Quantised forms of the hub in every family: an export is read back as it was rounded, and a base that is quantised when it is loaded has the same blocks.
 // What the libraries of the forms make of such files: tests/exports/quantized_hub_test.py, tests/checkpoints/hub_layouts_test.cpp.
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/sub.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -76,9 +78,8 @@ TEST_P(QuantizedHub, ExportsComeBackAsTheyWereRounded) {
     Batch batch;
     batch.add_document({3, 1, 4, 1, 5, 9, 2, 6});
     const auto logits = head_logits(served->forward(batch), served->head());
-    EXPECT_TRUE(std::isfinite(logits.abs().sum().item<float>()));
     const auto expected = head_logits(model.decoder->forward(batch), model.decoder->head());
-    EXPECT_LT(((logits - expected).norm() / expected.norm()).item<double>(), 1.0) << "rows in another order would be as far as random ones: 1.4";
+    EXPECT_LT(at::linalg_vector_norm(at::sub(logits, expected)).item<double>() / at::linalg_vector_norm(expected).item<double>(), 1.0) << "rows in another order would be as far as random ones: 1.4";
   }
 }
 
