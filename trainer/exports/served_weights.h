@@ -8,9 +8,11 @@
 // Merging without it erases a fine-tune on a base that already lies on the target's grid. The design: L4Q (arXiv 2402.04902).
 #pragma once
 #include <cstddef>
+#include <deque>
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +25,7 @@ namespace graft {
 class ServedWeights {
  public:
   // For a merged form of export.h; `base` is the file or folder that `decoder` was loaded from. Decoder and adapters must outlive this.
-  // UserError: what the export would refuse; adapters on experts; a layout of the export in which a matrix's rows are not whole rows of blocks; dropout.
+  // UserError: what the export would refuse; a layout of the export in which a matrix's rows are not whole rows of blocks; dropout.
   ServedWeights(const Decoder& decoder, AdapterSet& adapters, const std::filesystem::path& base, const std::string& format);
   ~ServedWeights();   // the adapters' products are added to the base again
   ServedWeights(const ServedWeights&) = delete;
@@ -36,18 +38,23 @@ class ServedWeights {
   std::string describe() const;                      // "Q4_1 210"
 
  private:
+  // One of an adapter's matrices (of a bank every rule's is one) in blocks.
+  struct Matrix {
+    Adapter* adapter = nullptr;
+    int64_t rows = 0;
+    std::optional<TensorType> type;
+    std::shared_ptr<std::vector<std::byte>> blocks;
+    int64_t num_bytes() const { return bytes_of(*type, std::vector<int64_t>{rows, adapter->inputs}).value(); }
+  };
   // Where a rule's rows come from and go to.
   struct Place {
-    Adapter* adapter = nullptr;
-    int64_t first_row = 0;                // in the adapter's matrix
+    Matrix* matrix = nullptr;
+    int64_t first_row = 0;                // in the matrix
     std::vector<int64_t> stored_of_ours;  // empty: the same row
   };
-  struct Matrix {
-    TensorType type = TensorType::kF32;
-    std::shared_ptr<std::vector<std::byte>> blocks;
-  };
   TensorType type_of(const MergedTensor& tensor) const;
-  void place(const MergedTensor& tensor, NameColumn column);
+  void make_places(NameColumn column);
+  void take_types(const MergedTensor& tensor, NameColumn column);
   void copy_rows(const MergedTensor& tensor, std::span<const std::byte> bytes);
 
   const Decoder& decoder_;
@@ -56,8 +63,8 @@ class ServedWeights {
   ExportSource source_;                   // weights_ points into its updates
   std::unique_ptr<MergedWeights> weights_;
   std::map<std::string, TensorType> types_;   // of the export's tensors, by name
+  std::deque<Matrix> matrices_;           // in the order of the adapters, of a bank in that of its rules
   std::map<const WeightRule*, Place> places_;
-  std::map<Adapter*, Matrix> matrices_;
   int64_t num_bytes_ = 0;
 };
 

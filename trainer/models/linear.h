@@ -94,6 +94,8 @@ struct Linear {
       bank.lora_a_EC = adapter->lora_a_RC;
       bank.lora_b_ER = adapter->lora_b_OR;
       bank.scale = adapter->scale;
+      bank.merged = !adapter->served.empty();
+      for (size_t i = 0; i < adapter->served.size(); ++i) bank.weights[i] = &adapter->served[i];
     }
     return bank;
   }

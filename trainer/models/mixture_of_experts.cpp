@@ -31,6 +31,8 @@ at::Tensor expert_product(const Linear& bank, int64_t expert, const at::Tensor& 
       made.lora_a_RC = adapter.lora_a_RC.narrow(0, expert * rank, rank).contiguous();
       made.lora_b_OR = adapter.lora_b_OR.narrow(0, expert * bank.outputs() + first_output, made.weight->rows()).contiguous();
       made.scale = adapter.scale;
+      made.merged = !adapter.served.empty();
+      if (made.merged) made.weight = &adapter.served[static_cast<size_t>(expert * bank.parts() + part)];
     }
     first_output += made.weight->rows();
   }
