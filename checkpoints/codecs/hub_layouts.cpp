@@ -238,6 +238,8 @@ std::optional<HubForm> hub_form_from_name(std::string_view name) {
 
 bool hub_takes_importance(HubLayout layout) { return has_groups(layout) || layout == HubLayout::kNvfp4 || layout == HubLayout::kMxfp4; }
 
+bool rounds_rows_alone(HubLayout layout) { return layout != HubLayout::kFp8Squares && layout != HubLayout::kNvfp4; }
+
 TensorType hub_block_type(HubLayout layout, int64_t group) {
   const auto of_group = [&](TensorType of_32, TensorType of_64, TensorType of_128) { return group == 32 ? of_32 : group == 64 ? of_64 : of_128; };
   switch (layout) {
@@ -262,7 +264,7 @@ bool fits_hub_layout(HubLayout layout, int64_t group, int64_t rows, int64_t colu
 }
 
 void quantize_for_hub(HubLayout layout, int64_t group, const float* values, int64_t rows, int64_t columns, float global_scale, std::span<const float> importance, std::byte* blocks) {
-  if (layout != HubLayout::kFp8Squares && layout != HubLayout::kNvfp4) return quantize(hub_block_type(layout, group), values, rows, columns, blocks, importance);
+  if (rounds_rows_alone(layout)) return quantize(hub_block_type(layout, group), values, rows, columns, blocks, importance);
   for (int64_t i = 0; i < rows * columns; ++i)
     if (!std::isfinite(values[i])) fail("codecs", "expected finite weights, got {} in row {}, column {} — the weights diverged; train with a lower learning rate", values[i], i / columns, i % columns);
   if (layout == HubLayout::kFp8Squares) {

@@ -23,6 +23,7 @@ struct HubForm {
 std::optional<HubForm> hub_form_from_name(std::string_view name);
 std::vector<std::string> hub_form_names();   // each, and with each group
 bool hub_takes_importance(HubLayout layout);
+bool rounds_rows_alone(HubLayout layout);   // quantize() of hub_block_type makes its blocks: no scale is shared by several rows
 
 // The blocks that a layout is made of; `group`: columns of INT4 that share a scale, 32, 64 or 128.
 TensorType hub_block_type(HubLayout layout, int64_t group);

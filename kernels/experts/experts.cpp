@@ -28,7 +28,8 @@ at::Tensor product(const at::Tensor& x_MC, const ExpertBank& bank, int64_t exper
   if (const int64_t rank = bank.rank(); rank > 0) {
     const auto a_RC = bank.lora_a_EC.narrow(0, expert * rank, rank).to(type);
     const auto b_OR = bank.lora_b_ER.narrow(0, expert * bank.outputs(), bank.outputs()).to(type);
-    y_MO = y_MO + bank.scale * at::matmul(at::matmul(x_MC, a_RC.t()), b_OR.t()).to(wide);
+    const auto product_MO = bank.scale * at::matmul(at::matmul(bank.merged ? x_MC.detach() : x_MC, a_RC.t()), b_OR.t()).to(wide);
+    y_MO = y_MO + (bank.merged ? product_MO - product_MO.detach() : product_MO);   // merged: zero, with the product's gradient
   }
   return y_MO;
 }

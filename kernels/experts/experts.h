@@ -4,7 +4,7 @@
 //   q = activation(h)           silu(gate) * up, or its clamped form
 //   y = sum over k of w[n, k] * (q D_e^T + bias),   e = chosen[n, k]
 //
-// Every bank's product is W_e p + scale * B_e (A_e p). Shapes: x [N, C], chosen int64 [N, K] (an expert at most once in a row), w float32 [N, K],
+// Every bank's product is W_e p + scale * B_e (A_e p), or W_e p where the weights hold that already (merged, as in lora_linear.h). Shapes: x [N, C], chosen int64 [N, K] (an expert at most once in a row), w float32 [N, K],
 // G_e [O, C] with O = 2I, D_e [C, I], A [E * R, C] (row e * R + r), B [E * O, R] (row e * O + o), bias [E, O]; y as x: bfloat16 or float32. Products run in
 // float32, or where x is bfloat16 and the machine multiplies that (bf16_tile_product.h) in bfloat16 with sums in float32. Gradients: x, w, A, B; weights and biases are frozen. Experts without tokens cost nothing; tokens are sorted by expert (counting sort) and each expert's
 // rows are one product. The bits do not depend on the number of threads.
@@ -26,6 +26,7 @@ struct ExpertBank {
   at::Tensor bias_EO;                         // float32 or undefined
   at::Tensor lora_a_EC, lora_b_ER;            // [E * R, C], [E * O, R], float32 or undefined
   double scale = 0;
+  bool merged = false;                        // `weights` hold scale * B_e A_e
 
   int64_t inputs() const { return weights.front()->columns(); }
   int64_t outputs() const;                    // of one expert

@@ -29,7 +29,8 @@ using at::Tensor;
 
 // One bank's expert, as products read it. The ranks of all parts are one adapter: z is repeated before each part's columns of B.
 struct ExpertView {
-  ExpertView(const ExpertBank& bank, int64_t expert) : inputs(bank.inputs()), outputs(bank.outputs()), rank(bank.rank()), scale(static_cast<float>(bank.scale)) {
+  ExpertView(const ExpertBank& bank, int64_t expert)
+      : inputs(bank.inputs()), outputs(bank.outputs()), rank(bank.rank()), merged(bank.merged), scale(static_cast<float>(bank.scale)) {
     a_RC = rank > 0 ? bank.lora_a_EC.const_data_ptr<float>() + expert * rank * inputs : nullptr;
     b_OR = rank > 0 ? bank.lora_b_ER.const_data_ptr<float>() + expert * outputs * rank : nullptr;
     bias_O = bank.bias_EO.defined() ? bank.bias_EO.const_data_ptr<float>() + expert * outputs : nullptr;
@@ -37,14 +38,17 @@ struct ExpertView {
     for (int64_t part = 0; part < bank.parts; ++part) {
       const auto* weight = bank.weights[static_cast<size_t>(expert * bank.parts + part)];
       parts.push_back({weight, rank > 0 ? b_OR + row * rank : nullptr, rank});
+      forward_parts.push_back(merged ? FrozenPart{weight} : parts.back());
       row += weight->rows();
     }
   }
   int64_t extended() const { return inputs + rank * static_cast<int64_t>(parts.size()); }
+  int64_t forward_extended() const { return merged ? inputs : extended(); }
 
-  std::vector<FrozenPart> parts;
+  std::vector<FrozenPart> parts, forward_parts;   // with their factors, of which merged weights have no need in forward
   const float *a_RC, *b_OR, *bias_O;
   int64_t inputs, outputs, rank;
+  bool merged;
   float scale;
 };
 
@@ -69,24 +73,24 @@ MatrixOf<Operand> factor_a(Scratch& scratch, const ExpertView& view, bool transp
 // y = p W^T + bias + z' B^T, with z = scale * p A^T written to z_MR; the rows of p have room for the ranks.
 template <typename Operand>
 void adapted_product(const ExpertView& view, int64_t rows, Operand* p_ME, Operand* z_MR, float* y_MO, int64_t y_stride) {
-  const int64_t extended = view.extended();
+  const int64_t extended = view.forward_extended();
   if (view.rank > 0) {
     Scratch scratch;
     float* z = scratch.floats(rows * view.rank);
     product_on_one_thread<Operand>(rows, view.rank, view.inputs, {p_ME, extended}, factor_a<Operand>(scratch, view, true), z, view.rank);
     rows::scale(z, rows * view.rank, view.scale);
     rows::from_float(z, rows * view.rank, z_MR);
-    for (int64_t m = 0; m < rows; ++m) {
+    for (int64_t m = 0; !view.merged && m < rows; ++m) {
       for (size_t part = 0; part < view.parts.size(); ++part) {
         std::copy_n(z_MR + m * view.rank, view.rank, p_ME + m * extended + view.inputs + static_cast<int64_t>(part) * view.rank);
       }
     }
   }
-  frozen_product(rows, p_ME, extended, view.parts, y_MO, y_stride);
+  frozen_product(rows, p_ME, extended, view.forward_parts, y_MO, y_stride);
   for (int64_t m = 0; view.bias_O && m < rows; ++m) rows::add(y_MO + m * y_stride, view.bias_O, view.outputs);
 }
 
-// dp = dy W + dz A, with dz = scale * dy B, which stands in the first ranks behind dp's columns and, in the operands' type, in dz_MR.
+// dp = dy W + dz A (merged: dy W), with dz = scale * dy B, which stands in the first ranks behind dp's columns and, in the operands' type, in dz_MR.
 template <typename Operand>
 void adapted_product_backward(const ExpertView& view, int64_t rows, const Operand* dy_MO, float* dp_ME, Operand* dz_MR) {
   const int64_t extended = view.extended();
@@ -98,6 +102,7 @@ void adapted_product_backward(const ExpertView& view, int64_t rows, const Operan
     rows::scale(dz, view.rank, view.scale);
     rows::from_float(dz, view.rank, dz_MR + m * view.rank);
   }
+  if (view.merged) return;
   Scratch scratch;
   product_on_one_thread<Operand>(rows, view.inputs, view.rank, {dz_MR, view.rank}, factor_a<Operand>(scratch, view, false), dp_ME, extended, true);
 }
@@ -334,13 +339,13 @@ Tensor experts(const Tensor& x_NC, const Tensor& chosen_NK, const Tensor& weight
       const ExpertView in(work.gate_up, expert), out(work.down, expert);
       const int64_t first = work.sorted.first[static_cast<size_t>(expert)], rows = work.sorted.count(expert);
       Scratch scratch;
-      auto* p = scratch.elements<Operand>(rows * in.extended());
+      auto* p = scratch.elements<Operand>(rows * in.forward_extended());
       float* h = scratch.floats(rows * outputs);
-      auto* q = scratch.elements<Operand>(rows * out.extended());
-      gather(work, x_NC, first, rows, p, in.extended());
+      auto* q = scratch.elements<Operand>(rows * out.forward_extended());
+      gather(work, x_NC, first, rows, p, in.forward_extended());
       adapted_product(in, rows, p, static_cast<Operand*>(z_in_MR.data_ptr()) + first * in.rank, h, outputs);
       visit_elements(h_MO, [&](auto* kept) { rows::from_float(h, rows * outputs, kept + first * outputs); });
-      activate(work, h_MO, first, rows, q, out.extended());
+      activate(work, h_MO, first, rows, q, out.forward_extended());
       adapted_product(out, rows, q, static_cast<Operand*>(z_out_MR.data_ptr()) + first * out.rank, o_MC + first * o_stride, o_stride);
     });
     combine(work, o_MC, o_stride, router_NK.const_data_ptr<float>(), y_NC);

@@ -212,7 +212,7 @@ struct KernelExpertsBackward : torch::autograd::Node {
 }  // namespace
 
 bool experts_have_kernels(const Tensor& x_NC, const Tensor& chosen_NK, const ExpertBank& gate_up, const ExpertBank& down) {
-  return has_row_type(x_NC) && gate_up.num_experts <= cuda::kMostListedExperts && has_equal_parts(gate_up) && has_equal_parts(down) && down.parts == 1 &&
+  return !gate_up.merged && !down.merged && has_row_type(x_NC) && gate_up.num_experts <= cuda::kMostListedExperts && has_equal_parts(gate_up) && has_equal_parts(down) && down.parts == 1 &&
          chosen_NK.numel() < (int64_t{1} << 30);
 }
 

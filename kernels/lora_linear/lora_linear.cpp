@@ -1,9 +1,11 @@
 #include "kernels/lora_linear/lora_linear.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <ATen/ATen.h>
 
+#include "kernels/common/error.h"
 #include "kernels/elementwise/typed_rows.h"
 
 namespace graft {
@@ -55,19 +57,33 @@ at::Tensor dropout_mask(const LoraDropout& dropout, int64_t columns, c10::Device
   return kept.to(at::kFloat) * static_cast<float>(1 / (1 - dropout.probability));
 }
 
+bool adapters_are_merged(const std::vector<LinearPart>& parts, const LoraDropout& dropout) {
+  const auto adapted = [](const LinearPart& part) { return part.lora_a_RC.defined(); };
+  const auto first = std::find_if(parts.begin(), parts.end(), adapted);
+  if (first == parts.end()) return false;
+  const bool merged = first->merged;
+  if (std::any_of(first, parts.end(), [&](const LinearPart& part) { return adapted(part) && part.merged != merged; })) {
+    fail("kernels", "lora_linear: expected all weights with an adapter to hold its product, or none, got both");
+  }
+  if (merged && dropout.probability > 0) fail("kernels", "lora_linear: expected no dropout where weights hold the adapters' products, got {}", dropout.probability);
+  return merged;
+}
+
 at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
                                  const LoraDropout& dropout) {
   const auto type = x_NC.scalar_type(), wide = wide_type(type);
   const auto p_NC = linear_prologue_reference(x_NC, prologue);
   at::Tensor dropped_NC = p_NC;
   if (dropout.probability > 0) dropped_NC = (p_NC.to(wide) * dropout_mask(dropout, p_NC.size(1), x_NC.device()).to(wide)).to(type);
+  const bool merged = adapters_are_merged(parts, dropout);
   std::vector<at::Tensor> outputs;
   for (const auto& part : parts) {
     auto y_NO = at::matmul(p_NC, part.weight->matrix(type, x_NC.device()).t()).to(wide);
     if (part.bias_O.defined()) y_NO = y_NO + part.bias_O.to(wide);
     if (part.lora_a_RC.defined()) {
-      const auto z_NR = at::matmul(dropped_NC, part.lora_a_RC.to(type).t());
-      y_NO = y_NO + part.scale * at::matmul(z_NR, part.lora_b_OR.to(type).t()).to(wide);
+      const auto z_NR = at::matmul(merged ? dropped_NC.detach() : dropped_NC, part.lora_a_RC.to(type).t());
+      const auto product_NO = part.scale * at::matmul(z_NR, part.lora_b_OR.to(type).t()).to(wide);
+      y_NO = y_NO + (merged ? product_NO - product_NO.detach() : product_NO);   // merged: zero, with the product's gradient
     }
     outputs.push_back(y_NO.to(type));
   }

@@ -5,6 +5,8 @@
 //
 // Shapes: x [N, C] (gated: [N, 2C]), W [O, C], A [R, C], B [O, R], y [N, sum of O]. x and y share one type, bfloat16 or float32; products
 // accumulate in float32, and in bfloat16 round their operands to it where the machine multiplies bfloat16 (elsewhere they keep float32). Gradients: x, A, B. W, bias and norm weights are frozen: 4 FLOPs per parameter and token, not 6.
+// Where the weight holds the low-rank product already, as rounded weights for training through a rounding do (LinearPart::merged), it is not added again:
+//   y_part = p W^T + bias, dp = dy W;   dB = scale * dy^T (p A^T), dA = scale * B^T dy^T p, straight through the rounding (Bengio et al. 2013, arXiv 1308.3432).
 // LoRA: Hu et al. 2021 (arXiv 2106.09685). The low-rank product rides in the inner dimension: [p | scale*z] [W | B]^T is one product, and so
 // is its transpose in backward.
 #pragma once
@@ -30,6 +32,7 @@ struct LinearPart {
   at::Tensor bias_O;                      // float32 or undefined
   at::Tensor lora_a_RC, lora_b_OR;        // float32 or undefined
   double scale = 0;
+  bool merged = false;                    // `weight` holds scale * B A; the same for all parts with an adapter, and without dropout
 };
 
 // Dropout on the input of the adapter: an element is kept when a counter-based random of (key, row key, column) is at least `probability`.
@@ -46,6 +49,9 @@ at::Tensor lora_linear(const at::Tensor& x_NC, const LinearPrologue& prologue, c
 // operands of products are bfloat16 (accumulated in float32); the prologue and the sum of base, bias and adapter are float32.
 at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts,
                                  const LoraDropout& dropout = {});
+
+// LinearPart::merged of the parts with an adapter. UserError where they differ, or with dropout, which has no place in a merged weight.
+bool adapters_are_merged(const std::vector<LinearPart>& parts, const LoraDropout& dropout);
 
 // p of the specification.
 at::Tensor linear_prologue_reference(const at::Tensor& x_NC, const LinearPrologue& prologue);

@@ -42,10 +42,10 @@ Sizes sizes_of(const Tensor& x_NC, const LinearPrologue& prologue, const std::ve
   return sizes;
 }
 
-// p into the first C columns of p_NE; returns each row's inverse RMS (RMS norm only).
+// p into the first C columns of p_NE, whose rows are `stride` apart; returns each row's inverse RMS (RMS norm only).
 template <typename Operand>
-Tensor run_prologue(const Tensor& x_NC, const LinearPrologue& prologue, const Sizes& sizes, Operand* p_NE) {
-  const int64_t inputs = sizes.inputs, stride = sizes.extended(), width = x_NC.size(1);
+Tensor run_prologue(const Tensor& x_NC, const LinearPrologue& prologue, const Sizes& sizes, Operand* p_NE, int64_t stride) {
+  const int64_t inputs = sizes.inputs, width = x_NC.size(1);
   const bool norm = prologue.kind == LinearPrologue::Kind::kRmsNorm;
   auto inverse_rms_N = norm ? at::empty({sizes.num_rows}, at::kFloat) : Tensor();
   float* inverse_rms = norm ? inverse_rms_N.data_ptr<float>() : nullptr;
@@ -116,10 +116,10 @@ Tensor prologue_backward(const Tensor& x_NC, const LinearPrologue& prologue, con
   return dx_NC;
 }
 
-std::vector<FrozenPart> frozen_parts(const std::vector<LinearPart>& parts) {
+std::vector<FrozenPart> frozen_parts(const std::vector<LinearPart>& parts, bool with_factors) {
   std::vector<FrozenPart> result;
   for (const auto& part : parts) {
-    const bool adapted = part.lora_a_RC.defined();
+    const bool adapted = with_factors && part.lora_a_RC.defined();
     result.push_back({part.weight, adapted ? part.lora_b_OR.const_data_ptr<float>() : nullptr, adapted ? part.lora_a_RC.size(0) : 0});
   }
   return result;
@@ -206,10 +206,10 @@ struct LoraLinearBackward : torch::autograd::Node {
     const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, extended = sizes.extended();
     Scratch scratch;
     float* dp = scratch.floats(num_rows * extended);   // [dp without the adapters | dz / scale]
-    frozen_product_backward(num_rows, dy.data, dy.row_stride, frozen_parts(parts), dp, extended);
+    frozen_product_backward(num_rows, dy.data, dy.row_stride, frozen_parts(parts, /*with_factors=*/true), dp, extended);
     if (sizes.ranks > 0) {
       Operand* p_NE = scratch.elements<Operand>(num_rows * extended);
-      run_prologue(x_NC, prologue, sizes, p_NE);
+      run_prologue(x_NC, prologue, sizes, p_NE, extended);
       MatrixOf<Operand> p{p_NE, extended};
       if (dropout.probability > 0) {
         Operand* dropped = scratch.elements<Operand>(num_rows * inputs);
@@ -257,7 +257,7 @@ struct LoraLinearBackward : torch::autograd::Node {
       results[slot + 1] = db_OR;
       slot += 2;
     });
-    if (!task_should_compute_output(0)) return;
+    if (!task_should_compute_output(0) || adapters_are_merged(parts, dropout)) return;
     // dp += scale * dz A (through the mask when there is dropout).
     const MatrixOf<Operand> factors{stacked_factors<Operand>(scratch, parts, sizes), inputs};
     if (dropout.probability == 0) {
@@ -274,10 +274,11 @@ struct LoraLinearBackward : torch::autograd::Node {
 template <typename Operand>
 std::pair<Tensor, Tensor> forward(const Tensor& x_NC, const LinearPrologue& prologue, const std::vector<LinearPart>& parts, const LoraDropout& dropout,
                                   const Sizes& sizes, Tensor& y_NO) {
-  const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, ranks = sizes.ranks, extended = sizes.extended();
+  const bool merged = adapters_are_merged(parts, dropout);   // then z is only kept for backward
+  const int64_t num_rows = sizes.num_rows, inputs = sizes.inputs, ranks = sizes.ranks, extended = merged ? inputs : sizes.extended();
   Scratch scratch;
   Operand* p = scratch.elements<Operand>(num_rows * extended);
-  auto inverse_rms_N = run_prologue(x_NC, prologue, sizes, p);
+  auto inverse_rms_N = run_prologue(x_NC, prologue, sizes, p, extended);
   auto z_NR = at::empty({num_rows, ranks}, kOperandType<Operand>);
   if (ranks > 0) {
     MatrixOf<Operand> input{p, extended};
@@ -293,9 +294,9 @@ std::pair<Tensor, Tensor> forward(const Tensor& x_NC, const LinearPrologue& prol
       for (int64_t n = 0; n < num_rows; ++n) rows::scale(z32 + n * ranks + rank, part.lora_a_RC.size(0), static_cast<float>(part.scale));
     });
     rows::from_float(z32, num_rows * ranks, z);
-    for (int64_t n = 0; n < num_rows; ++n) std::copy_n(z + n * ranks, ranks, p + n * extended + inputs);
+    for (int64_t n = 0; !merged && n < num_rows; ++n) std::copy_n(z + n * ranks, ranks, p + n * extended + inputs);
   }
-  const auto frozen = frozen_parts(parts);
+  const auto frozen = frozen_parts(parts, !merged);
   const bool has_bias = std::any_of(parts.begin(), parts.end(), [](const LinearPart& part) { return part.bias_O.defined(); });
   std::vector<float> bias(has_bias ? static_cast<size_t>(sizes.outputs) : 0);   // zeros for parts without one
   int64_t output = 0;

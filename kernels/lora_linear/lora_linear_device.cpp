@@ -59,6 +59,11 @@ Tensor prologue_by_kernels(const Tensor& x_NC, const LinearPrologue& prologue) {
   fail("kernels", "lora_linear: expected a known prologue, got {}", static_cast<int>(prologue.kind));
 }
 
+std::vector<LinearPart> without_adapters(std::vector<LinearPart> parts) {
+  for (auto& part : parts) part.lora_a_RC = part.lora_b_OR = Tensor();
+  return parts;
+}
+
 // A layer for the kernels, and the tensors to which it points.
 class KernelLayer {
  public:
@@ -179,13 +184,15 @@ struct KernelLoraLinearBackward : torch::autograd::Node {
     const auto p = p_NC.detach();
     Tensor dp_NC = wanted ? at::empty_like(p) : Tensor();
     KernelLayer layer(p, parts, dropout);
+    const bool merged = adapters_are_merged(parts, dropout);
     if (layer.adapted()) {
-      auto of_factors = layer.backward(dy_NO, z_NR, p, dp_NC);
+      Tensor none;
+      auto of_factors = layer.backward(dy_NO, z_NR, p, merged ? none : dp_NC);
       std::move(of_factors.begin(), of_factors.end(), results.begin() + 1);
     }
     int64_t output = 0;
     for (const auto& part : parts) {
-      if (wanted) frozen_matmul_transposed(dy_NO.narrow(1, output, part.weight->rows()), *part.weight, dp_NC, layer.adapted() || output > 0);
+      if (wanted) frozen_matmul_transposed(dy_NO.narrow(1, output, part.weight->rows()), *part.weight, dp_NC, (layer.adapted() && !merged) || output > 0);
       output += part.weight->rows();
     }
     if (wanted) results[0] = recorded ? torch::autograd::grad({p_NC}, {x}, {dp_NC})[0] : dp_NC;
@@ -216,11 +223,13 @@ Tensor lora_linear_by_kernels(const Tensor& x_NC, const LinearPrologue& prologue
     y_NO = at::empty({p_NC.size(0), outputs}, p_NC.options());
     const KernelLayer layer(p_NC, parts, dropout);
     z_NR = layer.shrink(p_NC);
-    layer.expand(z_NR, y_NO);
+    const bool merged = adapters_are_merged(parts, dropout);
+    if (merged) KernelLayer(p_NC, without_adapters(parts), {}).expand({}, y_NO);   // the biases
+    else layer.expand(z_NR, y_NO);
     int64_t output = 0;
     for (const auto& part : parts) {
       auto y_of_part = y_NO.narrow(1, output, part.weight->rows());
-      frozen_matmul(p_NC, *part.weight, y_of_part, part.bias_O.defined() || part.lora_a_RC.defined());
+      frozen_matmul(p_NC, *part.weight, y_of_part, part.bias_O.defined() || (part.lora_a_RC.defined() && !merged));
       output += part.weight->rows();
     }
   }

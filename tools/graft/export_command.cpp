@@ -104,6 +104,7 @@ int run(const Options& options, bool json) {
   if (folder) {
     request.options = adapter_options(*folder);
     adapters = load_adapter(*decoder, *folder);
+    if (files.run && options.adapter.empty()) request.options.quantization_aware = load_recipe(*files.run / "recipe.yaml", {}).adapter.quantization_aware;
   }
   request.decoder = decoder.get();
   request.adapters = adapters.get();

@@ -22,6 +22,11 @@ LoadedModel load_model(const std::string& model, const std::string& adapter, con
   loaded.decoder = load_decoder(loaded.files.base, compute_type(compute), loaded.files.quantize_base);
   const auto folder = !adapter.empty() ? std::optional<fs::path>(adapter) : loaded.files.adapter;
   if (folder) loaded.adapters = load_adapter(*loaded.decoder, *folder);
+  const auto rounding = loaded.files.run && adapter.empty() ? load_recipe(*loaded.files.run / "recipe.yaml", {}).adapter.quantization_aware : "none";
+  if (rounding != "none") {
+    loaded.served = std::make_unique<ServedWeights>(*loaded.decoder, *loaded.adapters, loaded.files.base, rounding);
+    loaded.served->update();
+  }
   loaded.context = template_context(loaded.files, recipe);
   return loaded;
 }

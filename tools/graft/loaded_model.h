@@ -7,6 +7,7 @@
 #include "data/rows/dataset.h"
 #include "data/templates/conversation.h"
 #include "trainer/adapters/adapter_set.h"
+#include "trainer/exports/served_weights.h"
 #include "trainer/models/model_files.h"
 #include "trainer/recipe/recipe.h"
 
@@ -20,6 +21,7 @@ struct LoadedModel {
   ModelFiles files;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<AdapterSet> adapters;   // null: the base alone
+  std::unique_ptr<ServedWeights> served;  // of a run that trained through a rounding: its model is the rounded one
   TemplateContext context;
 };
 

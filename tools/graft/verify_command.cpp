@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string run, artefact, engine = "graft", cache_type = "F16";
   double max_mean_kl = -1;
+  std::optional<double> min_share_of_gain;
 };
 
 std::string format_of(const fs::path& artefact) {
@@ -51,12 +52,14 @@ int run(const CommandLine& line, const Options& options) {
     }
   }
   copy_adapter(*prepared.adapters, *files.adapter);
+  prepared.adapters_changed();
   TrainedReference reference(prepared);
   CertificateRequest request;
   request.artefact = {options.artefact, format_of(options.artefact), prepared.files.base};
   request.engine = options.engine;
   request.cache_type = options.cache_type;
   request.max_mean_kl = options.max_mean_kl >= 0 ? options.max_mean_kl : options.engine == "graft" ? 0.002 : 0.01;
+  request.min_share_of_gain = options.min_share_of_gain;
   const auto certificate = make_certificate(reference, request);
   if (line.json) {
     log().result(certificate.dump());
@@ -77,6 +80,7 @@ void add_verify_command(CommandLine& line) {
       ->check(CLI::IsMember({"graft", "llama.cpp", "transformers"}))
       ->capture_default_str();
   command->add_option("--max-mean-kl", options->max_mean_kl, "threshold; default 0.002, with an engine 0.01");
+  command->add_option("--min-share-of-gain", options->min_share_of_gain, "threshold: of what training gained, by loss and by task score; default none");
   command->add_option("--cache-type", options->cache_type, "llama.cpp's key-value cache: F16 or F32")->check(CLI::IsMember({"F16", "F32"}))->capture_default_str();
   command->callback([=, &line] {
     line.chosen = [=, &line] {

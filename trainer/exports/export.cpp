@@ -13,6 +13,7 @@
 #include "trainer/exports/gguf_export.h"
 #include "trainer/exports/gguf_lora_export.h"
 #include "trainer/exports/hub_files.h"
+#include "trainer/exports/low_rank_updates.h"
 #include "trainer/exports/output_place.h"
 #include "trainer/exports/peft_export.h"
 #include "trainer/exports/quantized_hub_export.h"
@@ -68,18 +69,7 @@ struct Prepared {
 void add_updates(Prepared& prepared, const ExportRequest& request) {
   if (!request.adapters) return;
   prepared.parameters = request.adapters->parameters.detach().cpu().contiguous();
-  const float* values = prepared.parameters.const_data_ptr<float>();
-  for (const auto& adapter : request.adapters->adapters()) {
-    // Of experts each matrix has its own: A of its expert, and of that expert's B the rows that are this matrix's.
-    const float *a = values + adapter.offset_a, *b = values + adapter.offset_b;
-    for (size_t i = 0; i < adapter.rules.size(); ++i) {
-      const auto* rule = adapter.rules[i];
-      const int64_t outputs = rule->shape.at(0);
-      prepared.source.updates[rule] = {rule, a, b, adapter.rank, adapter.inputs, outputs, adapter.slot.scale};
-      b += outputs * adapter.rank;
-      if (static_cast<int64_t>(i + 1) % adapter.parts == 0) a += adapter.rank * adapter.inputs;
-    }
-  }
+  prepared.source.updates = low_rank_updates(*request.adapters, prepared.parameters.const_data_ptr<float>());
 }
 
 std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportFormat& format) {
@@ -114,6 +104,12 @@ std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportForm
   source.progress = request.progress;
   add_updates(prepared, request);
   return holder;
+}
+
+// What merging costs the fine-tune, or that it was trained through this very rounding.
+void warn_of_rounding(const ExportRequest& request, ExportResult& result) {
+  if (!request.adapters || request.options.quantization_aware != request.format) result.warning = own_grid_warning(result.tensors);
+  else result.notes.push_back(fmt::format("trained through the rounding to {}: the adapted tensors are those that training computed with", request.format));
 }
 
 void count_fallbacks(ExportResult& result) {
@@ -165,7 +161,7 @@ ExportResult plan_export(const ExportRequest& request) {
     case Kind::kGguf:
       if (!source.is_gguf()) gguf_hyperparameters(prepared->spec);   // refuses what llama.cpp computes otherwise
       result.tensors = gguf_tensors(source, format.gguf);
-      result.warning = own_grid_warning(result.tensors);
+      warn_of_rounding(request, result);
       break;
     case Kind::kGgufLora:
       result.tensors = gguf_lora_tensors(source);
@@ -196,6 +192,7 @@ ExportResult export_model(const ExportRequest& request) {
       break;
     case Kind::kGguf:
       write_gguf(source, format, out, result);
+      warn_of_rounding(request, result);
       break;
     case Kind::kGgufLora:
       write_gguf_lora(source, format, out, result);

@@ -46,7 +46,7 @@ std::string own_grid_warning(const std::vector<ExportedTensor>& tensors) {
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
   return fmt::format(
       "{} of {} adapted tensors go back onto the {} grid that the base already lies on: rounding returns most weights to the base's and "
-      "erases the fine-tune — export gguf:Q8_0 or gguf:F16, or gguf-lora beside the original base file; these keep it",
+      "erases the fine-tune — export gguf:Q8_0 or gguf:F16, or gguf-lora beside the original base file; these keep it — or train through this rounding (adapter.quantization_aware)",
       same, adapted, most->first);
 }
 

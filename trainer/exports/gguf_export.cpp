@@ -153,7 +153,6 @@ std::vector<ExportedTensor> gguf_tensors(const ExportSource& source, GgufFormat 
 
 void write_gguf(const ExportSource& source, const ExportFormat& format, const std::filesystem::path& path, ExportResult& result) {
   result.tensors = gguf_tensors(source, format.gguf);
-  result.warning = own_grid_warning(result.tensors);
   std::vector<TensorDeclaration> declarations;
   for (const auto& tensor : result.tensors) declarations.push_back({tensor.name, tensor.type, tensor.shape});
   GgufWriter writer(path, metadata_of(source, format.gguf, result), declarations);

@@ -16,7 +16,7 @@ namespace graft {
 // What would be written, in the file's order.
 std::vector<ExportedTensor> gguf_tensors(const ExportSource& source, GgufFormat format);
 
-// Fills in everything but `format`. MachineError on a full disk; no half file stays.
+// Fills in everything but `format` and `warning`. MachineError on a full disk; no half file stays.
 void write_gguf(const ExportSource& source, const ExportFormat& format, const std::filesystem::path& path, ExportResult& result);
 
 }  // namespace graft

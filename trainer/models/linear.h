@@ -17,6 +17,9 @@ struct AdapterSlot {
   at::Tensor lora_a_RC, lora_b_OR;   // float32 leaves, views of the adapter set's flat buffer; of a bank [E * R, C] and [E * O, R]
   double scale = 0;
   double dropout = 0;
+  // The weights with the adapter in them, as an export rounds them (trainer/exports/served_weights.h), in place of the base's: one, or of a bank one of each matrix.
+  // Empty: the adapter's product is added to the base's.
+  std::vector<FrozenWeight> served;
 };
 
 // Float32 vectors (norms, biases) move; undefined ones stay so.
@@ -75,6 +78,8 @@ struct Linear {
       part.lora_a_RC = adapter->lora_a_RC;
       part.lora_b_OR = adapter->lora_b_OR;
       part.scale = adapter->scale;
+      part.merged = !adapter->served.empty();
+      if (part.merged) part.weight = &adapter->served.front();
     }
     return part;
   }
@@ -89,6 +94,8 @@ struct Linear {
       bank.lora_a_EC = adapter->lora_a_RC;
       bank.lora_b_ER = adapter->lora_b_OR;
       bank.scale = adapter->scale;
+      bank.merged = !adapter->served.empty();
+      for (size_t i = 0; i < adapter->served.size(); ++i) bank.weights[i] = &adapter->served[i];
     }
     return bank;
   }

@@ -26,11 +26,13 @@ at::Tensor expert_product(const Linear& bank, int64_t expert, const at::Tensor& 
     made.weight = &bank.experts[static_cast<size_t>(expert * bank.parts() + part)];
     if (bank.bias_O.defined()) made.bias_O = bank.bias_O.select(0, expert).narrow(0, first_output, made.weight->rows()).contiguous();
     if (bank.adapter) {
-      const auto& [a_EC, b_ER, scale, dropout] = *bank.adapter;
-      const int64_t rank = a_EC.size(0) / bank.num_experts;
-      made.lora_a_RC = a_EC.narrow(0, expert * rank, rank).contiguous();
-      made.lora_b_OR = b_ER.narrow(0, expert * bank.outputs() + first_output, made.weight->rows()).contiguous();
-      made.scale = scale;
+      const auto& adapter = *bank.adapter;
+      const int64_t rank = adapter.lora_a_RC.size(0) / bank.num_experts;
+      made.lora_a_RC = adapter.lora_a_RC.narrow(0, expert * rank, rank).contiguous();
+      made.lora_b_OR = adapter.lora_b_OR.narrow(0, expert * bank.outputs() + first_output, made.weight->rows()).contiguous();
+      made.scale = adapter.scale;
+      made.merged = !adapter.served.empty();
+      if (made.merged) made.weight = &adapter.served[static_cast<size_t>(expert * bank.parts() + part)];
     }
     first_output += made.weight->rows();
   }

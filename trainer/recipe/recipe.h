@@ -26,6 +26,7 @@ struct AdapterOptions {
   std::string scaling = "standard";      // standard: alpha/rank | rslora: alpha/sqrt(rank)
   double dropout = 0;
   std::vector<std::string> targets = {"all-linear"};   // or module globs: "q_proj", "*.mlp.*"
+  std::string quantization_aware = "none";   // none | a quantised export form, whose rounding is trained through
   std::map<std::string, int64_t> ranks;  // not of a recipe: modules of a loaded adapter with another rank than `rank`, and the same scale
 };
 
@@ -90,6 +91,7 @@ struct RunOptions {
 struct ExportOptions {
   std::string format;                    // peft | safetensors | gguf:F16 | gguf-lora | ...
   double max_mean_kl = 0.002;            // key: verify: {max_mean_kl}
+  std::optional<double> min_share_of_gain;   // key: verify: {min_share_of_gain}
   std::string importance = "none";       // none | training_rows | an importance matrix's file
   bool verify = true;                    // key: verify: none switches the certificate off (said in the plan)
 };

@@ -83,6 +83,17 @@ void check_together(Reader& reader, const YamlValue& root, const Recipe& recipe)
   if (recipe.schedule.warmup >= 1 && recipe.schedule.warmup != static_cast<double>(static_cast<int64_t>(std::min(recipe.schedule.warmup, 9e15)))) {
     problem("schedule.warmup", fmt::format("expected schedule.warmup below 1 (a share) or a whole number of steps, got {}", recipe.schedule.warmup));
   }
+  const std::string& form = recipe.adapter.quantization_aware;
+  const auto rounding_needs = [&](const std::string& key, const std::string& wanted, bool met, const std::string& got) {
+    if (form != "none" && !met) problem(key, fmt::format("expected {} {} with adapter.quantization_aware {}, got {}", key, wanted, form, got));
+  };
+  rounding_needs("adapter.kind", "lora", recipe.adapter.kind == "lora", recipe.adapter.kind + " — without an adapter there is nothing to round");
+  rounding_needs("adapter.dropout", "0", recipe.adapter.dropout == 0, fmt::format("{:g} — the rounded weight holds the whole adapter", recipe.adapter.dropout));
+  rounding_needs("run.shard_base", "false", !recipe.run.shard_base, "true — every process rounds the whole base");
+  for (size_t i = 0; i < recipe.exports.size(); ++i) {
+    const auto& entry = recipe.exports[i];
+    rounding_needs(fmt::format("export.{}.importance", i), "none", entry.format != form || entry.importance == "none", entry.importance + " — it would round otherwise than training did");
+  }
   std::set<std::string> formats;
   for (size_t i = 0; i < recipe.exports.size(); ++i) {
     const std::string& format = recipe.exports[i].format;

@@ -39,6 +39,18 @@ std::vector<std::string> base_forms() {
 }
 const std::vector<std::string> kBaseForms = base_forms();
 
+// Merged forms that round to blocks: those that `adapter.quantization_aware` may name.
+std::vector<std::string> rounded_formats() {
+  std::vector<std::string> formats = {"none"};
+  for (const auto name : gguf_format_names()) {
+    const auto format = *gguf_format_from_name(name);
+    if (gguf_takes_importance(format) || format == GgufFormat::kQ8_0) formats.push_back("gguf:" + std::string(name));
+  }
+  for (auto& name : hub_form_names())
+    if (rounds_rows_alone(hub_form_from_name(name)->layout)) formats.push_back(std::move(name));
+  return formats;
+}
+
 Table<ModelOptions> model_table() {
   using T = ModelOptions;
   return {
@@ -86,6 +98,9 @@ Table<AdapterOptions> adapter_table() {
       texts("targets", "all-linear, a module glob or a list of globs", &T::targets, false,
             "Which linear layers get an adapter: all-linear (every one but head and embeddings, as PEFT), or globs of module names such as "
             "q_proj or *.mlp.*. A target that matches nothing is an error."),
+      choice("quantization_aware", &T::quantization_aware, rounded_formats(),
+             "Trains through the rounding of this export form: every step computes with the adapted matrices as that export will hold them, and the gradient goes "
+             "straight through. Keeps a fine-tune in 4 bits, also on the base's own grid. Needs dropout 0; what was trained is then the rounded model, for all exports."),
   };
 }
 
@@ -210,17 +225,23 @@ Field<ExportOptions> verify_field() {
             } else if (value.kind != YamlValue::Kind::kMap) {
               reader.expected(value, "none or a mapping such as {max_mean_kl: 0.002}");
             } else {
-              static const Table<ExportOptions> kThreshold = {number("max_mean_kl", &ExportOptions::max_mean_kl, above(0), "")};
+              static const Table<ExportOptions> kThreshold = {number("max_mean_kl", &ExportOptions::max_mean_kl, above(0), ""),
+                                                              number_or("min_share_of_gain", "null", &ExportOptions::min_share_of_gain, above(0), "")};
               read_table(reader, value, options, kThreshold);
             }
           },
           [](const ExportOptions& options, const PathWriter&) {
-            return options.verify ? Json{{"max_mean_kl", options.max_mean_kl}} : Json("none");
+            if (!options.verify) return Json("none");
+            Json thresholds = {{"max_mean_kl", options.max_mean_kl}};
+            if (options.min_share_of_gain) thresholds["min_share_of_gain"] = *options.min_share_of_gain;
+            return thresholds;
           },
           [] {
             return std::vector<DocumentedKey>{
                 {"max_mean_kl", "number above 0", fmt::format("{}", ExportOptions{}.max_mean_kl),
-                 "Largest mean KL divergence (nats) of the exported from the trained model over supervised positions."}};
+                 "Largest mean KL divergence (nats) of the exported from the trained model over supervised positions."},
+                {"min_share_of_gain", "null or number above 0", "null",
+                 "Smallest share of what training gained that the export may keep, (exported - base) / (trained - base): by mean loss and, of labelled rows, by task score."}};
           }};
 }
 

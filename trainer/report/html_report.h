@@ -20,8 +20,9 @@
 //                       "per_label": [{"label", "precision", "recall", "f1", "support"}],      computed from `confusion` when missing
 //                       "answers": [{"prompt", "before", "after", "expected"}]}                shown only with report.examples
 //   certificates/*.json {"artifact", "format", "reader", "reader_version", "rows", "supervised_tokens", "mean_kl", "p99_kl", "mean_kl_all",
-//                       "top1_agreement", "task": {"trained", "exported", "base": accuracy, "loss": {"trained", "exported", "base"}, "gain_kept"},
-//                       "threshold", "passed": bool, "note", "warning", "problems": ["..."],
+//                       "top1_agreement", "task": {"trained", "exported", "base": accuracy, "loss": {"trained", "exported", "base"}},
+//                       "share_of_gain_kept": {"loss": number or null, "task"},
+//                       "threshold", "passed": bool, "note", "reference", "warning", "problems": ["..."],
 //                       "sha256": {"artifact": hex, "base": hex, ...}, "serve": "command"}
 // Any key may be missing. A file that is not JSON is named on the page and otherwise left out.
 #pragma once

@@ -34,6 +34,10 @@ std::string certificate_row(const std::string& name, const Json& certificate) {
     scores = fmt::format("{}{} → {}", accuracy ? "" : "loss ", shown(*trained), shown(*exported));
     if (const auto base = html::number(compared, "base")) scores += fmt::format("<br><span class=\"hash\">base {}</span>", shown(*base));
   }
+  const Json& gain = html::child(certificate, "share_of_gain_kept");
+  for (const char* kind : {"loss", "task"}) {
+    if (const auto share = html::number(gain, kind)) scores += fmt::format("<br><span class=\"hash\">{} of the gain kept by {}</span>", html::percent(*share), kind);
+  }
   const std::string reader = html::text(certificate, "reader"), version = html::text(certificate, "reader_version");
   std::string evidence;
   if (const auto count = html::number(certificate, "rows")) evidence += html::count(*count) + " rows";
@@ -114,6 +118,9 @@ std::string certificates(const ReportData& data) {
       if (note.is_string()) notes += fmt::format("<p class=\"note warning\"><b>{}</b>: {}</p>", html::escape(name), html::escape(note.get<std::string>()));
     };
     add(html::child(certificate, "note"));
+    if (const auto reference = html::text(certificate, "reference"); !reference.empty()) {
+      notes += fmt::format("<p class=\"note\"><b>{}</b>: {}</p>", html::escape(name), html::escape(reference));
+    }
     add(html::child(certificate, "warning"));
     const Json& problems = html::child(certificate, "problems");
     if (problems.is_array()) std::for_each(problems.begin(), problems.end(), add);

@@ -24,6 +24,7 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
     estimate.base += FrozenWeight::device_bytes(weight.tensor->type, elements, compute, is_head ? DeviceForm::kDecoded : DeviceForm::kStored);
     largest_weight = std::max(largest_weight, elements * element);
   }
+  if (run.served) estimate.base += run.served->num_bytes();   // in blocks there too
   estimate.adapters = run.adapters->num_parameters() * (4 + 8 + 2 * 4);   // value, gradient in float64, two moments
   // Kept for backward, in the compute type: x before both norms, queries, keys and values as projected and as turned, the attention's result, gate and up, and the
   // adapters' products xA; a log-sum a head. Scores only where no kernel takes heads of this size.

@@ -46,6 +46,7 @@ void take_best_adapter(PreparedRun& run, const RunFolder* folder, const RunState
   if (!state.best_loss || run.recipe.run.keep_best == 0 || state.best_step == state.step) return;
   if (folder) load_best_adapter(run, *folder, state);
   run.group->broadcast(run.adapters->parameters, "sharing the best adapter");
+  run.adapters_changed();
 }
 
 bool is_labelled(const DatasetSplit& split) {
@@ -240,6 +241,7 @@ TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState
       CertificateRequest certificate_request;
       certificate_request.artefact = {exported.path, wanted.format, run.files.base};
       certificate_request.max_mean_kl = wanted.max_mean_kl;
+      certificate_request.min_share_of_gain = wanted.min_share_of_gain;
       if (!exported.serve.empty()) certificate_request.serve_command = without_absolute_paths(exported.serve.front());
       certificate_request.warning = exported.warning;
       const auto certificate = make_certificate(*reference, certificate_request);
@@ -248,6 +250,7 @@ TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState
       if (!certificate["passed"].get<bool>()) result.exit_code = 1;
       entry["passed"] = certificate["passed"];
       entry["mean_kl"] = certificate["mean_kl"];
+      entry["share_of_gain_kept"] = certificate["share_of_gain_kept"];
     }
     exports.push_back(entry);
   }

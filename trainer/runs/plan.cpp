@@ -84,8 +84,15 @@ ordered_json tensor_table(const PreparedRun& run) {
   return tensors;
 }
 
-// Seconds a token of training takes, measured on the micro-batch of median size.
-double probe_seconds_per_token(PreparedRun& run, int64_t& probe_tokens) {
+// What training takes, measured on the micro-batch of median size.
+struct Probe {
+  double seconds_per_token = 0;
+  double seconds_per_step = 0;   // beside its tokens: rounding the adapted weights
+};
+
+Probe probe_training(PreparedRun& run) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
   const auto sequences = run.sequences_of_step(0);
   const auto packs = run.micro_batches(sequences);
   const auto batch = run.batch_of(run.dataset.train, packs[packs.size() / 2]);
@@ -94,14 +101,16 @@ double probe_seconds_per_token(PreparedRun& run, int64_t& probe_tokens) {
   run.set_device(run.device.device());
   double best = 1e30;
   for (int round = 0; round < 2; ++round) {   // the first one warms caches and the heap
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     run_micro_batch(*run.decoder, run.adapters.get(), batch, options);
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, seconds_since(start));
   }
+  const auto start = Clock::now();
+  run.adapters_changed();
+  const double update = seconds_since(start);
   run.adapters->gradients.zero_();
   run.set_device(c10::kCPU);
-  probe_tokens = batch.num_tokens();
-  return best / static_cast<double>(batch.num_tokens());
+  return {best / static_cast<double>(batch.num_tokens()), update};
 }
 
 int64_t free_disk(const std::filesystem::path& path) {
@@ -158,7 +167,7 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
   json["model"] = {{"base", run.files.base.filename().string()}, {"family", spec.family}, {"layers", spec.layers.size()}, {"hidden_size", spec.hidden_size},
                    {"vocabulary", spec.vocab_size}, {"compute", run.recipe.model.compute}, {"licence", declared_licence(run.files.base)}};
   json["adapter"] = {{"modules", run.adapters->adapters().size()}, {"parameters", run.adapters->num_parameters()}, {"rank", run.recipe.adapter.rank},
-                     {"scale", run.adapters->scale()}};
+                     {"scale", run.adapters->scale()}, {"quantization_aware", run.recipe.adapter.quantization_aware}};
   json["rows"] = {{"train", run.dataset.train.statistics.rows}, {"validation", run.dataset.validation.statistics.rows}, {"test", run.dataset.test.statistics.rows}};
   json["splits"] = {{"train", split_json(run.dataset.train)}, {"validation", split_json(run.dataset.validation)}, {"test", split_json(run.dataset.test)}};
   json["tokens"] = run.dataset.train.statistics.tokens;
@@ -175,6 +184,7 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
   json["memory_bytes"] = memory.total();
   json["memory"] = {{"base", memory.base}, {"adapters", memory.adapters}, {"activations", memory.activations}, {"scratch", memory.scratch},
                     {"program", memory.program}, {"available", available}};
+  if (run.served) json["memory"]["served_weights"] = memory.served;
   json["disk_bytes"] = needed;
   json["device"] = run.device.name();
   bool fits = true;   // or the probe would fail
@@ -191,10 +201,10 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
     }
   }
   if (probe && fits) {
-    int64_t probe_tokens = 0;
-    const double per_token = probe_seconds_per_token(run, probe_tokens);
-    json["seconds"] = per_token * tokens_per_step * static_cast<double>(run.total_steps);
-    json["tokens_per_s"] = 1 / per_token;
+    const auto measured = probe_training(run);
+    const double per_step = measured.seconds_per_token * tokens_per_step + measured.seconds_per_step;
+    json["seconds"] = per_step * static_cast<double>(run.total_steps);
+    json["tokens_per_s"] = tokens_per_step / per_step;
   }
   json["skipped_tensors"] = skipped_tensors(run.decoder->weight_map(), run.decoder->source());
   if (processes > 1) json["parallel"] = plan_processes(run, processes);
@@ -259,7 +269,8 @@ void append_example(std::string& text, const ordered_json& example, bool colour)
 std::string memory_text(const ordered_json& total, const ordered_json& memory) {
   const auto gib = [](const ordered_json& bytes) { return static_cast<double>(bytes.get<int64_t>()) / kGiB; };
   return fmt::format("{:.2f} GiB of {:.1f}: base {:.2f}, adapter {:.2f}, activations {:.2f}, scratch {:.2f}, program {:.2f}", gib(total), gib(memory["available"]),
-                     gib(memory["base"]), gib(memory["adapters"]), gib(memory["activations"]), gib(memory["scratch"]), gib(memory["program"]));
+                     gib(memory["base"]), gib(memory["adapters"]), gib(memory["activations"]), gib(memory["scratch"]), gib(memory["program"])) +
+         (memory.contains("served_weights") ? fmt::format(", rounded weights {:.2f}", gib(memory["served_weights"])) : "");
 }
 
 }  // namespace
@@ -318,7 +329,8 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
   }
   if (json.contains("parallel")) text += plan_processes_text(json["parallel"]);
   for (const auto& wanted : run.recipe.exports) {
-    line("export", wanted.format + (wanted.verify ? fmt::format(", certificate with mean KL at most {:g}", wanted.max_mean_kl) : ", no certificate (verify: none)"));
+    const auto share = wanted.min_share_of_gain ? fmt::format(" and at least {:g} % of the gain", 100 * *wanted.min_share_of_gain) : "";
+    line("export", wanted.format + (wanted.verify ? fmt::format(", certificate with mean KL at most {:g}{}", wanted.max_mean_kl, share) : ", no certificate (verify: none)"));
   }
   for (const auto& note : json["notes"]) line("note", note.get<std::string>());
   for (const auto& error : plan.errors) text += "\nREFUSED: " + error + "\n";

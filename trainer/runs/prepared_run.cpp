@@ -59,12 +59,25 @@ void choose_recompute(PreparedRun& run) {
                                   kept / 1073741824.0, available / 1073741824.0));
 }
 
+void round_adapted_weights(PreparedRun& run) {
+  const auto& form = run.recipe.adapter.quantization_aware;
+  run.served = std::make_unique<ServedWeights>(*run.decoder, *run.adapters, run.files.base, form);
+  run.notes.push_back(fmt::format("quantization_aware: every step computes with the {} adapted matrices as {} will hold them ({}; {:.1f} MiB beside the base), made anew after each update; "
+                                  "the gradient goes straight through. What is trained, and what certificates compare with, is that rounded model",
+                                  run.adapters->adapters().size(), form, run.served->describe(), static_cast<double>(run.served->num_bytes()) / 1048576.0));
+  const auto& exports = run.recipe.exports;
+  if (std::none_of(exports.begin(), exports.end(), [&](const ExportOptions& wanted) { return wanted.format == form; })) {
+    run.notes.push_back(fmt::format("quantization_aware: {} is not among the exports; other forms hold other weights than those that are trained", form));
+  }
+}
+
 }  // namespace
 
 void PreparedRun::set_device(c10::Device where) {
   if (where.is_cuda()) c10::impl::VirtualGuardImpl(where.type()).setDevice(where);   // or another GPU might get a context too
   decoder->set_device(where);
   adapters->set_device(where);
+  adapters_changed();
 }
 
 void PreparedRun::start_on_device() {
@@ -141,6 +154,7 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   }
   run.adapters = std::make_unique<AdapterSet>(*run.decoder, recipe.adapter, static_cast<uint64_t>(recipe.run.seed));
   if (recipe.adapter.from) copy_adapter(*run.adapters, *recipe.adapter.from);
+  if (recipe.adapter.quantization_aware != "none") round_adapted_weights(run);
 
   run.context = template_context(run.files.base, recipe.data);
   run.recipe.data.template_date = date_text(run.context.now);
@@ -262,6 +276,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   const int64_t tokens = largest_micro_batch(run);
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
+  if (run.served) estimate.served = run.served->num_bytes();
   estimate.adapters = run.adapters->num_parameters() * 24;   // value, gradient (float64, and float32 for the update), two moments
   const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + latent_width(spec) + 2 * width) + 4 * heads.num_heads + 4 * 7 * rank + 8;
   const int64_t layers = static_cast<int64_t>(spec.layers.size());

@@ -9,6 +9,7 @@
 #include "data/rows/open_dataset.h"
 #include "data/templates/conversation.h"
 #include "trainer/adapters/adapter_set.h"
+#include "trainer/exports/served_weights.h"
 #include "trainer/models/model_files.h"
 #include "trainer/report/file_hashes.h"
 #include "trainer/parallel/process_group.h"
@@ -26,6 +27,7 @@ struct PreparedRun {
   ModelFiles files;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<AdapterSet> adapters;
+  std::unique_ptr<ServedWeights> served;  // adapter.quantization_aware: once updated, what adapted layers multiply with
   std::unique_ptr<ShardedBase> sharded;   // run.shard_base, while training
   std::shared_ptr<const FileHashes> base_hashes;   // of the base's weights, when PrepareOptions asks for them
   TemplateContext context;
@@ -37,6 +39,10 @@ struct PreparedRun {
   Recompute recompute = Recompute::kNone;
   std::vector<std::string> notes;         // decisions made for `auto`, and Python files that are not executed: lines of the plan
 
+  // After every change of the adapters' values: the weights that they are rounded into, where the recipe trains through a rounding.
+  void adapters_changed() const {
+    if (served) served->update();
+  }
   // Moves decoder and adapters. Evaluation by decoding, exports and certificates need the CPU.
   void set_device(c10::Device where);
   // Rows of a step and their micro-batches, a pure function of (seed, step).
@@ -78,8 +84,8 @@ int64_t selected_key_bytes(const PreparedRun& run, int64_t tokens, Recompute rec
 
 // Bytes of memory that training is expected to need at its peak, and of what: lines for the plan.
 struct MemoryEstimate {
-  int64_t base = 0, adapters = 0, activations = 0, scratch = 0, program = 0;
-  int64_t total() const { return base + adapters + activations + scratch + program; }
+  int64_t base = 0, served = 0, adapters = 0, activations = 0, scratch = 0, program = 0;
+  int64_t total() const { return base + served + adapters + activations + scratch + program; }
 };
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute);
 

@@ -196,6 +196,7 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
     }
   }
   start_alike(run, state, optimizer, resumed);
+  run.adapters_changed();
   log().info(fmt::format("{} {} steps on {}{}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
                          group->alone() ? "" : fmt::format("{} processes ({}) of ", group->size(), group->launch().launcher),
                          run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads), run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));

@@ -146,6 +146,7 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
     fail("train", "expected a finite gradient norm, got {} at step {} in the rows {} — look at these rows, or lower optimizer.learning_rate; the last checkpoint is kept",
          result.gradient_norm, step + 1, places_of(run, sequences));
   }
+  run.adapters_changed();
   return result;
 }
 

@@ -10,6 +10,7 @@
 #include "trainer/report/log_file.h"
 #include "trainer/report/manifest.h"
 #include "trainer/report/progress.h"
+#include "trainer/verify/share_of_gain.h"
 
 namespace graft {
 
@@ -104,6 +105,19 @@ ordered_json to_json(const DivergenceSummary& summary) {
           {"top1_agreement", summary.top1_agreement}};
 }
 
+bool is_answered(const HeldOutRow& row) { return row.label && !row.prompt.empty(); }
+
+int64_t labelled_rows(const std::vector<HeldOutRow>& rows) { return std::count_if(rows.begin(), rows.end(), is_answered); }
+
+// "loss": a number, or null with "loss_reason"; below the threshold, or unknown where there is one, a problem.
+void add_share(ordered_json& gain, const std::string& kind, const ShareOfGain& share, const std::optional<double>& smallest, std::vector<std::string>& problems) {
+  gain[kind] = share.share ? ordered_json(*share.share) : ordered_json(nullptr);
+  if (!share.share) gain[kind + "_reason"] = share.reason;
+  if (!smallest) return;
+  if (!share.share) problems.push_back(fmt::format("the share of the gain by {} is unknown: {}", kind, share.reason));
+  else if (!(*share.share >= *smallest)) problems.push_back(fmt::format("keeps {:.1f} % of the gain by {}, at least {:g} % were asked for", 100 * *share.share, kind, 100 * *smallest));
+}
+
 // A built-in conversation: rendered text and ids go into the certificate in clear, so that a served template can be compared by eye.
 ordered_json synthetic_conversation(const TemplateContext& context) {
   if (!context.chat_template) return nullptr;
@@ -123,7 +137,7 @@ double greedy_accuracy(ServedModel& model, const std::vector<HeldOutRow>& rows, 
   std::vector<const HeldOutRow*> asked;
   int64_t longest = 0;
   for (const auto& row : rows) {
-    if (!row.label || row.prompt.empty()) continue;
+    if (!is_answered(row)) continue;
     prompts.push_back(row.prompt);
     asked.push_back(&row);
     longest = std::max(longest, static_cast<int64_t>(row.ids.size() - std::min(row.prompt.size(), row.ids.size())));
@@ -280,12 +294,15 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
   const double exported_loss = loss_sum / static_cast<double>(std::max<size_t>(1, targets.size()));
 
   ordered_json task = {{"loss", {{"base", reference.base_loss}, {"trained", reference.trained_loss}, {"exported", exported_loss}}}};
-  const double gain = reference.base_loss - reference.trained_loss;
-  if (std::abs(gain) > 1e-12) task["gain_kept"] = (reference.base_loss - exported_loss) / gain;
+  ordered_json gain = ordered_json::object();
+  add_share(gain, "loss", share_of_gain_by_loss(reference.base_loss, reference.trained_loss, exported_loss), request.min_share_of_gain, problems);
   if (reference.trained_accuracy) {
     task["trained"] = *reference.trained_accuracy;
     task["base"] = *reference.base_accuracy;
-    task["exported"] = greedy_accuracy(*served, rows_as_served, *run.context.tokenizer);
+    const double exported = greedy_accuracy(*served, rows_as_served, *run.context.tokenizer);
+    task["exported"] = exported;
+    const auto share = share_of_gain_by_accuracy(*reference.base_accuracy, *reference.trained_accuracy, exported, labelled_rows(reference.rows));
+    add_share(gain, "task", share, request.min_share_of_gain, problems);
   }
 
   // The served template and tokenizer must give the very ids that were trained on.
@@ -309,6 +326,7 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
                               {"top1_agreement", over_targets.top1_agreement},
                               {"top1_agreement_all", over_all.top1_agreement},
                               {"task", task},
+                              {"share_of_gain_kept", gain},
                               {"threshold", request.max_mean_kl},
                               {"passed", passed},
                               {"problems", problems},
@@ -320,6 +338,10 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
                                 {"template", run.context.chat_template ? run.context.chat_template->fingerprint() : ""},
                                 {"tokenizer", run.context.tokenizer->fingerprint}}},
                               {"synthetic_conversation", synthetic}};
+  if (request.min_share_of_gain) certificate["min_share_of_gain"] = *request.min_share_of_gain;
+  if (run.served) {
+    certificate["reference"] = fmt::format("the trained model is the base with the adapter rounded to {} (adapter.quantization_aware), for every export of this run", run.served->format());
+  }
   if (reference.bfloat16_compute) certificate["bfloat16_compute"] = to_json(*reference.bfloat16_compute);
   if (!request.serve_command.empty()) certificate["serve"] = request.serve_command;
   if (!request.warning.empty()) certificate["warning"] = request.warning;
@@ -338,9 +360,12 @@ std::string certificate_summary(const ordered_json& certificate) {
   if (task.contains("exported")) {
     text += fmt::format("; accuracy base {:.1f} %, trained {:.1f} %, exported {:.1f} %", 100 * task["base"].get<double>(), 100 * task["trained"].get<double>(),
                         100 * task["exported"].get<double>());
-  } else if (task.contains("gain_kept")) {
-    text += fmt::format("; {:.1f} % of the gain kept", 100 * task["gain_kept"].get<double>());
   }
+  for (const auto& [kind, share] : certificate["share_of_gain_kept"].items()) {
+    if (share.is_number()) text += fmt::format("; {:.1f} % of the gain kept by {}", 100 * share.get<double>(), kind);
+    else if (kind.ends_with("_reason")) text += fmt::format("; share of the gain unknown: {}", share.get<std::string>());
+  }
+  if (certificate.contains("reference")) text += "; " + certificate["reference"].get<std::string>();
   for (const auto& problem : certificate["problems"]) text += "; " + problem.get<std::string>();
   if (!certificate["passed"].get<bool>()) {
     text += has_few_bits(certificate["format"].get<std::string>())

@@ -1,7 +1,7 @@
 // The certificate: an exported artefact, read back, against the model that was trained, on held-out rows.
 //
 // Trained means: the base's stored weights dequantised in float32 plus the float32 adapter, computed in float32. The divergence of bfloat16 compute
-// from it (2e-3 is normal) is a line of its own. JSON as trainer/report/html_report.h describes.
+// from it (2e-3 is normal) is a line of its own. Of a run with adapter.quantization_aware the base's adapted weights are those of that export's rounding. JSON as trainer/report/html_report.h describes.
 #pragma once
 #include <optional>
 
@@ -42,6 +42,7 @@ class TrainedReference {
 struct CertificateRequest {
   ServedArtefact artefact;
   double max_mean_kl = 0.002;
+  std::optional<double> min_share_of_gain;   // by loss, and by task score of labelled rows (share_of_gain.h)
   std::string engine = "graft";            // graft | llama.cpp | transformers
   std::string cache_type = "F16";
   std::string serve_command;

@@ -26,6 +26,7 @@ struct Setup {
   bool bias = false;
   double dropout = 0;
   bool input_gradient = true;
+  bool merged = false;
 };
 
 void PrintTo(const Setup& setup, std::ostream* out) { *out << setup.name; }
@@ -41,6 +42,8 @@ std::vector<Setup> setups() {
           {.name = "no_adapters", .outputs = {16, 24}, .ranks = {0, 0}},
           {.name = "first_layer", .outputs = {16, 24}, .ranks = {4, 4}, .dropout = 0.1, .input_gradient = false},
           {.name = "large_rank", .outputs = {24}, .ranks = {150}},
+          {.name = "merged", .prologue = Kind::kRmsNorm, .outputs = {48, 24, 24}, .ranks = {5, 0, 20}, .bias = true, .merged = true},
+          {.name = "merged_without_bias", .outputs = {16, 24}, .ranks = {4, 4}, .merged = true},
           {.name = "no_rows", .num_rows = 0}};
 }
 
@@ -66,6 +69,7 @@ struct Layer {
       leaves.push_back(parts[i].lora_a_RC = leaf(random_tensor({setup.ranks[i], setup.inputs}, 30 + i, 0.3).to(device)));
       leaves.push_back(parts[i].lora_b_OR = leaf(random_tensor({setup.outputs[i], setup.ranks[i]}, 40 + i, 0.3).to(device)));
       parts[i].scale = 1.7 - static_cast<double>(i);
+      parts[i].merged = setup.merged;
     }
     dropout = {setup.dropout, 99, (at::arange(setup.num_rows) * 7 + 3).to(device)};
   }

@@ -19,11 +19,12 @@ struct Setup {
   int64_t num_rows, hidden, width, num_experts, choices, rank;
   bool fused = false, bias = false, clamped = false, quantised = false;
   int64_t unused_experts = 0;   // the last ones, which no token chooses
+  bool merged = false;
 };
 
 void PrintTo(const Setup& setup, std::ostream* out) {
   *out << "[" << setup.num_rows << ", " << setup.hidden << "] width " << setup.width << " experts " << setup.num_experts << "/" << setup.choices << " rank "
-       << setup.rank << " fused " << setup.fused << " bias " << setup.bias << " clamped " << setup.clamped << " quantised " << setup.quantised;
+       << setup.rank << " fused " << setup.fused << " bias " << setup.bias << " clamped " << setup.clamped << " quantised " << setup.quantised << " merged " << setup.merged;
 }
 
 // Q8_0: blocks of 32 with a half-precision scale.
@@ -71,6 +72,7 @@ class Experts : public ::testing::TestWithParam<Setup> {
       bank.lora_a_EC = leaf(random_tensor({setup.num_experts * setup.rank, columns}, seed + 1, 0.3));
       bank.lora_b_ER = leaf(random_tensor({setup.num_experts * outputs, setup.rank}, seed + 2, 0.3));
       bank.scale = 1.7;
+      bank.merged = setup.merged;
       inputs.push_back(bank.lora_a_EC);
       inputs.push_back(bank.lora_b_ER);
       return bank;
@@ -122,7 +124,7 @@ TEST_P(Experts, BitsDoNotDependOnThreads) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Experts,
                          ::testing::Values(Setup{37, 24, 10, 6, 2, 3}, Setup{1, 40, 24, 5, 3, 4}, Setup{90, 33, 17, 16, 4, 2, false, true},
                                            Setup{41, 64, 32, 4, 1, 5, true, true, true}, Setup{29, 64, 32, 9, 2, 4, false, false, false, true, 4},
-                                           Setup{23, 32, 32, 3, 3, 0, true}));
+                                           Setup{23, 32, 32, 3, 3, 0, true}, Setup{37, 24, 10, 6, 2, 3, false, true, false, false, 0, true}));
 
 TEST(ExpertsErrors, NameWhatDoesNotFit) {
   const auto in = frozen(at::zeros({8, 5})), out = frozen(at::zeros({6, 4}));

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
+#include "kernels/common/error.h"
 #include "tests/kernels/torch/operators.h"
 
 namespace graft {
@@ -18,11 +19,12 @@ struct Setup {
   double dropout;
   int64_t num_rows, inputs;
   std::vector<int64_t> outputs;
+  bool merged = false;
 };
 
 void PrintTo(const Setup& setup, std::ostream* out) {
   *out << "prologue " << static_cast<int>(setup.prologue) << " bias " << setup.bias << " adapters " << setup.adapters << " dropout " << setup.dropout
-       << " [" << setup.num_rows << ", " << setup.inputs << "]";
+       << (setup.merged ? " merged" : "") << " [" << setup.num_rows << ", " << setup.inputs << "]";
 }
 
 struct Result {
@@ -52,6 +54,7 @@ class LoraLinear : public ::testing::TestWithParam<Setup> {
       parts[i].lora_a_RC = leaf(random_tensor({3 + static_cast<int64_t>(i), setup.inputs}, 30 + i, 0.3));
       parts[i].lora_b_OR = leaf(random_tensor({setup.outputs[i], 3 + static_cast<int64_t>(i)}, 40 + i, 0.3));
       parts[i].scale = 1.7;
+      parts[i].merged = setup.merged;
       inputs.push_back(parts[i].lora_a_RC);
       inputs.push_back(parts[i].lora_b_OR);
     }
@@ -93,7 +96,48 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LoraLinear,
                                            Setup{kNorm, true, true, 0, 37, 24, {12, 6, 6}}, Setup{kNorm, false, true, 0, 1, 64, {64}},
                                            Setup{kGated, false, true, 0, 19, 21, {15}}, Setup{kGated, true, true, 0.25, 40, 16, {10}},
                                            Setup{kNorm, false, true, 0.5, 65, 33, {5, 5}}, Setup{kGeluGated, true, true, 0, 19, 21, {15}},
-                                           Setup{kGelu, true, true, 0.25, 21, 18, {7, 4}}));
+                                           Setup{kGelu, true, true, 0.25, 21, 18, {7, 4}}, Setup{kNone, true, true, 0, 33, 17, {8, 3, 11}, true},
+                                           Setup{kNorm, true, true, 0, 37, 24, {12, 6, 6}, true}, Setup{kGated, false, true, 0, 19, 21, {15}, true},
+                                           Setup{kGeluGated, true, true, 0, 5, 300, {270}, true}, Setup{kGelu, false, true, 0, 21, 18, {7, 4}, true}));
+
+// A weight that holds the adapter already, by its formula in double: y = p W^T + bias, dp = dy W, dB = s dy^T (p A^T), dA = s B^T dy^T p.
+TEST(MergedLoraLinear, IsTheWeightAloneWithTheAdaptersGradients) {
+  const int64_t rows = 23, inputs = 64;
+  const std::vector<int64_t> outputs = {20, 40};
+  const auto x = leaf(random_tensor({rows, inputs}, 1));
+  std::vector<FrozenWeight> weights;
+  std::vector<LinearPart> parts(2);
+  std::vector<at::Tensor> matrices, leaves = {x}, expected_y;
+  for (size_t i = 0; i < 2; ++i) {
+    matrices.push_back(random_tensor({outputs[i], inputs}, 10 + i, 0.2));
+    weights.push_back(frozen(matrices[i]));
+  }
+  const auto p = x.detach().to(at::kDouble);
+  for (size_t i = 0; i < 2; ++i) {
+    parts[i] = {&weights[i], random_tensor({outputs[i]}, 20 + i), leaf(random_tensor({3, inputs}, 30 + i)), leaf(random_tensor({outputs[i], 3}, 40 + i)), 0.7, /*merged=*/true};
+    leaves.insert(leaves.end(), {parts[i].lora_a_RC, parts[i].lora_b_OR});
+    expected_y.push_back(at::matmul(p, matrices[i].to(at::kDouble).t()) + parts[i].bias_O.to(at::kDouble));
+  }
+  const auto dy = random_tensor({rows, 60}, 50);
+  for (const auto& function : {lora_linear, lora_linear_reference}) {
+    const auto y = function(x, {}, parts, {});
+    EXPECT_LT(relative_error(y, at::cat(expected_y, 1)), 1e-6);
+    const auto gradients = torch::autograd::grad({y}, leaves, {dy});
+    auto dx = at::zeros_like(p);
+    for (size_t i = 0; i < 2; ++i) {
+      const auto dy_part = dy.narrow(1, i == 0 ? 0 : outputs[0], outputs[i]).to(at::kDouble);
+      const auto a = parts[i].lora_a_RC.detach().to(at::kDouble), b = parts[i].lora_b_OR.detach().to(at::kDouble);
+      dx += at::matmul(dy_part, matrices[i].to(at::kDouble));
+      EXPECT_LT(relative_error(gradients[1 + 2 * i], 0.7 * at::matmul(at::matmul(b.t(), dy_part.t()), p)), 2e-6) << "A of part " << i;
+      EXPECT_LT(relative_error(gradients[2 + 2 * i], 0.7 * at::matmul(dy_part.t(), at::matmul(p, a.t()))), 2e-6) << "B of part " << i;
+    }
+    EXPECT_LT(relative_error(gradients[0], dx), 1e-6);
+  }
+  parts[1].merged = false;
+  EXPECT_THROW(lora_linear(x, {}, parts), UserError);
+  parts[1].merged = true;
+  EXPECT_THROW(lora_linear(x, {}, parts, {0.1, 5, at::arange(rows)}), UserError);
+}
 
 TEST(LoraLinearErrors, NamesTheWrongWidth) {
   const auto weight = frozen(at::zeros({4, 5}));

@@ -22,6 +22,7 @@ TEST(RecipeDifferences, lists_keys_with_both_values) {
 TEST(RecipeDifferences, keep_and_export_may_change) {
   EXPECT_EQ(resume_conflicts(resolved({}), resolved({"run.keep.last=9", "export=[peft]", "run.out=elsewhere"})), Lines{});
   EXPECT_EQ(resume_conflicts(resolved({}), resolved({"run.seed=1", "export=[peft]"})), Lines{"run.seed: 0 -> 1"});
+  EXPECT_EQ(resume_conflicts(resolved({}), resolved({"adapter.quantization_aware=gguf:Q4_1"})), Lines{R"(adapter.quantization_aware: "none" -> "gguf:Q4_1")"});
 }
 
 TEST(RecipeDifferences, only_a_constant_schedule_may_grow) {

@@ -51,7 +51,7 @@ TEST(Recipe, reads_every_form) {
                               "adapter: {rank: 8, alpha: 16, scaling: rslora, targets: [q_proj, '*.mlp.*'], from: old/adapter}\n"
                               "optimizer: {learning_rate: 2e-4, clip: 0, weight_decay: .01}\n"
                               "schedule: {steps: 20, shape: constant, warmup: 3}\n"
-                              "export:\n  - gguf:F16\n  - {format: 'gguf:Q8_0', verify: {max_mean_kl: 1e-2}}\n  - {format: 'gguf:Q3_K_M', importance: training_rows}\n  - {format: 'gguf:IQ4_XS', importance: calibration.gguf}\n  - {format: peft, verify: none}\n"
+                              "export:\n  - gguf:F16\n  - {format: 'gguf:Q8_0', verify: {max_mean_kl: 1e-2, min_share_of_gain: 0.9}}\n  - {format: 'gguf:Q3_K_M', importance: training_rows}\n  - {format: 'gguf:IQ4_XS', importance: calibration.gguf}\n  - {format: peft, verify: none}\n"
                               "report: {examples: true}\n",
                               {"run.threads=2", "run.keep.last=5", "run.early_stopping.patience=3", "data.validation_fraction=0.1",
                                "data.template_date=2026-02-28", "data.template_arguments.enable_thinking=false", "run.device=cuda:1"});
@@ -68,6 +68,8 @@ TEST(Recipe, reads_every_form) {
   EXPECT_EQ(recipe.exports[0].format, "gguf:F16");
   EXPECT_EQ(recipe.exports[0].max_mean_kl, 0.002);
   EXPECT_EQ(recipe.exports[1].max_mean_kl, 0.01);
+  EXPECT_FALSE(recipe.exports[0].min_share_of_gain);
+  EXPECT_EQ(recipe.exports[1].min_share_of_gain, 0.9);
   EXPECT_EQ(recipe.exports[1].importance, "none");
   EXPECT_EQ(recipe.exports[2].importance, "training_rows");
   EXPECT_THAT(recipe.exports[3].importance, testing::EndsWith("calibration.gguf"));
@@ -189,6 +191,20 @@ TEST(Recipe, keys_that_need_each_other) {
   EXPECT_THAT(error_of(kSmall, {"data.template_date=2026-02-29"}), HasSubstr("YYYY-MM-DD"));
 }
 
+TEST(Recipe, training_through_a_rounding) {
+  const auto rounded = [](const std::string& form, const std::vector<std::string>& more) {
+    std::vector<std::string> overrides = {"adapter.quantization_aware=" + form};
+    overrides.insert(overrides.end(), more.begin(), more.end());
+    return error_of(kSmall, overrides);
+  };
+  EXPECT_EQ(parse(kSmall, {"adapter.quantization_aware=gguf:Q4_K_M", "export=[{format: 'gguf:Q8_0', importance: training_rows}]"}).adapter.quantization_aware, "gguf:Q4_K_M");
+  for (const char* form : {"peft", "gguf-lora", "gguf:F32", "gguf:F16", "safetensors"}) EXPECT_THAT(rounded(form, {}), HasSubstr("none, gguf:Q8_0, gguf:Q4_0")) << form;
+  EXPECT_THAT(rounded("gguf:Q4_1", {"adapter.kind=none"}), HasSubstr("expected adapter.kind lora with adapter.quantization_aware gguf:Q4_1, got none"));
+  EXPECT_THAT(rounded("gguf:Q4_1", {"adapter.dropout=0.1"}), HasSubstr("expected adapter.dropout 0 with adapter.quantization_aware gguf:Q4_1, got 0.1"));
+  EXPECT_THAT(rounded("gguf:Q4_1", {"run.shard_base=true"}), HasSubstr("expected run.shard_base false"));
+  EXPECT_THAT(rounded("gguf:Q4_1", {"export=[{format: 'gguf:Q4_1', importance: training_rows}]"}), HasSubstr("expected export.0.importance none"));
+}
+
 TEST(Recipe, relative_paths) {
   const auto here = std::filesystem::current_path();
   const Recipe recipe = parse_recipe(kSmall, "x", "recipes/sub", {"data.train.0.path=shell/rows.jsonl", "run.cache=../cache"});
@@ -214,7 +230,7 @@ TEST(Recipe, no_artefact_holds_the_home_folder) {
 }
 
 TEST(Recipe, resolved_yaml_reads_back_to_the_same) {
-  Recipe recipe = parse(kSmall, {"export=[gguf:F16, {format: peft, verify: none}, {format: 'gguf:Q2_K', importance: training_rows}, {format: 'gguf:Q4_0', importance: /data/i.gguf}]", "optimizer.learning_rate=3.3e-5", "run.threads=2",
+  Recipe recipe = parse(kSmall, {"export=[gguf:F16, {format: 'gguf:Q8_0', verify: {min_share_of_gain: 0.95}}, {format: peft, verify: none}, {format: 'gguf:Q2_K', importance: training_rows}, {format: 'gguf:Q4_0', importance: /data/i.gguf}]", "optimizer.learning_rate=3.3e-5", "run.threads=2",
                                  "data.template_arguments={on: 'yes', n: '12', deep: {list: [1, 2.5, null, true, []]}, empty: {}}"});
   recipe.data.train[0].format = "labelled";
   recipe.data.train[0].text = "null";
