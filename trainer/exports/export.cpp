@@ -75,6 +75,7 @@ void add_updates(Prepared& prepared, const ExportRequest& request) {
 std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportFormat& format) {
   if (request.importance && !format.takes_importance())
     fail("exports", "expected an importance matrix with a form of fewer than 8 bits that searches for its scales, got one with {} — leave it out, or choose another form", format.name);
+  if (request.products) check_takes_feedback(format);
   auto holder = std::make_unique<Prepared>();   // source points into it
   auto& prepared = *holder;
   auto& source = prepared.source;
@@ -101,6 +102,7 @@ std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportForm
   source.chat_template = request.chat_template;
   source.facts = request.facts;
   source.importance = request.importance;
+  source.products = request.products;
   source.progress = request.progress;
   add_updates(prepared, request);
   return holder;

@@ -32,6 +32,7 @@ struct ExportRequest {
   ExportFacts facts;                      // export_facts() of the run's manifest
   std::vector<ManifestFile> expected_base;   // the files that the adapter was trained on, as its manifest lists them; empty: not checked
   std::shared_ptr<const ImportanceMatrix> importance;   // for quantised GGUF forms; null: all columns of a weight count alike
+  ColumnProducts* products = nullptr;     // rounding with error feedback (error_feedback.h), for forms below 8 bits
   bool replace = false;                   // an export that is at `out`
   std::function<void(int64_t done, int64_t total)> progress;   // tensors
 };

@@ -19,6 +19,12 @@ bool ExportFormat::takes_importance() const {
   return kind == Kind::kQuantizedHub && hub_takes_importance(hub.layout);
 }
 
+bool ExportFormat::takes_feedback() const { return takes_importance() || (kind == Kind::kQuantizedHub && hub.layout == HubLayout::kNf4); }
+
+void check_takes_feedback(const ExportFormat& format) {
+  if (!format.takes_feedback()) fail("exports", "expected error feedback with a form of fewer than 8 bits, got it with {} — leave it out, or choose another form", format.name);
+}
+
 std::vector<std::string> export_format_names() {
   std::vector<std::string> names = {"peft", "gguf-lora", "safetensors"};
   for (const auto type : kSafetensorsTypes) names.push_back(fmt::format("safetensors:{}", info(type).name));

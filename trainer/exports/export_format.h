@@ -22,10 +22,12 @@ struct ExportFormat {
   bool is_folder() const { return kind == Kind::kPeft || is_hub(); }
   bool is_merged() const { return kind == Kind::kGguf || is_hub(); }
   bool takes_importance() const;               // whether an importance matrix changes its bytes
+  bool takes_feedback() const;                 // whether it can be rounded with error feedback: below 8 bits
 };
 
 // UserError that lists the forms there are.
 ExportFormat parse_export_format(std::string_view name);
 std::vector<std::string> export_format_names();
+void check_takes_feedback(const ExportFormat& format);   // UserError where it does not
 
 }  // namespace graft

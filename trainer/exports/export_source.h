@@ -13,6 +13,7 @@
 #include "checkpoints/weight_map.h"
 #include "data/templates/chat_template.h"
 #include "data/tokenizers/tokenizer.h"
+#include "trainer/exports/column_products.h"
 #include "trainer/models/decoder_spec.h"
 
 namespace graft {
@@ -40,6 +41,7 @@ struct ExportSource {
   std::shared_ptr<const ChatTemplate> chat_template;  // may be null
   std::vector<std::pair<std::string, std::string>> facts;  // where it comes from: model card, graft.* metadata
   std::shared_ptr<const ImportanceMatrix> importance;   // may be null
+  ColumnProducts* products = nullptr;   // rounding with error feedback; null: every weight is rounded by itself
   std::function<void(int64_t done, int64_t total)> progress;  // tensors; may be empty
 
   bool is_gguf() const { return column == NameColumn::kGguf; }

@@ -123,7 +123,7 @@ std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn source, N
 
 }  // namespace
 
-MergedWeights::MergedWeights(const ExportSource& source, NameColumn target) : source_column_(source.column), target_(target) {
+MergedWeights::MergedWeights(const ExportSource& source, NameColumn target) : source_column_(source.column), target_(target), products_(source.products) {
   std::unordered_map<std::string, size_t> by_name;
   for (const auto& weight : *source.weights) {
     const auto update = source.updates.find(weight.rule);
@@ -191,6 +191,13 @@ std::span<const std::byte> MergedWeights::bytes_in_turn(std::span<const MergedPa
   return buffer_;
 }
 
+std::optional<FeedbackFactor> MergedWeights::factor_of(const MergedPart& tensor, TensorType type) const {
+  if (!products_ || !takes_feedback(type) || !is_linear_weight(*tensor.rule)) return std::nullopt;
+  const auto products = products_->of(*tensor.rule);
+  if (products.empty()) return std::nullopt;
+  return feedback_factor(products, tensor.rule->shape.at(1));
+}
+
 std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor, TensorType type, std::span<const float> importance) {
   const auto rows = rows_of(tensor, source_column_, target_);
   // Names may differ and layouts still be one: a GGUF base goes back to the very rows it came from.
@@ -211,6 +218,10 @@ std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor
   }
   const int64_t row_bytes = bytes_of(type, std::vector<int64_t>{rows.columns}).value();
   buffer_.resize(static_cast<size_t>(rows.count * row_bytes));
+  const auto factor = factor_of(tensor, type);
+  const auto round_block = [&](const float* values, int64_t count, int64_t columns, std::span<const float> own_importance, std::byte* blocks) {
+    quantize(type, values, count, columns, blocks, own_importance);
+  };
   const int64_t num_blocks = (rows.count + kBlockRows - 1) / kBlockRows;
   // Blocks of fixed size, each on one thread: the same bytes for any number of threads.
   at::parallel_for(0, num_blocks, 1, [&](int64_t begin, int64_t end) {
@@ -218,7 +229,9 @@ std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * kBlockRows, count = std::min(kBlockRows, rows.count - first);
       merge_rows(tensor, rows, first, count, merged_NC.data());
-      quantize(type, merged_NC.data(), count, rows.columns, buffer_.data() + first * row_bytes, importance);
+      auto* bytes = buffer_.data() + first * row_bytes;
+      if (factor) quantize_with_feedback(type, *factor, merged_NC.data(), count, round_block, bytes);
+      else quantize(type, merged_NC.data(), count, rows.columns, bytes, importance);
     }
   });
   return buffer_;

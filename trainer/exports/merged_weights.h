@@ -2,11 +2,13 @@
 // that is asked for. Memory: one tensor in that type, and 64 float32 rows per thread.
 #pragma once
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "checkpoints/tensor_declaration.h"
+#include "trainer/exports/error_feedback.h"
 #include "trainer/exports/export_source.h"
 
 namespace graft {
@@ -41,7 +43,11 @@ class MergedWeights {
 
   // The tensor's bytes as `type`; valid until the next call. UserError when the weights do not fit the type (names the tensor).
   // importance: one number for each column of the target, for each of num_matrices one after another; empty: all columns alike (checkpoints/codecs/quantize.h).
+  // Where the source has products, linears are rounded with error feedback instead.
   std::span<const std::byte> bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance = {});
+
+  // Of rounding a matrix, whose columns are ours, to `type`; none without products.
+  std::optional<FeedbackFactor> factor_of(const MergedPart& tensor, TensorType type) const;
 
  private:
   std::span<const std::byte> merged_bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance);
@@ -49,6 +55,7 @@ class MergedWeights {
   std::span<const std::byte> bytes_in_turn(std::span<const MergedPart> parts, TensorType type, std::span<const float> importance);
 
   NameColumn source_column_, target_;
+  ColumnProducts* products_;
   std::vector<MergedTensor> tensors_;
   std::vector<std::byte> buffer_, whole_;
 };

@@ -95,10 +95,22 @@ void write_matrix(SafetensorsDirectoryWriter& writer, const Plan& plan, MergedWe
   const float global_scale = nvfp4_global_scale(largest);
   const int64_t row_bytes = bytes_of(plan.blocks, std::vector<int64_t>{columns}).value();
   std::vector<std::byte> blocks(static_cast<size_t>(rows * row_bytes));
+  const auto factor = weights.factor_of(tensor.parts.front(), plan.blocks);
+  const auto round_block = [&](const float* of_block, int64_t count, int64_t width, std::span<const float> own_importance, std::byte* to) {
+    quantize_for_hub(plan.layout, plan.group, of_block, count, width, global_scale, own_importance, to);
+  };
   try {
     at::parallel_for(0, (rows + kHubSlab - 1) / kHubSlab, 1, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * kHubSlab, count = std::min(end * kHubSlab, rows) - first;
-      quantize_for_hub(plan.layout, plan.group, values + first * columns, count, columns, global_scale, importance, blocks.data() + first * row_bytes);
+      for (int64_t first = begin * kHubSlab; first < std::min(end * kHubSlab, rows); first += kHubSlab) {
+        const int64_t count = std::min(kHubSlab, rows - first);
+        auto* to = blocks.data() + first * row_bytes;
+        if (factor) {
+          std::vector<float> own(values + first * columns, values + (first + count) * columns);
+          quantize_with_feedback(plan.blocks, *factor, own.data(), count, round_block, to);
+        } else {
+          quantize_for_hub(plan.layout, plan.group, values + first * columns, count, columns, global_scale, importance, to);
+        }
+      }
     });
   } catch (const UserError& error) {
     fail("exports", "{} (tensor {})", error.what(), weights.name(tensor));

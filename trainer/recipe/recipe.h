@@ -92,6 +92,7 @@ struct ExportOptions {
   std::string format;                    // peft | safetensors | gguf:F16 | gguf-lora | ...
   double max_mean_kl = 0.002;            // key: verify: {max_mean_kl}
   std::optional<double> min_share_of_gain;   // key: verify: {min_share_of_gain}
+  std::string rounding = "nearest";      // nearest | error_feedback
   std::string importance = "none";       // none | training_rows | an importance matrix's file
   bool verify = true;                    // key: verify: none switches the certificate off (said in the plan)
 };

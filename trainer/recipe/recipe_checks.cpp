@@ -93,6 +93,7 @@ void check_together(Reader& reader, const YamlValue& root, const Recipe& recipe)
   for (size_t i = 0; i < recipe.exports.size(); ++i) {
     const auto& entry = recipe.exports[i];
     rounding_needs(fmt::format("export.{}.importance", i), "none", entry.format != form || entry.importance == "none", entry.importance + " — it would round otherwise than training did");
+    rounding_needs(fmt::format("export.{}.rounding", i), "nearest", entry.format != form || entry.rounding == "nearest", entry.rounding + " — it would round otherwise than training did");
   }
   std::set<std::string> formats;
   for (size_t i = 0; i < recipe.exports.size(); ++i) {

@@ -264,6 +264,9 @@ Field<Recipe> export_field() {
       required(choice("format", &ExportOptions::format, kExportFormats,
                       "peft: the adapter; safetensors: merged, Hugging Face layout; gguf:TYPE: merged, for llama.cpp; gguf-lora: the adapter "
                       "for llama.cpp, beside the base's own file.")),
+      choice("rounding", &ExportOptions::rounding, {"nearest", "error_feedback"},
+             "For forms below 8 bits. error_feedback: what rounding some columns of a matrix does to its outputs, over the training rows, is made up for in the columns that "
+             "are rounded after them (GPTQ); minutes instead of seconds."),
       importance_field(), verify_field()};
   Field<Recipe> field = list("export", &Recipe::exports, table, true,
                              "Written and verified after the last step. An entry may be a format alone: \"gguf:F16\".");

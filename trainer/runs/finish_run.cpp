@@ -210,6 +210,7 @@ TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState
 
   std::optional<TrainedReference> reference;
   std::shared_ptr<const ImportanceMatrix> of_training_rows;
+  std::unique_ptr<InputProducts> products;
   ordered_json exports = ordered_json::array();
   fs::remove_all(folder.certificates());
   make_private_directory(folder.certificates());
@@ -229,6 +230,10 @@ TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState
     if (wanted.importance == "training_rows") {
       if (!of_training_rows) of_training_rows = importance_of_training_rows(run, folder.exports() / "importance.gguf");
       request.importance = of_training_rows;
+    }
+    if (wanted.rounding == "error_feedback") {
+      if (!products) products = products_of_training_rows(run);
+      request.products = products.get();
     }
     request.replace = true;
     const auto exported = export_model(request);

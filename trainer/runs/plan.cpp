@@ -150,6 +150,7 @@ std::vector<std::string> refused_exports(const PreparedRun& run) {
     request.tokenizer = run.context.tokenizer;
     try {
       request.importance = planned_importance(wanted);
+      if (wanted.rounding == "error_feedback") check_takes_feedback(parse_export_format(wanted.format));
       plan_export(request);
     } catch (const UserError& error) {
       refused.push_back(fmt::format("export {}: {}", wanted.format, error.what()));

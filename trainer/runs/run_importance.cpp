@@ -12,6 +12,24 @@ namespace graft {
 namespace {
 
 constexpr int64_t kTokens = 32768, kPackTokens = 1024;
+constexpr int64_t kProductBytes = int64_t{1} << 30;
+
+// Evenly chosen rows of training.
+struct Chosen {
+  std::vector<int64_t> sequences;
+  int64_t tokens = 0;
+};
+
+Chosen chosen_rows(const PreparedRun& run) {
+  const auto& split = run.dataset.train;
+  const int64_t every = std::max<int64_t>(1, (split.statistics.tokens + kTokens - 1) / kTokens);
+  Chosen chosen;
+  for (int64_t sequence = 0; sequence < split.num_sequences(); sequence += every) {
+    chosen.sequences.push_back(sequence);
+    chosen.tokens += split.lengths[static_cast<size_t>(sequence)];
+  }
+  return chosen;
+}
 
 }  // namespace
 
@@ -23,13 +41,7 @@ std::shared_ptr<const ImportanceMatrix> planned_importance(const ExportOptions& 
 
 std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const PreparedRun& run, const std::filesystem::path& path) {
   const auto& split = run.dataset.train;
-  const int64_t every = std::max<int64_t>(1, (split.statistics.tokens + kTokens - 1) / kTokens);
-  std::vector<int64_t> sequences;
-  int64_t tokens = 0;
-  for (int64_t sequence = 0; sequence < split.num_sequences(); sequence += every) {
-    sequences.push_back(sequence);
-    tokens += split.lengths[static_cast<size_t>(sequence)];
-  }
+  const auto [sequences, tokens] = chosen_rows(run);
   log().info(fmt::format("importance matrix: {} training rows, {} tokens, through the trained model", sequences.size(), tokens));
   InputSquares squares(*run.decoder);
   for (const auto& pack : pack_rows(sequences, split.lengths, kPackTokens)) squares.add(run.batch_of(split, pack));
@@ -38,6 +50,16 @@ std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const Prepar
   auto matrix = std::make_shared<ImportanceMatrix>(squares.matrix(std::move(datasets), kPackTokens));
   write_importance_matrix(*matrix, path);
   return matrix;
+}
+
+std::unique_ptr<InputProducts> products_of_training_rows(const PreparedRun& run) {
+  auto batches = [&run](const std::function<void(Batch)>& with) {
+    const auto& split = run.dataset.train;
+    const auto [sequences, tokens] = chosen_rows(run);
+    log().info(fmt::format("error feedback: {} training rows, {} tokens, through the trained model", sequences.size(), tokens));
+    for (const auto& pack : pack_rows(sequences, split.lengths, kPackTokens)) with(run.batch_of(split, pack));
+  };
+  return std::make_unique<InputProducts>(*run.decoder, std::move(batches), kProductBytes);
 }
 
 }  // namespace graft

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "checkpoints/importance_matrix.h"
+#include "trainer/exports/input_products.h"
 #include "trainer/runs/prepared_run.h"
 
 namespace graft {
@@ -14,5 +15,8 @@ std::shared_ptr<const ImportanceMatrix> planned_importance(const ExportOptions& 
 // The trained model over its training rows, evenly chosen, about 32,768 tokens of them (llama-imatrix's usual 100 chunks of 512 are 51,200); written to
 // `path`, in llama.cpp's format.
 std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const PreparedRun& run, const std::filesystem::path& path);
+
+// Of the same rows, for rounding with error feedback. `run` outlives it.
+std::unique_ptr<InputProducts> products_of_training_rows(const PreparedRun& run);
 
 }  // namespace graft
