@@ -157,6 +157,7 @@ GroupedBlocks gptq(Matrix& matrix, int zero_offset) {
   const int64_t group = group_of(matrix, scales, 0);
   if (matrix.find(".g_idx")) {
     const auto order = numbers_of<int32_t>(matrix.part(".g_idx", TensorType::kI32));
+    if (static_cast<int64_t>(order.size()) != matrix.columns) matrix.misfit(fmt::format("g_idx of {} columns", matrix.columns), *matrix.find(".g_idx"));
     for (size_t i = 0; i < order.size(); ++i)
       if (order[i] != static_cast<int64_t>(i) / group)
         fail("checkpoints", "{}: expected g_idx in groups of {} columns in their order, got {} at column {} ({}) — graft reads GPTQ without act-order (desc_act: false)", matrix.module(), group, order[i], i, scales.file.string());
@@ -174,11 +175,15 @@ GroupedBlocks awq(Matrix& matrix) {
 GroupedBlocks nf4(Matrix& matrix) {
   const auto& state_bytes = matrix.part(kNf4Parts[4], TensorType::kU8);
   const auto state = nlohmann::json::parse(bytes_as<char>(state_bytes), nullptr, false);
-  const auto shape = state.is_object() ? state.value("shape", nlohmann::json()) : nlohmann::json();
-  const bool is_matrix = shape.is_array() && shape.size() == 2 && shape[0].is_number_integer() && shape[1].is_number_integer();
-  if (!is_matrix || state.value("quant_type", "") != "nf4" || state.value("blocksize", 0) != BlockNF4::kElements)
+  const auto entry = [&](const char* key) { return state.is_object() && state.contains(key) ? state[key] : nlohmann::json(); };
+  const auto number = [&](const nlohmann::json& value) { return value.is_number_integer() ? value.get<int64_t>() : 0; };
+  const auto shape = entry("shape");
+  if (shape.is_array() && shape.size() == 2) matrix.rows = number(shape[0]), matrix.columns = number(shape[1]);
+  // The codes bound the sizes, so that no product of them overflows.
+  const auto num_codes = static_cast<int64_t>(matrix.codes().bytes.size()) * 2;
+  const bool fits = matrix.rows > 0 && matrix.columns > 0 && matrix.rows <= num_codes / matrix.columns;
+  if (!fits || entry("quant_type") != "nf4" || number(entry("blocksize")) != BlockNF4::kElements)
     matrix.misfit("a state of NF4 in blocks of 64, with the shape of a matrix", state_bytes);
-  matrix.rows = shape[0], matrix.columns = shape[1];
   const auto map = floats_of(matrix.part(kNf4Parts[1], TensorType::kF32));
   for (size_t i = 0; i < 16; ++i)
     if (map.size() != 16 || map[i] != normal_float_4(static_cast<int>(i))) matrix.misfit("the 16 values of NF4", *matrix.find(kNf4Parts[1]));
@@ -187,7 +192,7 @@ GroupedBlocks nf4(Matrix& matrix) {
   if (statistics && statistics->type == TensorType::kF32) return nf4_blocks(matrix.module(), matrix.rows, matrix.columns, packed, floats_of(*statistics));
   const auto& codes = matrix.part(kNf4Parts[0], TensorType::kU8);
   const auto of_blocks = nf4_statistics(matrix.module(), bytes_as<uint8_t>(codes), floats_of(matrix.part(kNf4Parts[3], TensorType::kF32)), floats_of(matrix.part(kNf4Parts[2], TensorType::kF32)),
-                                        state.value("nested_blocksize", int64_t{0}), state.value("nested_offset", 0.0F));
+                                        number(entry("nested_blocksize")), entry("nested_offset").is_number() ? entry("nested_offset").get<float>() : 0.0F);
   return nf4_blocks(matrix.module(), matrix.rows, matrix.columns, packed, of_blocks);
 }
 

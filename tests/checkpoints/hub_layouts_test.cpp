@@ -145,8 +145,9 @@ TEST(HubLayouts, WeightsThatAreNoNumbersAreRefused) {
 
 class TensorsOfMemory : public TensorSource {
  public:
-  void add(const std::string& name, TensorType type, std::vector<int64_t> shape) {
+  void add(const std::string& name, TensorType type, std::vector<int64_t> shape, const std::string& content = "") {
     auto& bytes = memory_.emplace_back(static_cast<size_t>(bytes_of(type, shape).value()));
+    std::copy(content.begin(), content.end(), bytes.begin());
     tensors_.push_back({name, type, std::move(shape), std::as_bytes(std::span<const char>(bytes)), "file"});
   }
   void finish() { index_tensors(); }
@@ -175,6 +176,19 @@ TEST(QuantizedTensors, PartsThatDoNotFitAreNamed) {
   EXPECT_THAT(join_error(gptq, {{"a.qweight", TensorType::kI32, {8, 8}}, {"a.scales", TensorType::kF16, {3, 8}}}), HasSubstr("scales of whole groups of 64 columns for each of 8 rows"));
   EXPECT_THAT(join_error(gptq, {{"a.qweight", TensorType::kI32, {8, 8}}, {"a.scales", TensorType::kF16, {2, 8}}, {"a.qzeros", TensorType::kI32, {2, 1}}, {"a.g_idx", TensorType::kI32, {64}}}),
               HasSubstr("got 0 at column 32"));
+}
+
+// A state is a text of whoever made the file.
+TEST(QuantizedTensors, StatesOfNf4AreNotBelieved) {
+  const ordered_json config = {{"quant_method", "bitsandbytes"}, {"bnb_4bit_quant_type", "nf4"}};
+  for (const std::string state : {"{", "[]", R"({"quant_type": "nf4", "blocksize": 64, "shape": [4294967296, 4294967296]})", R"({"quant_type": "nf4", "blocksize": 64, "shape": [-1, 64]})",
+                                  R"({"quant_type": 4, "blocksize": "64", "shape": [1, 64]})", R"({"quant_type": "fp4", "blocksize": 64, "shape": [1, 64]})"}) {
+    auto source = std::make_shared<TensorsOfMemory>();
+    source->add("a.weight", TensorType::kU8, {32, 1});
+    source->add("a.weight.quant_state.bitsandbytes__nf4", TensorType::kU8, {static_cast<int64_t>(state.size())}, state);
+    source->finish();
+    EXPECT_THAT(test::error_of([&] { join_quantized(source, hub_quantization(config, "config.json")); }), HasSubstr("a state of NF4 in blocks of 64, with the shape of a matrix")) << state;
+  }
 }
 
 TEST(HubQuantization, WhatIsNotReadIsRefusedByName) {
