@@ -98,6 +98,36 @@ class QuantizationAware(Runs):
         self.train("mixture_loss", **AWARE, model__base=str(experts), data__test=self.completions, export=[])
         self.assertAlmostEqual(self.loss(tuned, *rows), self.loss(self.folder / "mixture_loss"), places=2)   # head and embeddings are rounded at the export only
 
+    def test_forms_of_the_hub(self):
+        for form in ("compressed-tensors:w4a16:g32", "nf4"):
+            name = form.replace(":", "-")
+            self.train(name, optimizer__learning_rate=1e-2, adapter__quantization_aware=form, model__base=str(self.dense), export=[{"format": form, "verify": {"max_mean_kl": 1e-4}}])
+            self.assertIn(f"rounded to {form}", self.certificate(name, name)["reference"])   # head and norms are rounded to bfloat16 at the export only
+
+    def test_error_feedback_lowers_the_divergence(self):
+        kl = {}
+        for rounding in ("nearest", "error_feedback"):
+            exports = [{"format": form, "rounding": rounding, "verify": {"max_mean_kl": 10}} for form in ("gguf:Q4_0", "gguf:Q3_K_M", "compressed-tensors:w4a16:g32", "nf4")]
+            self.train(rounding, optimizer__learning_rate=1e-2, model__base=str(self.dense), export=exports)
+            kl[rounding] = {one["format"]: self.certificate(rounding, one["format"].replace(":", "-"))["mean_kl"] for one in exports}
+        for form, nearest in kl["nearest"].items():
+            print(f"{form}: mean KL {nearest:.2e} rounded to nearest, {kl['error_feedback'][form]:.2e} with error feedback", file=sys.stderr)
+            self.assertLess(kl["error_feedback"][form], 0.8 * nearest, form)
+        done = graft_program.run("plan", self.recipe("refused", export=[{"format": "gguf:Q8_0", "rounding": "error_feedback"}]))
+        self.assertIn("error feedback with a form of fewer than 8 bits", done.stdout + done.stderr)
+        self.assertNotEqual(done.returncode, 0)
+
+    def test_quantised_bases_are_what_is_trained_and_merged(self):
+        exports = [{"format": "safetensors:F32", "verify": {"max_mean_kl": 1e-9}}, {"format": "gguf:F32", "verify": {"max_mean_kl": 1e-9}}]
+        plain = self.train("plain_base", model__base=str(self.dense), export=[])
+        for form in ("nf4", "q4_k", "fp8"):
+            self.assertNotEqual(self.train(f"base_{form}", model__base=str(self.dense), model__quantize_base=form, export=exports), plain)
+            done = graft_program.run("plan", self.recipe(f"planned_{form}", model__base=str(self.dense), model__quantize_base=form))
+            self.assertIn({"nf4": "NF4", "q4_k": "Q5_0", "fp8": "F8_E4M3_SCALED"}[form], done.stdout)
+        done = graft_program.run("plan", self.recipe("twice", model__quantize_base="q4_0"))
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("leave quantize_base out where the base is quantised already", done.stderr)
+
     def test_the_plan_says_what_it_does_and_what_does_not_go(self):
         done = graft_program.run("plan", self.recipe("planned", **AWARE))
         self.assertEqual(done.returncode, 0, done.stderr)
