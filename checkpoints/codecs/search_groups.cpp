@@ -26,43 +26,49 @@ GRAFT_INLINE_IN_CLONES void encode_group(const float* values, const float* impor
   float weights[kGroup];
   uint8_t codes[kGroup];
   weigh<kGroup>(values, importance, weights);
-  const float scale = storable(search_scale<EvenLevels<8>, kGroup, 9>(values, weights, 0.1f).scale);
+  // Where columns count differently, the largest value may be one that counts little: scales that cut it are tried too.
+  const auto fit = importance == nullptr ? search_scale<EvenLevels<8>, kGroup, 9>(values, weights, 0.1f) : search_scale<EvenLevels<8>, kGroup, 24>(values, weights, 0.2f);
+  const float scale = storable(fit.scale);
   encode_at<EvenLevels<8>, kGroup>(values, scale, codes);
   block.scale = float_to_bf16(scale);
   pack_in_halves<kGroup>(codes, block.nibbles);
 }
 
-// The zero point is one of the codes, so that the offset that the search finds is rounded to a whole number of scales; then the scale is fitted once more.
+// The zero point is one of the codes: for some scales, narrower than what the search finds where columns count differently, the two next to where the offset would
+// be, each with the scale that fits it best.
 template <int kGroup>
 GRAFT_INLINE_IN_CLONES void encode_group(const float* values, const float* importance, BlockI4Zero<kGroup>& block) {
   float weights[kGroup];
   weigh<kGroup>(values, importance, weights);
   const AffineFit fit = search_affine<15, kGroup, 9>(values, weights, 0);
-  const float zero = fit.scale > 0 ? rounded(std::clamp(-fit.offset / fit.scale, 0.0f, 15.0f)) : 8.0f;
-  const auto level = [&](float value, float scale) { return rounded(std::clamp(value / scale, -zero, 15 - zero)); };
-  const auto error = [&](float scale) {
-    float sums[1];
-    sum_terms<kGroup>(sums, [&](int i, float* term) {
-      const float difference = values[i] - scale * level(values[i], scale);
-      term[0] = weights[i] * difference * difference;
-    });
-    return sums[0];
-  };
-  float scale = storable(fit.scale);
-  for (int turn = 0; turn < 2; ++turn) {
-    float sums[2];
-    sum_terms<kGroup>(sums, [&](int i, float* term) {
-      const float own = level(values[i], scale);
-      term[0] = weights[i] * own * values[i];
-      term[1] = weights[i] * own * own;
-    });
-    const float refitted = sums[1] > 0 && sums[0] > 0 ? storable(sums[0] / sums[1]) : scale;
-    if (!(error(refitted) < error(scale))) break;
-    scale = refitted;
+  float best_scale = storable(fit.scale), best_zero = 8, least = INFINITY;
+  const int num_widths = importance == nullptr ? 1 : 6;
+  for (int width = 0; fit.scale > 0 && width < num_widths; ++width) {
+    const float wanted = fit.scale * (1 - 0.08f * static_cast<float>(width)), offset = fit.offset + 7.5f * (fit.scale - wanted);
+    for (int next = 0; next < 2; ++next) {
+      const float zero = std::clamp(std::floor(-offset / wanted) + static_cast<float>(next), 0.0f, 15.0f);
+      const auto level = [&](float value, float scale) { return rounded(std::clamp(value / scale, -zero, 15 - zero)); };
+      float sums[2];
+      sum_terms<kGroup>(sums, [&](int i, float* term) {
+        const float own = level(values[i], wanted);
+        term[0] = weights[i] * own * values[i];
+        term[1] = weights[i] * own * own;
+      });
+      const float scale = storable(sums[1] > 0 && sums[0] > 0 ? sums[0] / sums[1] : wanted);
+      float error[1];
+      sum_terms<kGroup>(error, [&](int i, float* term) {
+        const float difference = values[i] - scale * level(values[i], scale);
+        term[0] = weights[i] * difference * difference;
+      });
+      if (!(error[0] < least)) continue;
+      least = error[0];
+      best_scale = scale;
+      best_zero = zero;
+    }
   }
   uint8_t codes[kGroup];
-  for (int i = 0; i < kGroup; ++i) codes[i] = static_cast<uint8_t>(static_cast<int>(level(values[i], scale) + zero));
-  block.scale_and_zero = std::bit_cast<uint32_t>(scale) | static_cast<uint32_t>(zero);
+  for (int i = 0; i < kGroup; ++i) codes[i] = static_cast<uint8_t>(static_cast<int>(rounded(std::clamp(values[i] / best_scale, -best_zero, 15 - best_zero)) + best_zero));
+  block.scale_and_zero = std::bit_cast<uint32_t>(best_scale) | static_cast<uint32_t>(best_zero);
   pack_in_halves<kGroup>(codes, block.nibbles);
 }
 

@@ -5,7 +5,10 @@ GPTQ and AWQ have no library for a CPU that installs here: their layouts are unp
 import bitsandbytes.functional
 import torch
 from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.compressors.mx_utils import decompress_mx_scale
+from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from compressed_tensors.quantization.lifecycle.forward import dequantize
 
 SHIFTS = torch.arange(8) * 4
 AWQ_SHIFTS = torch.tensor([0, 4, 1, 5, 2, 6, 3, 7]) * 4      # AutoAWQ's AWQ_REVERSE_ORDER
@@ -37,10 +40,12 @@ def decoded(tensors: dict, config: dict) -> torch.Tensor:
         return {"gptq": gptq, "awq": awq, "bitsandbytes": nf4}[config["quant_method"]](tensors)
     (group,) = config["config_groups"].values()
     scheme = QuantizationScheme(targets=group["targets"], weights=QuantizationArgs(**group["weights"]))
-    tensors = dict(tensors)
-    for key in ("weight_scale", "weight_global_scale"):      # in float32, so that the product is not rounded
-        if key in tensors and tensors[key].dtype in (torch.bfloat16, torch.float8_e4m3fn):
-            tensors[key] = tensors[key].float()
+    if config["format"].endswith("fp4-pack-quantized"):      # the library's own decompress() has bfloat16 products
+        packed, scale = tensors["weight_packed"], tensors["weight_scale"]
+        scale = decompress_mx_scale(scale).float() if scale.dtype == torch.uint8 else scale.float()
+        codes = unpack_fp4_from_uint8(packed, packed.shape[0], packed.shape[1] * 2, dtype=torch.float32)
+        return dequantize(x_q=codes, scale=scale, args=scheme.weights, global_scale=tensors.get("weight_global_scale"), dtype=torch.float32)
+    tensors = dict(tensors) | {"weight_scale": tensors["weight_scale"].float()}      # so that the product is not rounded
     return BaseCompressor.get_value_from_registry(config["format"]).decompress(tensors, scheme)["weight"].float()
 
 
