@@ -107,7 +107,7 @@ class QuantizationAware(Runs):
     def test_error_feedback_lowers_the_divergence(self):
         kl = {}
         for rounding in ("nearest", "error_feedback"):
-            exports = [{"format": form, "rounding": rounding, "verify": {"max_mean_kl": 10}} for form in ("gguf:Q4_0", "gguf:Q3_K_M", "compressed-tensors:w4a16:g32", "nf4")]
+            exports = [{"format": form, "rounding": rounding, "verify": {"max_mean_kl": 10}} for form in ("gguf:Q4_0", "gguf:IQ4_NL", "compressed-tensors:w4a16:g32")]
             self.train(rounding, optimizer__learning_rate=1e-2, model__base=str(self.dense), export=exports)
             kl[rounding] = {one["format"]: self.certificate(rounding, one["format"].replace(":", "-"))["mean_kl"] for one in exports}
         for form, nearest in kl["nearest"].items():
@@ -118,7 +118,7 @@ class QuantizationAware(Runs):
         self.assertNotEqual(done.returncode, 0)
 
     def test_quantised_bases_are_what_is_trained_and_merged(self):
-        exports = [{"format": "safetensors:F32", "verify": {"max_mean_kl": 1e-9}}, {"format": "gguf:F32", "verify": {"max_mean_kl": 1e-9}}]
+        exports = [{"format": "safetensors", "verify": {"max_mean_kl": 1e-4}}, {"format": "gguf:F32", "verify": {"max_mean_kl": 1e-9}}]
         plain = self.train("plain_base", model__base=str(self.dense), export=[])
         for form in ("nf4", "q4_k", "fp8"):
             self.assertNotEqual(self.train(f"base_{form}", model__base=str(self.dense), model__quantize_base=form, export=exports), plain)
