@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "checkpoints/codecs/blocks_of_matrix.h"
 #include "kernels/common/error.h"
 #include "kernels/quantized/block_layouts.h"
 #include "kernels/quantized/dequantize.h"
@@ -10,8 +11,6 @@
 
 namespace graft {
 namespace {
-
-constexpr int64_t ceil_divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void check(std::string_view name, const char* what, size_t got, int64_t expected) {
   if (static_cast<int64_t>(got) != expected) fail("checkpoints", "{}: expected {} of {}, got {} — the file is damaged", name, expected, what, got);

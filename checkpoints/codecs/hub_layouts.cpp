@@ -1,12 +1,12 @@
 #include "checkpoints/codecs/hub_layouts.h"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoints/codecs/grouped_blocks.h"
+#include "checkpoints/codecs/blocks_of_matrix.h"
+#include "checkpoints/codecs/int4_layouts.h"
 #include "checkpoints/codecs/quantize.h"
 #include "checkpoints/codecs/quantize_rows.h"
 #include "kernels/common/error.h"
@@ -23,128 +23,6 @@ constexpr std::pair<std::string_view, HubLayout> kNames[] = {
     {"compressed-tensors:mxfp4", HubLayout::kMxfp4},    {"gptq", HubLayout::kGptq}, {"awq", HubLayout::kAwq}, {"nf4", HubLayout::kNf4}};
 constexpr std::pair<std::string_view, int64_t> kGroups[] = {{"", 0}, {":g32", 32}, {":g64", 64}, {":g128", 128}};
 constexpr int64_t kSquare = kHubSlab;
-
-constexpr int64_t ceil_divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-template <typename T>
-Bytes bytes_of_numbers(const std::vector<T>& numbers) {
-  const auto* first = reinterpret_cast<const std::byte*>(numbers.data());
-  return Bytes(first, first + numbers.size() * sizeof(T));
-}
-
-// Blocks of a matrix, at any alignment.
-template <typename Block>
-struct Blocks {
-  const std::byte* data;
-  int64_t columns;
-
-  Block at(int64_t row, int64_t column) const {
-    Block block;
-    std::memcpy(&block, data + (row * columns + column) / Block::kElements * static_cast<int64_t>(sizeof(Block)), sizeof block);
-    return block;
-  }
-};
-
-template <typename Block>
-uint32_t code_of(const Block& block, int64_t i) {
-  return block.nibbles[i / 32 * 16 + i % 16] >> i % 32 / 16 * 4 & 15U;
-}
-
-template <int kGroup>
-float scale_of(const BlockI4<kGroup>& block) { return bf16_to_float(block.scale); }
-template <int kGroup>
-float scale_of(const BlockI4Zero<kGroup>& block) { return std::bit_cast<float>(block.scale_and_zero & 0xffffff00U); }
-template <int kGroup>
-uint32_t zero_of(const BlockI4<kGroup>&) { return 8; }
-template <int kGroup>
-uint32_t zero_of(const BlockI4Zero<kGroup>& block) { return block.scale_and_zero & 255; }
-
-// INT4 goes through one plain form: a code, a scale and a zero point for each place.
-struct Int4Matrix {
-  int64_t rows, columns, groups;
-  std::vector<uint8_t> codes;    // [rows, columns]
-  std::vector<float> scales;     // [rows, groups]
-  std::vector<uint8_t> zeros;
-  size_t of_group(int64_t row, int64_t group) const { return static_cast<size_t>(row * groups + group); }
-};
-
-template <typename Block>
-Int4Matrix plain_matrix(const std::byte* data, int64_t rows, int64_t columns) {
-  constexpr int64_t kGroup = Block::kElements;
-  const Blocks<Block> blocks{data, columns};
-  Int4Matrix matrix{rows, columns, columns / kGroup, std::vector<uint8_t>(static_cast<size_t>(rows * columns)), {}, {}};
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t column = 0; column < columns; column += kGroup) {
-      const auto block = blocks.at(row, column);
-      matrix.scales.push_back(scale_of(block));
-      matrix.zeros.push_back(static_cast<uint8_t>(zero_of(block)));
-      for (int64_t i = 0; i < kGroup; ++i) matrix.codes[static_cast<size_t>(row * columns + column + i)] = static_cast<uint8_t>(code_of(block, i));
-    }
-  }
-  return matrix;
-}
-
-Int4Matrix plain_matrix(TensorType type, const std::byte* data, int64_t rows, int64_t columns) {
-  switch (type) {
-    case TensorType::kI4_32: return plain_matrix<BlockI4<32>>(data, rows, columns);
-    case TensorType::kI4_64: return plain_matrix<BlockI4<64>>(data, rows, columns);
-    case TensorType::kI4_128: return plain_matrix<BlockI4<128>>(data, rows, columns);
-    case TensorType::kI4_32Zero: return plain_matrix<BlockI4Zero<32>>(data, rows, columns);
-    case TensorType::kI4_64Zero: return plain_matrix<BlockI4Zero<64>>(data, rows, columns);
-    default: return plain_matrix<BlockI4Zero<128>>(data, rows, columns);
-  }
-}
-
-// Words of eight codes: code(word, i) for each.
-template <typename Function>
-Bytes words_of(int64_t count, const Function& code) {
-  std::vector<uint32_t> words(static_cast<size_t>(count));
-  for (int64_t word = 0; word < count; ++word) {
-    for (int i = 0; i < 8; ++i) words[static_cast<size_t>(word)] |= static_cast<uint32_t>(code(word, i)) << i * 4;
-  }
-  return bytes_of_numbers(words);
-}
-
-Bytes scales_by_row(const Int4Matrix& matrix) {
-  std::vector<uint16_t> scales;
-  for (const float scale : matrix.scales) scales.push_back(float_to_bf16(scale));
-  return bytes_of_numbers(scales);
-}
-
-Bytes scales_by_group(const Int4Matrix& matrix) {
-  std::vector<uint16_t> scales;
-  for (int64_t group = 0; group < matrix.groups; ++group) {
-    for (int64_t row = 0; row < matrix.rows; ++row) scales.push_back(float_to_half(matrix.scales[matrix.of_group(row, group)]));
-  }
-  return bytes_of_numbers(scales);
-}
-
-std::vector<Bytes> compressed_int4(const Int4Matrix& matrix, bool with_zeros) {
-  std::vector<Bytes> tensors = {words_of(matrix.rows * matrix.columns / 8, [&](int64_t word, int i) { return matrix.codes[static_cast<size_t>(word * 8 + i)]; }), scales_by_row(matrix),
-                                bytes_of_numbers(std::vector<int64_t>{matrix.rows, matrix.columns})};
-  if (!with_zeros) return tensors;
-  tensors.push_back(words_of(ceil_divided(matrix.rows, 8) * matrix.groups, [&](int64_t word, int i) {
-    const int64_t row = word / matrix.groups * 8 + i;
-    return row < matrix.rows ? matrix.zeros[matrix.of_group(row, word % matrix.groups)] : uint8_t{8};   // 8: what compressed-tensors pads with, a zero point of 0
-  }));
-  return tensors;
-}
-
-std::vector<Bytes> gptq(const Int4Matrix& matrix) {
-  const int64_t rows = matrix.rows, words_of_group = rows / 8, group = matrix.columns / matrix.groups;
-  std::vector<int32_t> order;
-  for (int64_t column = 0; column < matrix.columns; ++column) order.push_back(static_cast<int32_t>(column / group));
-  return {words_of(matrix.columns / 8 * rows, [&](int64_t word, int i) { return matrix.codes[static_cast<size_t>(word % rows * matrix.columns + word / rows * 8 + i)]; }),
-          words_of(matrix.groups * words_of_group, [&](int64_t word, int i) { return (matrix.zeros[matrix.of_group(word % words_of_group * 8 + i, word / words_of_group)] - 1) & 15; }),
-          scales_by_group(matrix), bytes_of_numbers(order)};
-}
-
-std::vector<Bytes> awq(const Int4Matrix& matrix) {
-  const int64_t words_of_line = matrix.rows / 8;
-  const auto row_of = [&](int64_t word, int i) { return word % words_of_line * 8 + kAwqRows[i]; };
-  return {words_of(matrix.columns * words_of_line, [&](int64_t word, int i) { return matrix.codes[static_cast<size_t>(row_of(word, i) * matrix.columns + word / words_of_line)]; }),
-          words_of(matrix.groups * words_of_line, [&](int64_t word, int i) { return matrix.zeros[matrix.of_group(row_of(word, i), word / words_of_line)]; }), scales_by_group(matrix)};
-}
 
 template <typename Block>
 std::vector<Bytes> scaled_bytes(const std::byte* data, int64_t rows, int64_t columns, int64_t scale_rows, int64_t scale_columns) {
@@ -322,9 +200,9 @@ std::vector<std::vector<std::byte>> hub_bytes(HubLayout layout, int64_t group, c
     case HubLayout::kNf4: return nf4(blocks, rows, columns);
     default: break;
   }
-  const auto matrix = plain_matrix(hub_block_type(layout, group), blocks, rows, columns);
-  if (layout == HubLayout::kGptq) return gptq(matrix);
-  return layout == HubLayout::kAwq ? awq(matrix) : compressed_int4(matrix, layout == HubLayout::kInt4Zero);
+  const auto matrix = int4_matrix(hub_block_type(layout, group), blocks, rows, columns);
+  if (layout == HubLayout::kGptq) return gptq_tensors(matrix);
+  return layout == HubLayout::kAwq ? awq_tensors(matrix) : compressed_int4_tensors(matrix, layout == HubLayout::kInt4Zero);
 }
 
 }  // namespace graft

@@ -1,7 +1,6 @@
 #include "trainer/exports/error_feedback.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -9,26 +8,16 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/linalg_cholesky.h>
 
+#include "checkpoints/codecs/blocks_of_matrix.h"
 #include "kernels/common/error.h"
 #include "kernels/matrix_product/matrix_product.h"
 #include "kernels/quantized/block_forms.h"
 #include "kernels/quantized/dequantize.h"
-#include "kernels/quantized/small_floats.h"
 
 namespace graft {
 namespace {
 
 constexpr double kDamping = 0.01;   // of the mean of the diagonal
-
-// A group of INT4 as scale, zero point and codes.
-template <int kGroup>
-float scale_of(const BlockI4<kGroup>& block) { return bf16_to_float(block.scale); }
-template <int kGroup>
-float scale_of(const BlockI4Zero<kGroup>& block) { return std::bit_cast<float>(block.scale_and_zero & 0xffffff00U); }
-template <int kGroup>
-int zero_of(const BlockI4<kGroup>&) { return 8; }
-template <int kGroup>
-int zero_of(const BlockI4Zero<kGroup>& block) { return static_cast<int>(block.scale_and_zero & 255); }
 
 // Rounds the columns of a group once more, one by one at the scale that the block has, and answers each error within the group. values become what was rounded,
 // errors[j] what later columns answer: (value - rounded) / U_jj.
