@@ -77,7 +77,7 @@ TEST(ServedWeights, AreTheBytesOfTheExport) {
   const std::tuple<const char*, const char*, const char*> cases[] = {{"llama", "gguf:Q4_1", ""},  {"llama", "gguf:Q4_1", "gguf:Q4_1"}, {"llama", "gguf:Q4_K_M", "gguf:Q8_0"}, {"gpt2", "gguf:Q5_0", ""},
                                                                      {"bloom", "gguf:Q8_0", ""}, {"phi3", "gguf:IQ4_NL", ""},        {"gemma3_text", "gguf:Q4_0", "gguf:F16"},
                                                                      {"qwen3_moe", "gguf:Q4_0", ""},    {"gpt_oss", "gguf:Q5_1", "gguf:Q8_0"},
-                                                                     {"llama", "compressed-tensors:w8a8", ""}, {"llama", "compressed-tensors:w4a16:g32", "gguf:Q4_1"}};
+                                                                     {"llama", "compressed-tensors:w4a16:g32", "gguf:Q4_1"}};
   for (const auto& [family, form, base_form] : cases) {
     Rounded rounded(family, form, base_form);
     rounded.served->update();
