@@ -158,7 +158,7 @@ ExportResult plan_export(const ExportRequest& request) {
     case Kind::kQuantizedHub:
       if (source.is_gguf()) config_from_spec(prepared->spec);
       result.tensors = quantized_hub_tensors(source, format);
-      result.warning = own_grid_warning(result.tensors);
+      warn_of_rounding(request, result);
       break;
     case Kind::kGguf:
       if (!source.is_gguf()) gguf_hyperparameters(prepared->spec);   // refuses what llama.cpp computes otherwise
@@ -191,6 +191,7 @@ ExportResult export_model(const ExportRequest& request) {
       break;
     case Kind::kQuantizedHub:
       write_quantized_hub(source, format, out, result);
+      warn_of_rounding(request, result);
       break;
     case Kind::kGguf:
       write_gguf(source, format, out, result);

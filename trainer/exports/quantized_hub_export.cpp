@@ -142,7 +142,6 @@ void write_quantized_hub(const ExportSource& source, const ExportFormat& format,
   MergedWeights weights(source, NameColumn::kHub);
   const auto plan = plan_of(weights, format);
   result.tensors = described(weights, plan);
-  result.warning = own_grid_warning(result.tensors);
   if (!plan.misfits.empty())
     result.notes.push_back(fmt::format("{} linear layers stay {}, since their columns are no whole blocks of {}: {}{}", plan.misfits.size(), info(plan.plain).name,
                                        info(plan.blocks).block_elements, plan.misfits.front(), plan.misfits.size() > 1 ? ", ..." : ""));
