@@ -109,7 +109,6 @@ TEST(Quantize, RefusesWhatWouldComeBackAsSomethingElse) {
   EXPECT_THAT(error(TensorType::kQ4_K, 128), HasSubstr("expected columns in whole Q4_K blocks of 256, got 128"));
   EXPECT_THAT(error(TensorType::kIQ4_XS, 64), HasSubstr("expected columns in whole IQ4_XS blocks of 256, got 64"));
   EXPECT_THAT(error(TensorType::kMXFP4, 48), HasSubstr("expected columns in whole MXFP4 blocks of 32, got 48"));
-  EXPECT_THAT(error(TensorType::kNF4), HasSubstr("expected a form that graft writes"));
   EXPECT_THAT(error(TensorType::kI32), HasSubstr("expected a form that graft writes"));
   row[7] = 70000;
   EXPECT_THAT(error(TensorType::kF16), HasSubstr("expected weights that F16 can hold, got 70000 in row 0, column 7"));

@@ -243,7 +243,7 @@ TEST(ExportWithImportance, WhatDoesNotFitIsRefused) {
   exports.to("gguf:Q4_0", "weighted.gguf", importance);
   EXPECT_NE(test::read_file(exports.out / "plain.gguf"), test::read_file(exports.out / "weighted.gguf"));
   for (const char* form : {"gguf:F16", "gguf:Q8_0", "safetensors"})
-    EXPECT_THAT(test::error_of([&] { exports.to(form, "no.gguf", importance); }), HasSubstr("expected an importance matrix with a GGUF form of fewer than 8 bits")) << form;
+    EXPECT_THAT(test::error_of([&] { exports.to(form, "no.gguf", importance); }), HasSubstr("expected an importance matrix with a form of fewer than 8 bits that searches for its scales")) << form;
   auto other = std::make_shared<ImportanceMatrix>();
   other->entries["blk.9.attn_q.weight"] = {{1, 2}, {1}};
   EXPECT_THAT(test::error_of([&] { exports.to("gguf:Q4_0", "no.gguf", other); }), HasSubstr("expected an importance matrix of this model's tensors"));
