@@ -70,7 +70,7 @@ class QuantizationAware(Runs):
         self.assertNotIn("reference", lost)
 
     def test_labelled_rows_have_a_share_by_task_score_or_the_reason_of_none(self):
-        self.train("labelled", **AWARE, export=[{"format": "gguf:Q4_1", "verify": {"max_mean_kl": 1e-9}}])
+        self.train("labelled", **AWARE, export=[{"format": "gguf:Q4_1", "verify": {"max_mean_kl": 1e-9, "min_share_of_gain": 0.9}}])   # which the known one reaches
         gain = self.certificate("labelled")["share_of_gain_kept"]
         self.assertIsNone(gain["task"])
         self.assertIn("of 11 rows more rightly than the base, fewer than 10", gain["task_reason"])

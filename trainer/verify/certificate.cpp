@@ -109,13 +109,22 @@ bool is_answered(const HeldOutRow& row) { return row.label && !row.prompt.empty(
 
 int64_t labelled_rows(const std::vector<HeldOutRow>& rows) { return std::count_if(rows.begin(), rows.end(), is_answered); }
 
-// "loss": a number, or null with "loss_reason"; below the threshold, or unknown where there is one, a problem.
-void add_share(ordered_json& gain, const std::string& kind, const ShareOfGain& share, const std::optional<double>& smallest, std::vector<std::string>& problems) {
+// "loss": a number, or null with "loss_reason".
+void add_share(ordered_json& gain, const std::string& kind, const ShareOfGain& share) {
   gain[kind] = share.share ? ordered_json(*share.share) : ordered_json(nullptr);
   if (!share.share) gain[kind + "_reason"] = share.reason;
+}
+
+void check_shares(const ordered_json& gain, const std::optional<double>& smallest, std::vector<std::string>& problems) {
   if (!smallest) return;
-  if (!share.share) problems.push_back(fmt::format("the share of the gain by {} is unknown: {}", kind, share.reason));
-  else if (!(*share.share >= *smallest)) problems.push_back(fmt::format("keeps {:.1f} % of the gain by {}, at least {:g} % were asked for", 100 * *share.share, kind, 100 * *smallest));
+  bool known = false;
+  for (const auto& [kind, share] : gain.items()) {
+    if (!share.is_number()) continue;
+    known = true;
+    const auto value = share.get<double>();
+    if (!(value >= *smallest)) problems.push_back(fmt::format("keeps {:.1f} % of the gain by {}, at least {:g} % were asked for", 100 * value, kind, 100 * *smallest));
+  }
+  if (!known) problems.push_back(fmt::format("the share of the gain, of which at least {:g} % were asked for, is unknown", 100 * *smallest));
 }
 
 // A built-in conversation: rendered text and ids go into the certificate in clear, so that a served template can be compared by eye.
@@ -295,15 +304,15 @@ ordered_json make_certificate(TrainedReference& reference, const CertificateRequ
 
   ordered_json task = {{"loss", {{"base", reference.base_loss}, {"trained", reference.trained_loss}, {"exported", exported_loss}}}};
   ordered_json gain = ordered_json::object();
-  add_share(gain, "loss", share_of_gain_by_loss(reference.base_loss, reference.trained_loss, exported_loss), request.min_share_of_gain, problems);
+  add_share(gain, "loss", share_of_gain_by_loss(reference.base_loss, reference.trained_loss, exported_loss));
   if (reference.trained_accuracy) {
     task["trained"] = *reference.trained_accuracy;
     task["base"] = *reference.base_accuracy;
     const double exported = greedy_accuracy(*served, rows_as_served, *run.context.tokenizer);
     task["exported"] = exported;
-    const auto share = share_of_gain_by_accuracy(*reference.base_accuracy, *reference.trained_accuracy, exported, labelled_rows(reference.rows));
-    add_share(gain, "task", share, request.min_share_of_gain, problems);
+    add_share(gain, "task", share_of_gain_by_accuracy(*reference.base_accuracy, *reference.trained_accuracy, exported, labelled_rows(reference.rows)));
   }
+  check_shares(gain, request.min_share_of_gain, problems);
 
   // The served template and tokenizer must give the very ids that were trained on.
   const auto synthetic = synthetic_conversation(run.context);
