@@ -275,13 +275,13 @@ def write_goldens(adapted: PeftModel, case: Case, folder: pathlib.Path) -> None:
 
 
 def assert_well_conditioned(adapted: PeftModel, golden: dict, case_name: str) -> None:
-    """The reference's own float32 rounding stays a hundred times below conform's tolerances, or a failure would mean nothing."""
+    """The reference's own float32 rounding stays far below conform's tolerances, or a failure would mean nothing; how far differs by a few times between processors."""
     exact = make_golden(adapted.double(), golden["input_ids"], golden["labels"], None)
     for name in golden:
         if name == "logits" or name.startswith("grad."):
             ours, theirs = golden[name].double(), exact[name].double()
             error = float((ours - theirs).square().sum() / (ours.square().sum() + theirs.square().sum()))
-            bound = (1e-10 if name == "logits" else 1e-9) / 100
+            bound = (1e-10 if name == "logits" else 1e-9) / 30
             assert error < bound, f"{case_name}: {name} has error {error:.1e} in float32 against {bound:.0e}: choose smaller weights"
 
 
