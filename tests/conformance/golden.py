@@ -8,8 +8,11 @@ import json
 import pathlib
 import re
 import shutil
+import sys
 import zlib
 from dataclasses import dataclass, field
+
+sys.modules.setdefault("bitsandbytes", None)   # PEFT would import it, which takes 2 s
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model

@@ -12,13 +12,13 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+from hub_forms import decoded, quantised_modules   # first: golden.py hides bitsandbytes from PEFT
 import graft_program
 from exports_test import exported, graft_export
 from tiny_bases import CASES, LLAMA, make_base, relative_l2
 from golden import Case
 
 import torch
-from hub_forms import decoded, quantised_modules
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, CompressedTensorsConfig
 from transformers.utils import logging
