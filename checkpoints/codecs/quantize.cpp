@@ -7,6 +7,7 @@
 #include "checkpoints/codecs/quantize_blocks.h"
 #include "checkpoints/codecs/quantize_rows.h"
 #include "kernels/common/error.h"
+#include "kernels/quantized/block_forms.h"
 #include "kernels/quantized/small_floats.h"
 
 namespace graft {
@@ -89,53 +90,21 @@ void quantize(TensorType type, const float* source, int64_t rows, int64_t column
       return encode_16_bits(source, count, destination, float_to_half);
     case TensorType::kBF16:
       return encode_16_bits(source, count, destination, float_to_bf16);
-    case TensorType::kQ8_0:
-      return encode_all<BlockQ8_0>(source, rows, columns, weights, destination);
-    case TensorType::kQ4_0:
-      return encode_all<BlockQ4_0>(source, rows, columns, weights, destination);
-    case TensorType::kQ4_1:
-      return encode_all<BlockQ4_1>(source, rows, columns, weights, destination);
-    case TensorType::kQ5_0:
-      return encode_all<BlockQ5_0>(source, rows, columns, weights, destination);
-    case TensorType::kQ5_1:
-      return encode_all<BlockQ5_1>(source, rows, columns, weights, destination);
-    case TensorType::kQ2_K:
-      return encode_all<BlockQ2_K>(source, rows, columns, weights, destination);
-    case TensorType::kQ3_K:
-      return encode_all<BlockQ3_K>(source, rows, columns, weights, destination);
-    case TensorType::kQ4_K:
-      return encode_all<BlockQ4_K>(source, rows, columns, weights, destination);
-    case TensorType::kQ5_K:
-      return encode_all<BlockQ5_K>(source, rows, columns, weights, destination);
-    case TensorType::kQ6_K:
-      return encode_all<BlockQ6_K>(source, rows, columns, weights, destination);
-    case TensorType::kIQ4_NL:
-      return encode_all<BlockIQ4_NL>(source, rows, columns, weights, destination);
-    case TensorType::kIQ4_XS:
-      return encode_all<BlockIQ4_XS>(source, rows, columns, weights, destination);
-    case TensorType::kMXFP4:
-      return encode_all<BlockMXFP4>(source, rows, columns, weights, destination);
-    case TensorType::kI4_32:
-      return encode_all<BlockI4<32>>(source, rows, columns, weights, destination);
-    case TensorType::kI4_64:
-      return encode_all<BlockI4<64>>(source, rows, columns, weights, destination);
-    case TensorType::kI4_128:
-      return encode_all<BlockI4<128>>(source, rows, columns, weights, destination);
-    case TensorType::kI4_32Zero:
-      return encode_all<BlockI4Zero<32>>(source, rows, columns, weights, destination);
-    case TensorType::kI4_64Zero:
-      return encode_all<BlockI4Zero<64>>(source, rows, columns, weights, destination);
-    case TensorType::kI4_128Zero:
-      return encode_all<BlockI4Zero<128>>(source, rows, columns, weights, destination);
-    case TensorType::kNF4:
-      return encode_all<BlockNF4>(source, rows, columns, weights, destination);
-    case TensorType::kI8Scaled:
-      return encode_rows<BlockI8>(source, rows, columns, destination);
-    case TensorType::kF8E4M3Scaled:
-      return encode_rows<BlockF8E4M3>(source, rows, columns, destination);
     default:
       break;
   }
+  bool written = false;
+  for_block_form(type, [&](auto form) {
+    using Block = typename decltype(form)::Block;
+    if constexpr (requires(Block* blocks) { encode_row(source, columns, blocks); }) {
+      encode_rows<Block>(source, rows, columns, destination);
+      written = true;
+    } else if constexpr (requires(Block& block) { encode(source, block); } || requires(Block& block) { encode(source, weights, block); }) {
+      encode_all<Block>(source, rows, columns, weights, destination);
+      written = true;
+    }
+  });
+  if (written) return;
   fail("codecs", "expected a form that graft writes (F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4 NF4, INT4 in groups, scaled INT8 and FP8), got {} — choose one of these",
        layout.name);
 }

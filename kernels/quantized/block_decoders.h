@@ -62,6 +62,14 @@ GRAFT_BLOCK_FUNCTION void decode_nibbles(const Bytes& block, int first, float* _
   for (int l = 0; l < kCount; ++l) values[l] = value(bytes[l] >> shift & 15, l);
 }
 
+// The same of codes of a byte each: kCount from element `first` on.
+template <int kCount, int kOffset, typename Bytes, typename Function>
+GRAFT_BLOCK_FUNCTION void decode_bytes(const Bytes& block, int first, float* __restrict values, const Function& value) {
+  const auto bytes = block.template run<kCount, kOffset>(first);
+  GRAFT_BLOCK_UNROLL
+  for (int l = 0; l < kCount; ++l) values[l] = value(bytes[l]);
+}
+
 template <typename Block>
 struct BlockDecoder;
 
@@ -108,9 +116,7 @@ struct BlockDecoder<BlockQ8_0> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template half<offsetof(BlockQ8_0, scale)>();
-    const auto bytes = block.template run<kCount, offsetof(BlockQ8_0, codes)>(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = static_cast<float>(static_cast<int8_t>(bytes[l])) * scale;
+    decode_bytes<kCount, offsetof(BlockQ8_0, codes)>(block, first, values, [&](int code) { return static_cast<float>(static_cast<int8_t>(code)) * scale; });
   }
 };
 
@@ -160,9 +166,7 @@ struct BlockDecoder<BlockF8E4M3> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template float32<offsetof(BlockF8E4M3, scale)>();
-    const auto bytes = block.template run<kCount, offsetof(BlockF8E4M3, codes)>(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = float_of_e4m3<Bytes>(bytes[l]) * scale;
+    decode_bytes<kCount, offsetof(BlockF8E4M3, codes)>(block, first, values, [&](int code) { return float_of_e4m3<Bytes>(static_cast<uint32_t>(code)) * scale; });
   }
 };
 
@@ -171,9 +175,7 @@ struct BlockDecoder<BlockI8> {
   template <int kCount, typename Bytes>
   GRAFT_BLOCK_FUNCTION static void decode(const Bytes& block, int first, float* __restrict values) {
     const float scale = block.template float32<offsetof(BlockI8, scale)>();
-    const auto bytes = block.template run<kCount, offsetof(BlockI8, codes)>(first);
-    GRAFT_BLOCK_UNROLL
-    for (int l = 0; l < kCount; ++l) values[l] = static_cast<float>(static_cast<int8_t>(bytes[l])) * scale;
+    decode_bytes<kCount, offsetof(BlockI8, codes)>(block, first, values, [&](int code) { return static_cast<float>(static_cast<int8_t>(code)) * scale; });
   }
 };
 
