@@ -16,11 +16,9 @@ namespace {
 
 // Bounds far above every known model. They cap what a damaged header can make graft allocate.
 constexpr uint64_t kMaxTensorNameBytes = 1 << 10;
-constexpr uint64_t kMaxReserved = 1 << 16;  // entries or tensors for which room is made before they are seen
 constexpr uint64_t kMaxAlignment = 1 << 16;
 constexpr uint64_t kMinEntryBytes = 8 + 1 + 4 + 1;               // key length, key, type, value
 constexpr uint64_t kMinTensorInfoBytes = 8 + 1 + 4 + 8 + 4 + 8;  // name, dimensions, type, offset
-constexpr const char* kCopyAgain = "the file is damaged; copy or convert it again";
 
 TensorType read_tensor_type(ByteCursor& cursor, std::string_view name) {
   const auto number = cursor.read<int32_t>("a tensor's type");
@@ -36,13 +34,13 @@ std::vector<int64_t> read_shape(ByteCursor& cursor, std::string_view name) {
   const auto num_dimensions = cursor.read<uint32_t>("a tensor's number of dimensions");
   if (num_dimensions < 1 || num_dimensions > 4)
     fail("checkpoints", "expected 1 to 4 dimensions, got {} (tensor {}, {}) — {}", num_dimensions, quote(name),
-         cursor.file().string(), kCopyAgain);
+         cursor.file().string(), kGgufCopyAgain);
   std::vector<int64_t> shape(num_dimensions);
   for (auto& dimension : shape) {
     dimension = cursor.read<int64_t>("a tensor's dimension");
     if (dimension < 1)
       fail("checkpoints", "expected dimensions of at least 1, got {} (tensor {}, {}) — {}", dimension, quote(name),
-           cursor.file().string(), kCopyAgain);
+           cursor.file().string(), kGgufCopyAgain);
   }
   std::ranges::reverse(shape);  // GGUF writes the innermost first
   return shape;
@@ -57,22 +55,22 @@ StoredTensor read_tensor_info(ByteCursor& cursor, uint64_t alignment, Placement&
   const std::string_view name = read_gguf_text(cursor, "a tensor's name");
   if (name.empty() || name.size() > kMaxTensorNameBytes)
     fail("checkpoints", "expected a tensor name of 1 to {} bytes, got {} ({}, byte {}) — {}", kMaxTensorNameBytes, name.size(),
-         cursor.file().string(), cursor.position(), kCopyAgain);
+         cursor.file().string(), cursor.position(), kGgufCopyAgain);
   StoredTensor tensor{.name = std::string(name), .file = cursor.file()};
   tensor.shape = read_shape(cursor, name);
   tensor.type = read_tensor_type(cursor, name);
   placement.offset = cursor.read<uint64_t>("a tensor's offset");
   if (placement.offset % alignment != 0)
     fail("checkpoints", "expected an offset that is a multiple of the alignment {}, got {} (tensor {}, {}) — {}", alignment,
-         placement.offset, quote(name), cursor.file().string(), kCopyAgain);
+         placement.offset, quote(name), cursor.file().string(), kGgufCopyAgain);
   const TensorTypeInfo& layout = info(tensor.type);
   if (tensor.shape.back() % layout.block_elements != 0)
     fail("checkpoints", "expected rows of whole {} blocks of {} elements, got rows of {} (tensor {}, {}) — {}", layout.name,
-         layout.block_elements, tensor.shape.back(), quote(name), cursor.file().string(), kCopyAgain);
+         layout.block_elements, tensor.shape.back(), quote(name), cursor.file().string(), kGgufCopyAgain);
   const auto bytes = bytes_of(tensor.type, tensor.shape);
   if (!bytes)
     fail("checkpoints", "expected a tensor that fits in memory, got dimensions [{}] (tensor {}, {}) — {}",
-         fmt::join(tensor.shape, ", "), quote(name), cursor.file().string(), kCopyAgain);
+         fmt::join(tensor.shape, ", "), quote(name), cursor.file().string(), kGgufCopyAgain);
   placement.bytes = static_cast<uint64_t>(*bytes);
   return tensor;
 }
@@ -94,7 +92,7 @@ void check_placements(const std::vector<StoredTensor>& tensors, const std::vecto
     const auto [previous_offset, previous_bytes] = placements[order[k - 1]];
     if (previous_offset + previous_bytes > offset)
       fail("checkpoints", "expected tensors that do not overlap, got {} over the end of {} ({}) — {}", quote(tensor.name),
-           quote(tensors[order[k - 1]].name), tensor.file.string(), kCopyAgain);
+           quote(tensors[order[k - 1]].name), tensor.file.string(), kGgufCopyAgain);
   }
 }
 
@@ -104,7 +102,7 @@ uint64_t alignment_of(const std::vector<GgufEntry>& metadata, const std::filesys
   const auto* value = std::get_if<uint64_t>(&entry->value);
   if (value == nullptr || !std::has_single_bit(*value) || *value < 8 || *value > kMaxAlignment)
     fail("checkpoints", "expected general.alignment to be a power of two from 8 to {}, got {} ({}) — {}", kMaxAlignment,
-         value == nullptr ? gguf_type_name(entry->type) : std::to_string(*value), file.string(), kCopyAgain);
+         value == nullptr ? gguf_type_name(entry->type) : std::to_string(*value), file.string(), kGgufCopyAgain);
   return *value;
 }
 
@@ -132,15 +130,15 @@ GgufHeader parse_gguf_header(std::span<const std::byte> bytes, const std::filesy
   if (num_entries > cursor.remaining() / kMinEntryBytes || num_tensors > cursor.remaining() / kMinTensorInfoBytes)
     fail("checkpoints",
          "expected counts that the file has room for, got {} metadata entries and {} tensors in {} bytes ({}) — {}",
-         num_entries, num_tensors, bytes.size(), file.string(), kCopyAgain);
+         num_entries, num_tensors, bytes.size(), file.string(), kGgufCopyAgain);
 
   GgufHeader header;
   header.metadata = read_gguf_metadata(cursor, num_entries);
   const uint64_t alignment = alignment_of(header.metadata, file);
   if (num_tensors > cursor.remaining() / kMinTensorInfoBytes)
     fail("checkpoints", "expected {} tensors, got only {} bytes for their descriptions ({}) — {}", num_tensors,
-         cursor.remaining(), file.string(), kCopyAgain);
-  header.tensors.reserve(std::min(num_tensors, kMaxReserved));
+         cursor.remaining(), file.string(), kGgufCopyAgain);
+  header.tensors.reserve(std::min(num_tensors, kGgufMostReserved));
   std::vector<Placement> placements;
   for (uint64_t i = 0; i < num_tensors; ++i)
     header.tensors.push_back(read_tensor_info(cursor, alignment, placements.emplace_back()));

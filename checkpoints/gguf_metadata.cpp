@@ -15,14 +15,12 @@ constexpr uint64_t kMaxKeyBytes = 1 << 16;
 constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 28;
 constexpr uint64_t kMaxTextBytes = uint64_t{1} << 26;
 constexpr uint64_t kMaxArrayElements = uint64_t{1} << 24;
-constexpr uint64_t kMaxReserved = 1 << 16;  // entries for which room is made before they are seen
-constexpr const char* kCopyAgain = "the file is damaged; copy or convert it again";
 
 bool read_bool(ByteCursor& cursor, std::string_view what) {
   const auto byte = cursor.read<uint8_t>(what);
   if (byte > 1)
     fail("checkpoints", "expected 0 or 1 for the boolean {}, got {} ({}) — {}", quote(what), byte, cursor.file().string(),
-         kCopyAgain);
+         kGgufCopyAgain);
   return byte == 1;
 }
 
@@ -30,7 +28,7 @@ template <typename Stored, typename Kept>
 std::vector<Kept> read_numbers(ByteCursor& cursor, uint64_t count, std::string_view key) {
   if (count > cursor.remaining() / sizeof(Stored))
     fail("checkpoints", "expected the {} elements of array {}, got only {} more bytes ({}) — {}", count, quote(key),
-         cursor.remaining(), cursor.file().string(), kCopyAgain);
+         cursor.remaining(), cursor.file().string(), kGgufCopyAgain);
   const auto bytes = cursor.take(count * sizeof(Stored), key);
   std::vector<Kept> values(count);
   for (uint64_t i = 0; i < count; ++i) {
@@ -44,9 +42,9 @@ std::vector<Kept> read_numbers(ByteCursor& cursor, uint64_t count, std::string_v
 std::vector<std::string> read_strings(ByteCursor& cursor, uint64_t count, std::string_view key) {
   if (count > cursor.remaining() / sizeof(uint64_t))
     fail("checkpoints", "expected the {} strings of array {}, got only {} more bytes ({}) — {}", count, quote(key),
-         cursor.remaining(), cursor.file().string(), kCopyAgain);
+         cursor.remaining(), cursor.file().string(), kGgufCopyAgain);
   std::vector<std::string> values;
-  values.reserve(std::min(count, kMaxReserved));
+  values.reserve(std::min(count, kGgufMostReserved));
   for (uint64_t i = 0; i < count; ++i) values.emplace_back(read_gguf_text(cursor, key));
   return values;
 }
@@ -54,7 +52,7 @@ std::vector<std::string> read_strings(ByteCursor& cursor, uint64_t count, std::s
 std::vector<bool> read_bools(ByteCursor& cursor, uint64_t count, std::string_view key) {
   if (count > cursor.remaining())
     fail("checkpoints", "expected the {} booleans of array {}, got only {} more bytes ({}) — {}", count, quote(key),
-         cursor.remaining(), cursor.file().string(), kCopyAgain);
+         cursor.remaining(), cursor.file().string(), kGgufCopyAgain);
   std::vector<bool> values(count);
   for (uint64_t i = 0; i < count; ++i) values[i] = read_bool(cursor, key);
   return values;
@@ -62,13 +60,13 @@ std::vector<bool> read_bools(ByteCursor& cursor, uint64_t count, std::string_vie
 
 [[noreturn]] void fail_value_type(const ByteCursor& cursor, std::string_view key, int32_t type) {
   fail("checkpoints", "expected a GGUF value type 0 to 12, got {} (key {}, {}, byte {}) — {}", type, quote(key),
-       cursor.file().string(), cursor.position(), kCopyAgain);
+       cursor.file().string(), cursor.position(), kGgufCopyAgain);
 }
 
 GgufValue read_array(ByteCursor& cursor, GgufType element, uint64_t count, std::string_view key) {
   if (count > kMaxArrayElements)
     fail("checkpoints", "expected at most {} elements in array {}, got {} ({}) — {}", kMaxArrayElements, quote(key), count,
-         cursor.file().string(), kCopyAgain);
+         cursor.file().string(), kGgufCopyAgain);
   switch (element) {
     case GgufType::kU8:
       return read_numbers<uint8_t, uint64_t>(cursor, count, key);
@@ -142,24 +140,24 @@ std::string_view read_gguf_text(ByteCursor& cursor, std::string_view what) {
   const auto length = cursor.read<uint64_t>(what);
   if (length > kMaxTextBytes)
     fail("checkpoints", "expected at most {} bytes of text for {}, got {} ({}) — {}", kMaxTextBytes, escaped(what), length,
-         cursor.file().string(), kCopyAgain);
+         cursor.file().string(), kGgufCopyAgain);
   const auto text = cursor.take(length, what);
   return {reinterpret_cast<const char*>(text.data()), text.size()};
 }
 
 std::vector<GgufEntry> read_gguf_metadata(ByteCursor& cursor, uint64_t count) {
   std::vector<GgufEntry> entries;
-  entries.reserve(std::min(count, kMaxReserved));
+  entries.reserve(std::min(count, kGgufMostReserved));
   std::unordered_set<std::string_view> keys;
   const size_t start = cursor.position();
   for (uint64_t i = 0; i < count; ++i) {
     const std::string_view key = read_gguf_text(cursor, "a metadata key");
     if (key.empty() || key.size() > kMaxKeyBytes)
       fail("checkpoints", "expected a metadata key of 1 to {} bytes, got {} ({}, entry {}) — {}", kMaxKeyBytes, key.size(),
-           cursor.file().string(), i, kCopyAgain);
+           cursor.file().string(), i, kGgufCopyAgain);
     if (!keys.insert(key).second)
       fail("checkpoints", "expected every metadata key once, got {} twice ({}) — {}", quote(key), cursor.file().string(),
-           kCopyAgain);
+           kGgufCopyAgain);
     GgufEntry entry{.key = std::string(key)};
     entry.type = static_cast<GgufType>(cursor.read<int32_t>(key));
     if (entry.type == GgufType::kArray) {
@@ -172,7 +170,7 @@ std::vector<GgufEntry> read_gguf_metadata(ByteCursor& cursor, uint64_t count) {
     entries.push_back(std::move(entry));
     if (cursor.position() - start > kMaxMetadataBytes)
       fail("checkpoints", "expected at most {} bytes of metadata, got more ({}, key {}) — {}", kMaxMetadataBytes,
-           cursor.file().string(), quote(key), kCopyAgain);
+           cursor.file().string(), quote(key), kGgufCopyAgain);
   }
   return entries;
 }

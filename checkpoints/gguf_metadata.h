@@ -9,6 +9,9 @@
 
 namespace graft {
 
+inline constexpr uint64_t kGgufMostReserved = 1 << 16;  // entries or tensors for which room is made before they are seen
+inline constexpr const char* kGgufCopyAgain = "the file is damaged; copy or convert it again";
+
 // A length and its bytes. `what` names the text in the error.
 std::string_view read_gguf_text(ByteCursor& cursor, std::string_view what);
 

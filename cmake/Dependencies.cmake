@@ -15,6 +15,13 @@ if(GRAFT_WITH_TESTS)
   set(GRAFT_PYTHON "${PROJECT_SOURCE_DIR}/.deps/python/bin/python")   # with the wheels of tools/setup --tests
 endif()
 
+# Most of a file's compile time are headers and templates of libraries: eight files at a time halve a clean build. Files with compile
+# options of their own stay apart (CMake). Off, what one changes compiles quicker, and a missing #include is seen.
+option(GRAFT_UNITY "compile several files of a folder as one" ON)
+function(graft_compile_together target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${GRAFT_UNITY} UNITY_BUILD_BATCH_SIZE 8)
+endfunction()
+
 # graft_object_library(NAME FOLDER... [LINK target...]): every .cpp below the folders. Object libraries, because static
 # ones drop registrations silently.
 function(graft_object_library name)
@@ -33,6 +40,7 @@ function(graft_object_library name)
     set(sources "${CMAKE_CURRENT_BINARY_DIR}/${name}_empty.cpp")
   endif()
   add_library(${name}_objects OBJECT ${sources})
+  graft_compile_together(${name}_objects)
   target_include_directories(${name}_objects PUBLIC "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name}_objects PUBLIC ${ARG_LINK})
   add_library(${name} INTERFACE)

@@ -2,7 +2,7 @@
 # would need a CUDA toolkit and pull libtorch_cuda into the program (347 MiB resident against 117).
 #
 #   graft::torch       torch_cpu + c10 and the wheel's own libgomp; needs cudart and cupti of CUDA 13 at run time only
-#   graft::fmt         the fmt 12 headers that LibTorch ships (Debian's fmt 9 clashes), header only
+#   graft::fmt         the fmt 12 headers that LibTorch ships (Debian's fmt 9 clashes); kernels/common/format.cpp has its functions
 #   GRAFT_SITE         site-packages of .deps/python
 file(GLOB GRAFT_SITE "${PROJECT_SOURCE_DIR}/.deps/python/lib/python3*/site-packages")
 if(NOT EXISTS "${GRAFT_SITE}/torch/lib/libtorch_cpu.so")
@@ -13,7 +13,6 @@ set(GRAFT_TORCH "${GRAFT_SITE}/torch")
 add_library(graft_fmt INTERFACE)
 add_library(graft::fmt ALIAS graft_fmt)
 target_include_directories(graft_fmt SYSTEM INTERFACE "${PROJECT_SOURCE_DIR}/.deps/include")
-target_compile_definitions(graft_fmt INTERFACE FMT_HEADER_ONLY=1)
 file(MAKE_DIRECTORY "${PROJECT_SOURCE_DIR}/.deps/include")
 if(NOT EXISTS "${PROJECT_SOURCE_DIR}/.deps/include/fmt/format.h")   # several builds may configure at once
   file(CREATE_LINK "${GRAFT_TORCH}/include/fmt" "${PROJECT_SOURCE_DIR}/.deps/include/fmt" SYMBOLIC)

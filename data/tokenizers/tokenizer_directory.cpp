@@ -17,11 +17,6 @@ json read_json_if_there(const std::filesystem::path& path) {
   return std::filesystem::exists(path) ? parse_strict_json(read_whole_file(path), path, "the file", 64) : json::object();
 }
 
-bool flag(const json& entry, const char* key, bool absent) {
-  const auto found = entry.find(key);
-  return found != entry.end() && found->is_boolean() ? found->get<bool>() : absent;
-}
-
 // A token of a config is a string, or an object with content and flags. A string is a special token.
 struct ConfigToken {
   AddedToken token;  // id unset

@@ -15,6 +15,12 @@ namespace graft {
 // transformers 5 combines them.
 std::shared_ptr<const Tokenizer> load_tokenizer_directory(const std::filesystem::path& directory);
 
+// True or false where `config` has one at the key, else `absent`: transformers reads past other values.
+inline bool flag(const nlohmann::json& config, const char* key, bool absent) {
+  const auto found = config.find(key);
+  return found != config.end() && found->is_boolean() ? found->get<bool>() : absent;
+}
+
 std::string read_whole_file(const std::filesystem::path& path);
 // A sentencepiece model. space_at_start_only: transformers' "legacy": false.
 TokenizerParts read_sentencepiece_model(std::string_view file, const std::string& origin, bool space_at_start_only = false);

@@ -48,11 +48,6 @@ const std::vector<TiktokenClass>& tiktoken_classes() {
   return all;
 }
 
-bool flag(const json& config, const char* key, bool absent) {
-  const auto found = config.find(key);
-  return found != config.end() && found->is_boolean() ? found->get<bool>() : absent;
-}
-
 std::string class_of(const json& config) {
   std::string name = config.value("tokenizer_class", json()).is_string() ? config["tokenizer_class"].get<std::string>() : "";
   if (name.ends_with("Fast")) name.resize(name.size() - 4);

@@ -16,8 +16,6 @@
 namespace graft {
 namespace {
 
-constexpr double kNone = -std::numeric_limits<double>::infinity();
-
 // One outcome's part in a divergence in double, from log-probabilities of teacher and student.
 class Outcome {
  public:
@@ -49,9 +47,9 @@ double sparse_row(const SparseTeacher& teacher, const SparseTargets& targets, in
   const auto inverse_temperature = static_cast<float>(1 / options.temperature);
   const int32_t* ids = teacher.ids_MK.data() + row * targets.num_entries;
   const double* log_p = targets.log_probabilities_MK.data() + row * targets.num_entries;
-  std::vector<double> tempered(static_cast<size_t>(targets.num_entries), kNone);
+  std::vector<double> tempered(static_cast<size_t>(targets.num_entries), kNoEntry);
   int64_t num_entries = 0;
-  double largest = kNone, sum = 0;
+  double largest = kNoEntry, sum = 0;
   for (size_t k = 0; k < tempered.size(); ++k) {
     if (ids[k] < 0) continue;
     tempered[k] = static_cast<double>(logits[ids[k]]) / options.temperature;
@@ -59,7 +57,7 @@ double sparse_row(const SparseTeacher& teacher, const SparseTargets& targets, in
     logits[ids[k]] = -INFINITY;
     ++num_entries;
   }
-  const double log_rest = num_entries < vocab ? rows::log_sum_exp(logits, vocab, inverse_temperature) : kNone;
+  const double log_rest = num_entries < vocab ? rows::log_sum_exp(logits, vocab, inverse_temperature) : kNoEntry;
   largest = std::max(largest, log_rest);
   for (const double value : tempered) sum += std::exp(value - largest);
   const double log_sum = largest + std::log(sum + std::exp(log_rest - largest));

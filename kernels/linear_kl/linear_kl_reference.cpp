@@ -15,8 +15,6 @@ namespace {
 
 using at::Tensor;
 
-constexpr double kNone = -std::numeric_limits<double>::infinity();
-
 struct Terms {
   Tensor loss_B1, gradient_BO;   // the gradient of the student's logits over T
 };
@@ -48,10 +46,10 @@ Terms terms_of(const Tensor& log_p_BO, const Tensor& log_q_BO, const KlOptions& 
 // Over entries and the rest: the gradient of the rest is the rest's tokens' in proportion to their probabilities.
 Terms sparse_terms(const Tensor& ids_BK, const Tensor& log_p_BK, const Tensor& log_tail_B1, const Tensor& logits_BV, const KlOptions& options) {
   const int64_t vocab = logits_BV.size(1);
-  const auto none_B1 = at::full({logits_BV.size(0), 1}, kNone, logits_BV.options());
+  const auto none_B1 = at::full({logits_BV.size(0), 1}, kNoEntry, logits_BV.options());
   const auto places_BK = at::where(ids_BK < 0, at::full({}, vocab, ids_BK.options()), ids_BK);   // no entry: a token more, which has no logit
   const auto padded = at::cat({logits_BV, none_B1}, 1);
-  const auto rest = padded.scatter(1, places_BK, kNone);
+  const auto rest = padded.scatter(1, places_BK, kNoEntry);
   const auto log_sum_B1 = padded.logsumexp(1, true), log_rest_B1 = rest.logsumexp(1, true);
   const auto log_q = at::cat({padded.gather(1, places_BK), log_rest_B1}, 1) - log_sum_B1;
   auto [loss_B1, gradient] = terms_of(at::cat({log_p_BK, log_tail_B1}, 1), log_q, options);

@@ -21,8 +21,7 @@ SparseTargets sparse_targets(const SparseTeacher& teacher, int64_t num_rows, int
          options.temperature, teacher.temperature);
   }
   constexpr double kLeastTail = 1e-6;   // below it, what is missing to 1 is the rounding of log-probabilities
-  constexpr double kNone = -std::numeric_limits<double>::infinity();
-  SparseTargets targets{entries, std::vector<double>(expected, kNone), std::vector<double>(static_cast<size_t>(num_rows), kNone)};
+  SparseTargets targets{entries, std::vector<double>(expected, kNoEntry), std::vector<double>(static_cast<size_t>(num_rows), kNoEntry)};
   std::vector<int32_t> ids;
   for (int64_t n = 0; n < num_rows; ++n) {
     ids.clear();

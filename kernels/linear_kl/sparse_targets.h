@@ -1,10 +1,13 @@
 // What a sparse teacher's entries say, checked and as one distribution a row.
 #pragma once
+#include <limits>
 #include <vector>
 
 #include "kernels/linear_kl/linear_kl.h"
 
 namespace graft {
+
+inline constexpr double kNoEntry = -std::numeric_limits<double>::infinity();  // the log-probability where there is none
 
 struct SparseTargets {
   int64_t num_entries = 0;

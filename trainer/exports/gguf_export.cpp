@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "checkpoints/atomic_file.h"
 #include "checkpoints/gguf_writer.h"
 #include "kernels/common/error.h"
 #include "trainer/exports/merged_weights.h"
 #include "trainer/exports/model_card.h"
+#include "trainer/exports/ollama_modelfile.h"
 #include "trainer/exports/output_place.h"
 #include "trainer/models/families/family.h"
 
@@ -140,6 +142,18 @@ void note_tensors_without_importance(const ImportanceMatrix& importance, ExportR
   if (num_other > 0) result.notes.push_back(fmt::format("{} quantised tensors have no entry in the importance matrix ({}{})", num_other, first, num_other > 1 ? ", ..." : ""));
 }
 
+// An older one of another template must not stay.
+void add_modelfile(const ExportSource& source, const std::vector<GgufEntry>& metadata, const std::filesystem::path& model, ExportResult& result) {
+  const auto path = std::filesystem::path(model).replace_extension(".Modelfile");
+  const auto modelfile = ollama_modelfile(source, metadata, model);
+  std::filesystem::remove(path);
+  if (!modelfile.problem.empty()) result.notes.push_back(fmt::format("no Modelfile for Ollama, whose template language cannot say what this chat template does: {}", modelfile.problem));
+  if (modelfile.text.empty()) return;
+  write_file_atomic(path, modelfile.text);
+  result.files.insert(result.files.begin(), path);
+  result.serve.push_back(fmt::format("ollama create {} -f {}", shell_word(model.stem()), shell_word(path)));
+}
+
 }  // namespace
 
 std::vector<ExportedTensor> gguf_tensors(const ExportSource& source, GgufFormat format) {
@@ -155,7 +169,8 @@ void write_gguf(const ExportSource& source, const ExportFormat& format, const st
   result.tensors = gguf_tensors(source, format.gguf);
   std::vector<TensorDeclaration> declarations;
   for (const auto& tensor : result.tensors) declarations.push_back({tensor.name, tensor.type, tensor.shape});
-  GgufWriter writer(path, metadata_of(source, format.gguf, result), declarations);
+  const auto metadata = metadata_of(source, format.gguf, result);
+  GgufWriter writer(path, metadata, declarations);
   const auto total = static_cast<int64_t>(result.tensors.size());
   MergedWeights weights(source, NameColumn::kGguf);
   if (source.importance) note_tensors_without_importance(*source.importance, result);
@@ -169,6 +184,7 @@ void write_gguf(const ExportSource& source, const ExportFormat& format, const st
   result.path = path;
   result.files = {path};
   result.serve = {fmt::format("llama-server -m {} -c {}", shell_word(path), std::min<int64_t>(2048, source.spec->max_positions))};
+  add_modelfile(source, metadata, path, result);
 }
 
 }  // namespace graft

@@ -123,7 +123,8 @@ std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn source, N
 
 }  // namespace
 
-MergedWeights::MergedWeights(const ExportSource& source, NameColumn target) : source_column_(source.column), target_(target), products_(source.products) {
+MergedWeights::MergedWeights(const ExportSource& source, NameColumn target)
+    : source_column_(source.column), target_(target), products_(source.products), stored_(source.tensors) {
   std::unordered_map<std::string, size_t> by_name;
   for (const auto& weight : *source.weights) {
     const auto update = source.updates.find(weight.rule);
@@ -145,11 +146,19 @@ bool MergedWeights::keeps_bytes(const MergedTensor& tensor, TensorType type) {
 }
 
 std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance) {
+  forget_last();
+  last_ = &tensor;
   try {
     return merged_bytes(tensor, type, importance);
   } catch (const UserError& error) {
     fail("exports", "{} (tensor {}, {})", error.what(), name(tensor), tensor.parts.front().stored->file.filename().string());
   }
+}
+
+// Its pages of the base would stay in memory until the whole model is there.
+void MergedWeights::forget_last() {
+  if (!last_) return;
+  for (const auto& part : last_->parts) stored_->forget(part.stored->bytes);
 }
 
 int64_t MergedWeights::num_matrices(const MergedTensor& tensor) const {

@@ -1,5 +1,5 @@
 // Base plus adapter, one tensor at a time: W + scale * B A in float32 from the base's dequantised weights, then rounded once to the type
-// that is asked for. Memory: one tensor in that type, and 64 float32 rows per thread.
+// that is asked for. Memory: one tensor in that type, its pages of the mapped base, and 64 float32 rows per thread.
 #pragma once
 #include <cstddef>
 #include <optional>
@@ -54,10 +54,14 @@ class MergedWeights {
   std::span<const std::byte> bytes_of_part(const MergedPart& part, TensorType type, std::span<const float> importance);
   std::span<const std::byte> bytes_in_turn(std::span<const MergedPart> parts, TensorType type, std::span<const float> importance);
 
+  void forget_last();
+
   NameColumn source_column_, target_;
   ColumnProducts* products_;
   std::vector<MergedTensor> tensors_;
   std::vector<std::byte> buffer_, whole_;
+  const TensorSource* stored_;
+  const MergedTensor* last_ = nullptr;   // whose bytes were asked for
 };
 
 }  // namespace graft

@@ -20,7 +20,7 @@ using nlohmann::ordered_json;
 namespace {
 
 constexpr size_t kEnoughRows = 200;
-constexpr int64_t kEnoughTargets = 10000, kBlockRows = 256, kAnswerSlack = 8;
+constexpr int64_t kEnoughTargets = 10000, kAnswerSlack = 8;
 
 const DatasetSplit& held_out_split(const Dataset& dataset) {
   if (dataset.test.num_sequences() > 0) return dataset.test;

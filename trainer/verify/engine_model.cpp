@@ -20,8 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int64_t kBlockRows = 256;
-
 // The scripts lie beside the program (build/<preset>/graft: ../../tools/engines) or where GRAFT_ENGINES says.
 fs::path engines_folder() {
   if (const char* folder = std::getenv("GRAFT_ENGINES")) return folder;

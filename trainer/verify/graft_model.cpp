@@ -13,7 +13,7 @@
 namespace graft {
 namespace {
 
-constexpr int64_t kPackTokens = 1024, kBlockRows = 256;
+constexpr int64_t kPackTokens = 1024;
 
 class GraftModel : public ServedModel {
  public:

@@ -15,6 +15,8 @@
 
 namespace graft {
 
+inline constexpr int64_t kBlockRows = 256;   // of logits that are made at once
+
 // logits_BV: float32, of positions first .. first + B - 1 of a row.
 using LogitsBlock = std::function<void(size_t row, int64_t first, const at::Tensor& logits_BV)>;
 

@@ -25,7 +25,7 @@ Value copy(Renderer&, const Value& self, CallArguments& arguments) {
   return self;  // immutable here
 }
 
-Value count(Renderer& renderer, const Value& self, CallArguments& arguments) {
+Value count_elements(Renderer& renderer, const Value& self, CallArguments& arguments) {
   const Parameters parameters("count", arguments, {"value"});
   int64_t found = 0;
   for (const Value& item : self.items()) found += equal(&renderer.budget(), item, parameters.need(0));
@@ -59,7 +59,7 @@ const MethodTable& dict_methods() {
 }
 
 const MethodTable& list_methods() {
-  static const MethodTable table = {{"count", count}, {"index", index}, {"copy", copy}};
+  static const MethodTable table = {{"count", count_elements}, {"index", index}, {"copy", copy}};
   return table;
 }
 

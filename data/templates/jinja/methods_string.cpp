@@ -128,7 +128,7 @@ Value find(Renderer& renderer, const Value& self, CallArguments& arguments) {
   return Value::integer(-1);
 }
 
-Value count(Renderer& renderer, const Value& self, CallArguments& arguments) {
+Value count_text(Renderer& renderer, const Value& self, CallArguments& arguments) {
   const Parameters parameters("count", arguments, {"sub", "start", "end"});
   const std::string& needle = parameters.need_text(0);
   renderer.budget().pay_for_text(self.text().size());
@@ -283,7 +283,7 @@ const MethodTable& string_methods() {
                                     {"rfind", find<true, false>},
                                     {"index", find<false, true>},
                                     {"rindex", find<true, true>},
-                                    {"count", count},
+                                    {"count", count_text},
                                     {"replace", replace_method},
                                     {"removeprefix", remove_affix<false>},
                                     {"removesuffix", remove_affix<true>},

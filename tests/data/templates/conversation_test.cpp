@@ -99,13 +99,7 @@ TEST_P(TemplateMask, AgreesWithGenerationBlocks) {
   }
 }
 
-std::string test_name(const testing::TestParamInfo<std::string>& info) {
-  std::string name = info.param;
-  std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(All, TemplateMask, testing::ValuesIn(golden::names()), test_name);
+INSTANTIATE_TEST_SUITE_P(All, TemplateMask, testing::ValuesIn(golden::names()), golden::test_name);
 
 TemplateContext context_with(const std::string& source) {
   TemplateContext context = test::byte_context();

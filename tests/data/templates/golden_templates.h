@@ -1,6 +1,7 @@
 // The real templates of shared/data/chat_templates with what transformers renders from them.
 #pragma once
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 namespace graft::golden {
@@ -51,6 +53,13 @@ inline std::vector<std::string> names() {
   }
   std::sort(result.begin(), result.end());
   return result;
+}
+
+// A name that GoogleTest takes.
+inline std::string test_name(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
+  return name;
 }
 
 inline Template load(const std::string& name) {

@@ -49,15 +49,7 @@ TEST_P(GoldenTemplate, RendersAsTransformers) {
   }
 }
 
-std::string test_name(const testing::TestParamInfo<std::string>& info) {
-  std::string name = info.param;
-  for (char& c : name) {
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  }
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(All, GoldenTemplate, testing::ValuesIn(golden::names()), test_name);
+INSTANTIATE_TEST_SUITE_P(All, GoldenTemplate, testing::ValuesIn(golden::names()), golden::test_name);
 
 TEST(GoldenTemplates, AreAllThere) { EXPECT_EQ(golden::names().size(), 66u); }
 

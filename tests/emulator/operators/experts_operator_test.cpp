@@ -18,7 +18,6 @@ using Tensors = std::vector<Tensor>;
 using testing::frozen;
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
 struct Setup {
   std::string name;

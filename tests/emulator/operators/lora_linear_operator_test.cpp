@@ -16,7 +16,6 @@ using at::Tensor;
 using testing::frozen;
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
 struct Setup {
   std::string name;

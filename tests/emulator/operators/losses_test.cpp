@@ -10,7 +10,6 @@ namespace {
 
 using testing::Distillation;
 using testing::random_tensor;
-using testing::relative_error;
 using testing::TeacherKind;
 
 class LossIn : public ::testing::TestWithParam<at::ScalarType> {

@@ -7,13 +7,10 @@
 #include "kernels/attention/key_bits.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "tests/emulator/operators/kernels_under_test.h"
+#include "tests/support/relative_error.h"
 
 namespace graft {
 namespace {
-
-double relative_error(const at::Tensor& got, const at::Tensor& expected) {
-  return ((got.to(at::kCPU, at::kDouble) - expected.to(at::kDouble)).norm() / expected.to(at::kDouble).norm()).item<double>();
-}
 
 // Values and the gradient of x, by both paths.
 template <typename Function, typename Reference>

@@ -19,7 +19,6 @@ using at::Tensor;
 using testing::leaf;
 using testing::quantized_weight;
 using testing::random_tensor;
-using testing::relative_error;
 
 struct Layer {
   std::vector<FrozenWeight> weights;

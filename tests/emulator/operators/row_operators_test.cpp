@@ -9,15 +9,12 @@
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "tests/emulator/operators/kernels_under_test.h"
+#include "tests/support/relative_error.h"
 
 namespace graft {
 namespace {
 
 using Tensors = std::vector<at::Tensor>;
-
-double relative_error(const at::Tensor& got, const at::Tensor& expected) {
-  return ((got.to(at::kCPU, at::kDouble) - expected).norm() / expected.norm()).item<double>();
-}
 
 class RowOperatorIn : public testing::TestWithParam<at::ScalarType> {
  protected:

@@ -10,9 +10,8 @@ namespace {
 
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
-struct Setup {
+struct AttentionSetup {
   int64_t num_heads, num_kv_heads, head_size;
   bool head_norm;
   std::vector<int32_t> lengths;
@@ -41,7 +40,7 @@ void select_keys(Inputs& inputs) {
   inputs.options.selected_keys_NB = pack_keys(seen);
 }
 
-Inputs make_inputs(const Setup& setup) {
+Inputs make_inputs(const AttentionSetup& setup) {
   Inputs inputs;
   for (const auto length : setup.lengths) {
     for (int32_t i = 0; i < length; ++i) inputs.positions.push_back(i);
@@ -75,7 +74,7 @@ Inputs make_inputs(const Setup& setup) {
   return inputs;
 }
 
-class PackedAttention : public ::testing::TestWithParam<Setup> {};
+class PackedAttention : public ::testing::TestWithParam<AttentionSetup> {};
 
 TEST_P(PackedAttention, EqualsTheSpecification) {
   const auto inputs = make_inputs(GetParam());
@@ -145,25 +144,25 @@ TEST_P(PackedAttention, OneTokenAtATimeEqualsOnePass) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, PackedAttention,
-                         ::testing::Values(Setup{1, 1, 8, false, {5}}, Setup{9, 3, 64, false, {17, 1, 0, 40}}, Setup{4, 2, 6, true, {3, 30}},
-                                           Setup{2, 1, 16, false, {300, 7}}, Setup{2, 2, 10, true, {520}}));
+                         ::testing::Values(AttentionSetup{1, 1, 8, false, {5}}, AttentionSetup{9, 3, 64, false, {17, 1, 0, 40}}, AttentionSetup{4, 2, 6, true, {3, 30}},
+                                           AttentionSetup{2, 1, 16, false, {300, 7}}, AttentionSetup{2, 2, 10, true, {520}}));
 // Each option alone and with the others, within one block of keys and over several.
 INSTANTIATE_TEST_SUITE_P(Options, PackedAttention,
-                         ::testing::Values(Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 12, .head_norm = false, .lengths = {9, 31}, .turning = 6},
-                                           Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 10, .head_norm = true, .lengths = {9, 31}, .neighbouring_pairs = true},
-                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {17, 3}, .turning = 8, .neighbouring_pairs = true, .norm_after_rotation = true},
-                                           Setup{.num_heads = 3, .num_kv_heads = 3, .head_size = 6, .head_norm = true, .lengths = {23}, .norm_after_rotation = true, .query_scale = true},
-                                           Setup{.num_heads = 3, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {21, 1}, .turning = 0},
-                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {40, 5, 0, 12}, .window = 4},
-                                           Setup{.num_heads = 2, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {590}, .window = 270},
-                                           Setup{.num_heads = 2, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {590, 3}, .window = 1},
-                                           Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {30, 7}, .softcap = 1.5},
-                                           Setup{.num_heads = 5, .num_kv_heads = 5, .head_size = 8, .head_norm = false, .lengths = {30, 7, 300}, .turning = 0, .slopes = true},
-                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {530, 20}, .turning = 4, .neighbouring_pairs = true, .query_scale = true, .window = 37, .softcap = 2, .slopes = true},
-                                           Setup{.num_heads = 4, .num_kv_heads = 2, .head_size = 16, .head_norm = false, .lengths = {300, 1, 40}, .window = 33, .sinks = true},
-                                           Setup{.num_heads = 3, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {9, 280}, .sinks = true},
-                                           Setup{.num_heads = 3, .num_kv_heads = 3, .head_size = 8, .head_norm = false, .lengths = {29, 0, 1, 40}, .selected = true},
-                                           Setup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {590, 20}, .window = 300, .softcap = 2, .sinks = true, .selected = true}));
+                         ::testing::Values(AttentionSetup{.num_heads = 4, .num_kv_heads = 2, .head_size = 12, .head_norm = false, .lengths = {9, 31}, .turning = 6},
+                                           AttentionSetup{.num_heads = 4, .num_kv_heads = 2, .head_size = 10, .head_norm = true, .lengths = {9, 31}, .neighbouring_pairs = true},
+                                           AttentionSetup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {17, 3}, .turning = 8, .neighbouring_pairs = true, .norm_after_rotation = true},
+                                           AttentionSetup{.num_heads = 3, .num_kv_heads = 3, .head_size = 6, .head_norm = true, .lengths = {23}, .norm_after_rotation = true, .query_scale = true},
+                                           AttentionSetup{.num_heads = 3, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {21, 1}, .turning = 0},
+                                           AttentionSetup{.num_heads = 2, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {40, 5, 0, 12}, .window = 4},
+                                           AttentionSetup{.num_heads = 2, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {590}, .window = 270},
+                                           AttentionSetup{.num_heads = 2, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {590, 3}, .window = 1},
+                                           AttentionSetup{.num_heads = 4, .num_kv_heads = 2, .head_size = 8, .head_norm = false, .lengths = {30, 7}, .softcap = 1.5},
+                                           AttentionSetup{.num_heads = 5, .num_kv_heads = 5, .head_size = 8, .head_norm = false, .lengths = {30, 7, 300}, .turning = 0, .slopes = true},
+                                           AttentionSetup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {530, 20}, .turning = 4, .neighbouring_pairs = true, .query_scale = true, .window = 37, .softcap = 2, .slopes = true},
+                                           AttentionSetup{.num_heads = 4, .num_kv_heads = 2, .head_size = 16, .head_norm = false, .lengths = {300, 1, 40}, .window = 33, .sinks = true},
+                                           AttentionSetup{.num_heads = 3, .num_kv_heads = 1, .head_size = 8, .head_norm = false, .lengths = {9, 280}, .sinks = true},
+                                           AttentionSetup{.num_heads = 3, .num_kv_heads = 3, .head_size = 8, .head_norm = false, .lengths = {29, 0, 1, 40}, .selected = true},
+                                           AttentionSetup{.num_heads = 2, .num_kv_heads = 1, .head_size = 12, .head_norm = true, .lengths = {590, 20}, .window = 300, .softcap = 2, .sinks = true, .selected = true}));
 
 TEST(PackedAttention, SelectedKeysInBfloat16EqualTheSpecification) {
   for (const bool products : {false, true}) {

@@ -10,9 +10,8 @@ namespace {
 
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
-struct Setup {
+struct DeltaSetup {
   int64_t num_key_heads, num_value_heads, key_size, value_size;
   std::vector<int32_t> lengths;
   bool channel_decay = false;
@@ -28,7 +27,7 @@ struct Case {
   std::vector<at::Tensor> leaves() const { return {inputs.qkv_NC, inputs.a_NA, inputs.b_NH, inputs.z_NV}; }
 };
 
-Case make_case(const Setup& setup) {
+Case make_case(const DeltaSetup& setup) {
   Case made;
   for (const auto length : setup.lengths) made.offsets.push_back(made.offsets.back() + length);
   auto& options = made.options;
@@ -57,7 +56,7 @@ Case in_double(const Case& made) {
   return wide;
 }
 
-class DeltaAttention : public ::testing::TestWithParam<Setup> {};
+class DeltaAttention : public ::testing::TestWithParam<DeltaSetup> {};
 
 TEST_P(DeltaAttention, EqualsTheSpecification) {
   const auto made = make_case(GetParam());
@@ -104,9 +103,9 @@ TEST_P(DeltaAttention, OneTokenAtATimeEqualsOnePass) {
 
 using Gate = DeltaAttentionOptions::Gate;
 INSTANTIATE_TEST_SUITE_P(Shapes, DeltaAttention,
-                         ::testing::Values(Setup{1, 1, 4, 4, {5}}, Setup{2, 4, 8, 6, {17, 1, 0, 40}}, Setup{2, 2, 16, 33, {70, 3}}, Setup{1, 3, 10, 64, {16, 32, 33}, false, Gate::kSilu, 2},
-                                           Setup{2, 2, 8, 8, {17, 1, 0, 40}, true, Gate::kSigmoid}, Setup{1, 2, 12, 40, {50}, true, Gate::kSigmoid, 3},
-                                           Setup{2, 4, 5, 7, {20, 2}, true, Gate::kSilu, 1}, Setup{1, 1, 32, 32, {300}}, Setup{2, 6, 6, 5, {9, 14}, false, Gate::kSilu, 4, true}));
+                         ::testing::Values(DeltaSetup{1, 1, 4, 4, {5}}, DeltaSetup{2, 4, 8, 6, {17, 1, 0, 40}}, DeltaSetup{2, 2, 16, 33, {70, 3}}, DeltaSetup{1, 3, 10, 64, {16, 32, 33}, false, Gate::kSilu, 2},
+                                           DeltaSetup{2, 2, 8, 8, {17, 1, 0, 40}, true, Gate::kSigmoid}, DeltaSetup{1, 2, 12, 40, {50}, true, Gate::kSigmoid, 3},
+                                           DeltaSetup{2, 4, 5, 7, {20, 2}, true, Gate::kSilu, 1}, DeltaSetup{1, 1, 32, 32, {300}}, DeltaSetup{2, 6, 6, 5, {9, 14}, false, Gate::kSilu, 4, true}));
 
 TEST(DeltaAttentionTypes, Bfloat16RoundsInputsAndOutputsOnly) {
   const auto made = make_case({2, 4, 8, 8, {37, 5}});

@@ -13,16 +13,15 @@ namespace {
 using testing::frozen;
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
-struct Setup {
+struct ExpertSetup {
   int64_t num_rows, hidden, width, num_experts, choices, rank;
   bool fused = false, bias = false, clamped = false, quantised = false;
   int64_t unused_experts = 0;   // the last ones, which no token chooses
   bool merged = false;
 };
 
-void PrintTo(const Setup& setup, std::ostream* out) {
+void PrintTo(const ExpertSetup& setup, std::ostream* out) {
   *out << "[" << setup.num_rows << ", " << setup.hidden << "] width " << setup.width << " experts " << setup.num_experts << "/" << setup.choices << " rank "
        << setup.rank << " fused " << setup.fused << " bias " << setup.bias << " clamped " << setup.clamped << " quantised " << setup.quantised << " merged " << setup.merged;
 }
@@ -43,7 +42,7 @@ FrozenWeight q8_0(const at::Tensor& values) {
 
 using Tensors = std::vector<at::Tensor>;   // y, then the gradients of x, the router's weights, and A and B of both banks
 
-class Experts : public ::testing::TestWithParam<Setup> {
+class Experts : public ::testing::TestWithParam<ExpertSetup> {
  protected:
   Tensors run(bool reference, at::ScalarType type) {
     const auto& setup = GetParam();
@@ -122,9 +121,9 @@ TEST_P(Experts, BitsDoNotDependOnThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Experts,
-                         ::testing::Values(Setup{37, 24, 10, 6, 2, 3}, Setup{1, 40, 24, 5, 3, 4}, Setup{90, 33, 17, 16, 4, 2, false, true},
-                                           Setup{41, 64, 32, 4, 1, 5, true, true, true}, Setup{29, 64, 32, 9, 2, 4, false, false, false, true, 4},
-                                           Setup{23, 32, 32, 3, 3, 0, true}, Setup{37, 24, 10, 6, 2, 3, false, true, false, false, 0, true}));
+                         ::testing::Values(ExpertSetup{37, 24, 10, 6, 2, 3}, ExpertSetup{1, 40, 24, 5, 3, 4}, ExpertSetup{90, 33, 17, 16, 4, 2, false, true},
+                                           ExpertSetup{41, 64, 32, 4, 1, 5, true, true, true}, ExpertSetup{29, 64, 32, 9, 2, 4, false, false, false, true, 4},
+                                           ExpertSetup{23, 32, 32, 3, 3, 0, true}, ExpertSetup{37, 24, 10, 6, 2, 3, false, true, false, false, 0, true}));
 
 TEST(ExpertsErrors, NameWhatDoesNotFit) {
   const auto in = frozen(at::zeros({8, 5})), out = frozen(at::zeros({6, 4}));

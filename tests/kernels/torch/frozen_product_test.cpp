@@ -12,7 +12,6 @@ namespace graft {
 namespace {
 
 using testing::random_tensor;
-using testing::relative_error;
 
 FrozenWeight random_weight(TensorType type, int64_t rows, int64_t columns, uint64_t seed) {
   if (info(type).quantized) return testing::quantized_weight(type, rows, columns, seed);
@@ -31,15 +30,15 @@ FrozenWeight random_weight(TensorType type, int64_t rows, int64_t columns, uint6
   return FrozenWeight(type, rows, columns, bytes->data(), bytes);
 }
 
-struct Case {
+struct ProductCase {
   TensorType type;
   int64_t inputs;
   std::vector<int64_t> outputs, ranks;   // one each a part; rank 0: no adapter
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << info(c.type).name << " of " << c.inputs << " columns, " << c.outputs.size() << " parts"; }
+void PrintTo(const ProductCase& c, std::ostream* out) { *out << info(c.type).name << " of " << c.inputs << " columns, " << c.outputs.size() << " parts"; }
 
-class FrozenProduct : public ::testing::TestWithParam<Case> {
+class FrozenProduct : public ::testing::TestWithParam<ProductCase> {
  protected:
   void SetUp() override {
     int64_t rows = 0, total_rank = 0;
@@ -135,14 +134,14 @@ TEST_P(FrozenProduct, ARowsBitsDependNeitherOnItsNeighboursNorOnThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, FrozenProduct,
-                         ::testing::Values(Case{TensorType::kF32, 37, {5}, {0}}, Case{TensorType::kF32, 64, {64}, {16}},
-                                           Case{TensorType::kF32, 5, {3, 70}, {2, 3}}, Case{TensorType::kBF16, 130, {33, 200, 7}, {4, 0, 9}},
-                                           Case{TensorType::kQ4_1, 288, {192, 64, 65}, {16, 16, 16}}, Case{TensorType::kQ8_0, 96, {130}, {7}},
-                                           Case{TensorType::kQ4_K, 512, {100, 30}, {8, 1}}, Case{TensorType::kQ6_K, 256, {4200}, {0}},
-                                           Case{TensorType::kF16, 4500, {17}, {8}}, Case{TensorType::kBF16, 513, {4201}, {3}},
-                                           Case{TensorType::kIQ4_NL, 160, {70}, {5}}, Case{TensorType::kIQ4_XS, 256, {70}, {5}}, Case{TensorType::kMXFP4, 96, {33}, {0}}, Case{TensorType::kNF4, 192, {70, 9}, {3, 2}},
-                                           Case{TensorType::kF8E4M3Scaled, 384, {40}, {8}}, Case{TensorType::kI4_32, 96, {33}, {4}},
-                                           Case{TensorType::kI4_128Zero, 640, {33}, {4}}));
+                         ::testing::Values(ProductCase{TensorType::kF32, 37, {5}, {0}}, ProductCase{TensorType::kF32, 64, {64}, {16}},
+                                           ProductCase{TensorType::kF32, 5, {3, 70}, {2, 3}}, ProductCase{TensorType::kBF16, 130, {33, 200, 7}, {4, 0, 9}},
+                                           ProductCase{TensorType::kQ4_1, 288, {192, 64, 65}, {16, 16, 16}}, ProductCase{TensorType::kQ8_0, 96, {130}, {7}},
+                                           ProductCase{TensorType::kQ4_K, 512, {100, 30}, {8, 1}}, ProductCase{TensorType::kQ6_K, 256, {4200}, {0}},
+                                           ProductCase{TensorType::kF16, 4500, {17}, {8}}, ProductCase{TensorType::kBF16, 513, {4201}, {3}},
+                                           ProductCase{TensorType::kIQ4_NL, 160, {70}, {5}}, ProductCase{TensorType::kIQ4_XS, 256, {70}, {5}}, ProductCase{TensorType::kMXFP4, 96, {33}, {0}}, ProductCase{TensorType::kNF4, 192, {70, 9}, {3, 2}},
+                                           ProductCase{TensorType::kF8E4M3Scaled, 384, {40}, {8}}, ProductCase{TensorType::kI4_32, 96, {33}, {4}},
+                                           ProductCase{TensorType::kI4_128Zero, 640, {33}, {4}}));
 
 }  // namespace
 }  // namespace graft

@@ -12,7 +12,6 @@ using testing::finite_differences;
 using testing::frozen;
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
 struct Loss {
   at::Tensor loss, gradient;

@@ -17,14 +17,13 @@ using testing::finite_differences;
 using testing::frozen;
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 using testing::TeacherKind;
 
 // By LibTorch's kl_div and autograd, in double, over whole logits.
-struct Loss {
+struct KlLoss {
   at::Tensor sum, gradient;
 };
-Loss expected_loss(const Distillation& d, const DistillationCase& c) {
+KlLoss expected_loss(const Distillation& d, const DistillationCase& c) {
   const auto x = leaf(d.hidden.to(at::kDouble));
   const auto logits_of = [](const at::Tensor& hidden, const at::Tensor& head, double softcap) {
     const auto logits = at::matmul(hidden, head.to(at::kDouble).t());

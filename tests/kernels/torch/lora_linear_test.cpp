@@ -11,9 +11,8 @@ namespace {
 using testing::frozen;
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
-struct Setup {
+struct LinearSetup {
   LinearPrologue::Kind prologue;
   bool bias, adapters;
   double dropout;
@@ -22,7 +21,7 @@ struct Setup {
   bool merged = false;
 };
 
-void PrintTo(const Setup& setup, std::ostream* out) {
+void PrintTo(const LinearSetup& setup, std::ostream* out) {
   *out << "prologue " << static_cast<int>(setup.prologue) << " bias " << setup.bias << " adapters " << setup.adapters << " dropout " << setup.dropout
        << (setup.merged ? " merged" : "") << " [" << setup.num_rows << ", " << setup.inputs << "]";
 }
@@ -32,7 +31,7 @@ struct Result {
   std::vector<at::Tensor> gradients;   // x, then A and B of each part
 };
 
-class LoraLinear : public ::testing::TestWithParam<Setup> {
+class LoraLinear : public ::testing::TestWithParam<LinearSetup> {
  protected:
   // Everything from the same seeds, once through the operator and once through the specification.
   Result run(bool reference, at::ScalarType type) {
@@ -92,13 +91,13 @@ TEST_P(LoraLinear, Bfloat16StaysWithinItsRounding) {
 constexpr auto kNone = LinearPrologue::Kind::kNone, kNorm = LinearPrologue::Kind::kRmsNorm, kGated = LinearPrologue::Kind::kSwiGlu;
 constexpr auto kGeluGated = LinearPrologue::Kind::kGeluTanhGated, kGelu = LinearPrologue::Kind::kGeluTanh;
 INSTANTIATE_TEST_SUITE_P(Shapes, LoraLinear,
-                         ::testing::Values(Setup{kNone, false, false, 0, 5, 7, {9}}, Setup{kNone, true, true, 0, 33, 17, {8, 3, 11}},
-                                           Setup{kNorm, true, true, 0, 37, 24, {12, 6, 6}}, Setup{kNorm, false, true, 0, 1, 64, {64}},
-                                           Setup{kGated, false, true, 0, 19, 21, {15}}, Setup{kGated, true, true, 0.25, 40, 16, {10}},
-                                           Setup{kNorm, false, true, 0.5, 65, 33, {5, 5}}, Setup{kGeluGated, true, true, 0, 19, 21, {15}},
-                                           Setup{kGelu, true, true, 0.25, 21, 18, {7, 4}}, Setup{kNone, true, true, 0, 33, 17, {8, 3, 11}, true},
-                                           Setup{kNorm, true, true, 0, 37, 24, {12, 6, 6}, true}, Setup{kGated, false, true, 0, 19, 21, {15}, true},
-                                           Setup{kGeluGated, true, true, 0, 5, 300, {270}, true}, Setup{kGelu, false, true, 0, 21, 18, {7, 4}, true}));
+                         ::testing::Values(LinearSetup{kNone, false, false, 0, 5, 7, {9}}, LinearSetup{kNone, true, true, 0, 33, 17, {8, 3, 11}},
+                                           LinearSetup{kNorm, true, true, 0, 37, 24, {12, 6, 6}}, LinearSetup{kNorm, false, true, 0, 1, 64, {64}},
+                                           LinearSetup{kGated, false, true, 0, 19, 21, {15}}, LinearSetup{kGated, true, true, 0.25, 40, 16, {10}},
+                                           LinearSetup{kNorm, false, true, 0.5, 65, 33, {5, 5}}, LinearSetup{kGeluGated, true, true, 0, 19, 21, {15}},
+                                           LinearSetup{kGelu, true, true, 0.25, 21, 18, {7, 4}}, LinearSetup{kNone, true, true, 0, 33, 17, {8, 3, 11}, true},
+                                           LinearSetup{kNorm, true, true, 0, 37, 24, {12, 6, 6}, true}, LinearSetup{kGated, false, true, 0, 19, 21, {15}, true},
+                                           LinearSetup{kGeluGated, true, true, 0, 5, 300, {270}, true}, LinearSetup{kGelu, false, true, 0, 21, 18, {7, 4}, true}));
 
 // A weight that holds the adapter already, by its formula in double: y = p W^T + bias, dp = dy W, dB = s dy^T (p A^T), dA = s B^T dy^T p.
 TEST(MergedLoraLinear, IsTheWeightAloneWithTheAdaptersGradients) {

@@ -12,7 +12,6 @@ namespace graft {
 namespace {
 
 using testing::random_tensor;
-using testing::relative_error;
 
 at::Tensor tile_result(TileProduct product, int64_t rows, int64_t width, int64_t columns, bool accumulate) {
   constexpr int64_t kDepth = 77;

@@ -20,7 +20,6 @@ namespace {
 
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
 class ReferencePath {
  public:

@@ -9,6 +9,7 @@
 
 #include "kernels/frozen_weight/frozen_weight.h"
 #include "kernels/matrix_product/bf16_tile_product.h"
+#include "tests/support/relative_error.h"
 
 namespace graft::testing {
 
@@ -23,10 +24,6 @@ inline FrozenWeight frozen(const at::Tensor& weight_OC) {
 }
 
 // |x - y| / |y|
-inline double relative_error(const at::Tensor& x, const at::Tensor& y) {
-  return ((x.to(at::kDouble) - y.to(at::kDouble)).norm() / (y.to(at::kDouble).norm() + 1e-30)).item<double>();
-}
-
 // Operators on bfloat16 tensors multiply in bfloat16 (by the portable tile where the machine has no better), or widen to float32.
 class MultipliesInBf16 {
  public:

@@ -8,7 +8,6 @@ namespace {
 
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
 TEST(RmsNorm, EqualsTheSpecification) {
   for (const int64_t width : {1, 7, 64, 577}) {

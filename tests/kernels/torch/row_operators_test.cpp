@@ -14,7 +14,6 @@ namespace {
 
 using testing::leaf;
 using testing::random_tensor;
-using testing::relative_error;
 
 TEST(LayerNorm, EqualsTheFormulaInDouble) {
   const auto x = leaf(random_tensor({13, 40}, 1) + 2), weight = random_tensor({40}, 2) + 1, bias = random_tensor({40}, 3),

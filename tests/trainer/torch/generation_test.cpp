@@ -4,6 +4,7 @@
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "tests/data/byte_tokenizer.h"
+#include "tests/support/relative_error.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
 #include "trainer/generation/generator.h"
 
@@ -16,10 +17,6 @@ std::vector<int32_t> random_ids(uint64_t row, size_t count, int32_t vocab = 256)
   std::vector<int32_t> ids(count);
   for (size_t i = 0; i < count; ++i) ids[i] = static_cast<int32_t>(counter_uniform(3, row, i) * vocab);
   return ids;
-}
-
-double relative_error(const at::Tensor& got, const at::Tensor& expected) {
-  return ((got - expected).norm() / expected.norm()).item<double>();
 }
 
 // Normed hidden states of whole documents in one packed forward: the specification.

@@ -10,6 +10,7 @@
 #include "kernels/common/error.h"
 #include "kernels/common/operator_path.h"
 #include "tests/support/error_of.h"
+#include "tests/support/relative_error.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
 
 namespace graft {
@@ -26,8 +27,6 @@ Batch batch_of(const std::vector<int32_t>& lengths) {
   }
   return batch;
 }
-
-double relative_error(const at::Tensor& got, const at::Tensor& expected) { return ((got - expected).norm() / expected.norm()).item<double>(); }
 
 // Layer norms while it lives: in these models the indexer's key has the only one.
 class LayerNorms {

@@ -4,7 +4,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace bloom {
 
 constexpr int64_t kTrainedPositions = 2048;   // where the configuration names none; linear biases reach further
 
@@ -83,8 +83,11 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
             {"seq_length", spec.max_positions}, {"tie_word_embeddings", spec.tied_head}};
 }
 
-}  // namespace
+}  // namespace bloom
 
-Family bloom_family() { return {"bloom", "BloomForCausalLM", "bloom", from_config, from_gguf, weights, add_config}; }
+Family bloom_family() {
+  using namespace bloom;
+  return {"bloom", "BloomForCausalLM", "bloom", from_config, from_gguf, weights, add_config};
+}
 
 }  // namespace graft

@@ -5,7 +5,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace chatglm {
 
 void set_layers(DecoderSpec& spec, bool qkv_bias, bool bias) {
   spec.ropes[0].neighbouring_pairs = true;
@@ -88,9 +88,10 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
             {"tie_word_embeddings", spec.tied_head}};
 }
 
-}  // namespace
+}  // namespace chatglm
 
 Family chatglm_family() {
+  using namespace chatglm;
   return {"chatglm", "ChatGLMModel", "chatglm", from_config, from_gguf, weights, add_config, nullptr, "blk.0.attn_qkv.weight"};
 }
 

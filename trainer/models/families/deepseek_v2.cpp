@@ -3,7 +3,7 @@
 #include "trainer/models/families/latent_layers.h"
 
 namespace graft {
-namespace {
+namespace deepseek_v2 {
 
 void read_softmax_router(ConfigReader& reader, RouterSpec& router) {
   const auto method = reader.string_or("topk_method", "greedy");
@@ -45,9 +45,10 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
   config["topk_method"] = router.num_groups > 1 ? "group_limited_greedy" : "greedy";
 }
 
-}  // namespace
+}  // namespace deepseek_v2
 
 Family deepseek_v2_family() {
+  using namespace deepseek_v2;
   return {"deepseek_v2", "DeepseekV2ForCausalLM", "deepseek2", from_config, latent_spec_from_gguf, latent_weights, add_config, write_latent_gguf};
 }
 

@@ -3,7 +3,7 @@
 #include "trainer/models/families/latent_layers.h"
 
 namespace graft {
-namespace {
+namespace deepseek_v3 {
 
 DecoderSpec read(const nlohmann::ordered_json& config, const char* family) {
   ConfigReader reader(config, family);
@@ -31,12 +31,16 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
   if (!spec.ropes[0].neighbouring_pairs) config["rope_interleave"] = false;
 }
 
-}  // namespace
+}  // namespace deepseek_v3
 
 Family deepseek_v3_family() {
+  using namespace deepseek_v3;
   return {"deepseek_v3", "DeepseekV3ForCausalLM", "deepseek2", from_config, latent_spec_from_gguf, latent_weights, add_config, write_latent_gguf};
 }
 
-Family kimi_k2_family() { return {"kimi_k2", "DeepseekV3ForCausalLM", "deepseek2", kimi_from_config, latent_spec_from_gguf, latent_weights, add_config, write_latent_gguf}; }
+Family kimi_k2_family() {
+  using namespace deepseek_v3;
+  return {"kimi_k2", "DeepseekV3ForCausalLM", "deepseek2", kimi_from_config, latent_spec_from_gguf, latent_weights, add_config, write_latent_gguf};
+}
 
 }  // namespace graft

@@ -2,7 +2,7 @@
 #include "trainer/models/families/indexed_layers.h"
 
 namespace graft {
-namespace {
+namespace deepseek_v32 {
 
 constexpr bool kNeighbouringPairs = false;   // of the indexer
 
@@ -17,9 +17,10 @@ DecoderSpec from_config(const nlohmann::ordered_json& config) {
 
 DecoderSpec from_gguf(const GgufFile& file) { return indexed_spec_from_gguf(file, "deepseek_v32", kNeighbouringPairs); }
 
-}  // namespace
+}  // namespace deepseek_v32
 
 Family deepseek_v32_family() {
+  using namespace deepseek_v32;
   return {"deepseek_v32", "DeepseekV32ForCausalLM", "deepseek32", from_config, from_gguf, latent_weights, write_indexed_config, write_indexed_gguf};
 }
 

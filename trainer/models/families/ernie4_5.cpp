@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace ernie4_5 {
 
 void set_layers(DecoderSpec& spec, bool bias) {
   spec.ropes[0].neighbouring_pairs = true;
@@ -35,8 +35,11 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) { confi
 
 void add_gguf(const DecoderSpec& spec, GgufKeys& keys) { refuse_biases(spec, keys); }
 
-}  // namespace
+}  // namespace ernie4_5
 
-Family ernie4_5_family() { return {"ernie4_5", "Ernie4_5ForCausalLM", "ernie4_5", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family ernie4_5_family() {
+  using namespace ernie4_5;
+  return {"ernie4_5", "Ernie4_5ForCausalLM", "ernie4_5", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft

@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace ernie4_5_moe {
 
 void set_router(RouterSpec& router) {
   router.selection_bias = router.renormalise = true;
@@ -91,9 +91,10 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   keys.u32("interleave_moe_layer_step", 1);
 }
 
-}  // namespace
+}  // namespace ernie4_5_moe
 
 Family ernie4_5_moe_family() {
+  using namespace ernie4_5_moe;
   return {"ernie4_5_moe", "Ernie4_5_MoeForCausalLM", "ernie4_5-moe", from_config, from_gguf, weights, add_config, add_gguf};
 }
 

@@ -6,7 +6,7 @@
 #include "trainer/models/families/gemma.h"
 
 namespace graft {
-namespace {
+namespace gemma2 {
 
 constexpr int64_t kPeriod = 2;
 
@@ -55,8 +55,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   add_gemma_gguf(spec, keys, kPeriod);
 }
 
-}  // namespace
+}  // namespace gemma2
 
-Family gemma2_family() { return {"gemma2", "Gemma2ForCausalLM", "gemma2", from_config, from_gguf, gemma_weights, add_gemma_config, add_gguf}; }
+Family gemma2_family() {
+  using namespace gemma2;
+  return {"gemma2", "Gemma2ForCausalLM", "gemma2", from_config, from_gguf, gemma_weights, add_gemma_config, add_gguf};
+}
 
 }  // namespace graft

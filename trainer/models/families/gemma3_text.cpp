@@ -5,7 +5,7 @@
 #include "trainer/models/families/gemma.h"
 
 namespace graft {
-namespace {
+namespace gemma3_text {
 
 constexpr int64_t kPeriod = 6;
 constexpr double kLocalTheta = 10000;
@@ -94,8 +94,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   keys.f32("rope.freq_base_swa", spec.ropes[1].theta);
 }
 
-}  // namespace
+}  // namespace gemma3_text
 
-Family gemma3_text_family() { return {"gemma3_text", "Gemma3ForCausalLM", "gemma3", from_config, from_gguf, gemma_weights, add_config, add_gguf}; }
+Family gemma3_text_family() {
+  using namespace gemma3_text;
+  return {"gemma3_text", "Gemma3ForCausalLM", "gemma3", from_config, from_gguf, gemma_weights, add_config, add_gguf};
+}
 
 }  // namespace graft

@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace glm {
 
 void set_layers(DecoderSpec& spec, bool bias) {
   spec.ropes[0].neighbouring_pairs = true;
@@ -34,8 +34,11 @@ WeightMap weights(const DecoderSpec& spec) { return weight_map_of(spec, llama_na
 
 void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) { config["attention_bias"] = spec.layers[0].attention().input_bias; }
 
-}  // namespace
+}  // namespace glm
 
-Family glm_family() { return {"glm", "GlmForCausalLM", "chatglm", from_config, from_gguf, weights, add_config}; }
+Family glm_family() {
+  using namespace glm;
+  return {"glm", "GlmForCausalLM", "chatglm", from_config, from_gguf, weights, add_config};
+}
 
 }  // namespace graft

@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace glm4 {
 
 void set_layers(DecoderSpec& spec, bool bias) {
   spec.ropes[0].neighbouring_pairs = true;
@@ -39,8 +39,11 @@ WeightMap weights(const DecoderSpec& spec) {
 
 void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) { config["attention_bias"] = spec.layers[0].attention().input_bias; }
 
-}  // namespace
+}  // namespace glm4
 
-Family glm4_family() { return {"glm4", "Glm4ForCausalLM", "glm4", from_config, from_gguf, weights, add_config}; }
+Family glm4_family() {
+  using namespace glm4;
+  return {"glm4", "Glm4ForCausalLM", "glm4", from_config, from_gguf, weights, add_config};
+}
 
 }  // namespace graft

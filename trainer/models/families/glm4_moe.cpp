@@ -5,7 +5,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace glm4_moe {
 
 void set_attention(DecoderSpec& spec, bool biases, bool head_norms) {
   for (auto& layer : spec.layers) {
@@ -96,8 +96,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   write_gating(spec, keys);
 }
 
-}  // namespace
+}  // namespace glm4_moe
 
-Family glm4_moe_family() { return {"glm4_moe", "Glm4MoeForCausalLM", "glm4moe", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family glm4_moe_family() {
+  using namespace glm4_moe;
+  return {"glm4_moe", "Glm4MoeForCausalLM", "glm4moe", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft

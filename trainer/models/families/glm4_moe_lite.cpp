@@ -2,7 +2,7 @@
 #include "trainer/models/families/latent_layers.h"
 
 namespace graft {
-namespace {
+namespace glm4_moe_lite {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "glm4_moe_lite");
@@ -26,9 +26,10 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
   if (!spec.ropes[0].neighbouring_pairs) config["rope_interleave"] = false;
 }
 
-}  // namespace
+}  // namespace glm4_moe_lite
 
 Family glm4_moe_lite_family() {
+  using namespace glm4_moe_lite;
   return {"glm4_moe_lite", "Glm4MoeLiteForCausalLM", "deepseek2", from_config, latent_spec_from_gguf, latent_weights, add_config, write_latent_gguf};
 }
 

@@ -8,7 +8,7 @@
 #include "trainer/models/families/indexed_layers.h"
 
 namespace graft {
-namespace {
+namespace glm_moe_dsa {
 
 constexpr bool kNeighbouringPairs = true;   // of the indexer
 constexpr const char* kGgufTypes = "attention.indexer.types";
@@ -77,9 +77,10 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   keys.u32s(kGgufTypes, types);
 }
 
-}  // namespace
+}  // namespace glm_moe_dsa
 
 Family glm_moe_dsa_family() {
+  using namespace glm_moe_dsa;
   return {"glm_moe_dsa", "GlmMoeDsaForCausalLM", "glm-dsa", from_config, from_gguf, latent_weights, add_config, add_gguf};
 }
 

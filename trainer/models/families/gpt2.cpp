@@ -4,7 +4,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace gpt2 {
 
 void set_layers(DecoderSpec& spec) {
   spec.ropes.clear();
@@ -80,8 +80,11 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
             {"tie_word_embeddings", spec.tied_head}};
 }
 
-}  // namespace
+}  // namespace gpt2
 
-Family gpt2_family() { return {"gpt2", "GPT2LMHeadModel", "gpt2", from_config, from_gguf, weights, add_config}; }
+Family gpt2_family() {
+  using namespace gpt2;
+  return {"gpt2", "GPT2LMHeadModel", "gpt2", from_config, from_gguf, weights, add_config};
+}
 
 }  // namespace graft

@@ -5,7 +5,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace gpt_oss {
 
 ExpertsSpec experts_with(const RouterSpec& router, int64_t width) {
   ExpertsSpec experts;
@@ -128,8 +128,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   keys.u32("attention.sliding_window", window);
 }
 
-}  // namespace
+}  // namespace gpt_oss
 
-Family gpt_oss_family() { return {"gpt_oss", "GptOssForCausalLM", "gpt-oss", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family gpt_oss_family() {
+  using namespace gpt_oss;
+  return {"gpt_oss", "GptOssForCausalLM", "gpt-oss", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft

@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace hunyuan_v1_dense {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "hunyuan_v1_dense");
@@ -37,9 +37,10 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) { confi
 
 void add_gguf(const DecoderSpec& spec, GgufKeys& keys) { refuse_biases(spec, keys); }
 
-}  // namespace
+}  // namespace hunyuan_v1_dense
 
 Family hunyuan_v1_dense_family() {
+  using namespace hunyuan_v1_dense;
   return {"hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", "hunyuan-dense", from_config, from_gguf, weights, add_config, add_gguf};
 }
 

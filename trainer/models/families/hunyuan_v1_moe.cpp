@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace hunyuan_v1_moe {
 
 // A number for all layers, or a list with one for each.
 std::vector<int64_t> per_layer(ConfigReader& reader, const char* key, size_t layers, int64_t otherwise) {
@@ -86,9 +86,10 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   write_experts(spec, keys);
 }
 
-}  // namespace
+}  // namespace hunyuan_v1_moe
 
 Family hunyuan_v1_moe_family() {
+  using namespace hunyuan_v1_moe;
   return {"hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", "hunyuan-moe", from_config, from_gguf, weights, add_config, add_gguf};
 }
 

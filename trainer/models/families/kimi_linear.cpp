@@ -5,7 +5,7 @@
 #include "trainer/models/families/latent_layers.h"
 
 namespace graft {
-namespace {
+namespace kimi_linear {
 
 using nlohmann::ordered_json;
 
@@ -188,8 +188,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   keys.u32("kda.head_dim", delta->key_size);
 }
 
-}  // namespace
+}  // namespace kimi_linear
 
-Family kimi_linear_family() { return {"kimi_linear", "KimiLinearForCausalLM", "kimi-linear", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family kimi_linear_family() {
+  using namespace kimi_linear;
+  return {"kimi_linear", "KimiLinearForCausalLM", "kimi-linear", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft

@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace llama {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "llama");
@@ -41,8 +41,11 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
   config["mlp_bias"] = spec.layers[0].mlp().bias;
 }
 
-}  // namespace
+}  // namespace llama
 
-Family llama_family() { return {"llama", "LlamaForCausalLM", "llama", from_config, from_gguf, weights, add_config}; }
+Family llama_family() {
+  using namespace llama;
+  return {"llama", "LlamaForCausalLM", "llama", from_config, from_gguf, weights, add_config};
+}
 
 }  // namespace graft

@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace ministral3 {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "ministral3");
@@ -49,9 +49,10 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   limit_context_to_window(spec, keys);
 }
 
-}  // namespace
+}  // namespace ministral3
 
 Family ministral3_family() {
+  using namespace ministral3;
   return {"ministral3", "Ministral3ForCausalLM", "mistral3", from_config, from_gguf, weights, add_config, add_gguf};
 }
 

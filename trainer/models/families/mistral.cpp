@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace mistral {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "mistral");
@@ -27,8 +27,11 @@ void add_config(const DecoderSpec& spec, nlohmann::ordered_json& config) {
   config["sliding_window"] = window > 0 ? nlohmann::ordered_json(window) : nlohmann::ordered_json(nullptr);
 }
 
-}  // namespace
+}  // namespace mistral
 
-Family mistral_family() { return {"mistral", "MistralForCausalLM", "llama", from_config, from_gguf, weights, add_config, limit_context_to_window}; }
+Family mistral_family() {
+  using namespace mistral;
+  return {"mistral", "MistralForCausalLM", "llama", from_config, from_gguf, weights, add_config, limit_context_to_window};
+}
 
 }  // namespace graft

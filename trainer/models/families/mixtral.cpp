@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace mixtral {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "mixtral");
@@ -55,9 +55,10 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   keys.erase("expert_feed_forward_length");
 }
 
-}  // namespace
+}  // namespace mixtral
 
 Family mixtral_family() {
+  using namespace mixtral;
   return {"mixtral", "MixtralForCausalLM", "llama", from_config, from_gguf, weights, add_config, add_gguf, "blk.0.ffn_gate_inp.weight"};
 }
 

@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace olmo2 {
 
 void set_layers(DecoderSpec& spec) {
   for (auto& layer : spec.layers) {
@@ -33,8 +33,11 @@ WeightMap weights(const DecoderSpec& spec) {
                                                {"channel_post_norm", {"post_feedforward_layernorm", "post_ffw_norm"}}}));
 }
 
-}  // namespace
+}  // namespace olmo2
 
-Family olmo2_family() { return {"olmo2", "Olmo2ForCausalLM", "olmo2", from_config, from_gguf, weights}; }
+Family olmo2_family() {
+  using namespace olmo2;
+  return {"olmo2", "Olmo2ForCausalLM", "olmo2", from_config, from_gguf, weights};
+}
 
 }  // namespace graft

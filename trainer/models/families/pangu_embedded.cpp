@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace pangu_embedded {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "PanguEmbedded");
@@ -33,9 +33,10 @@ void add_gguf(const DecoderSpec& spec, GgufKeys&) {
   }
 }
 
-}  // namespace
+}  // namespace pangu_embedded
 
 Family pangu_embedded_family() {
+  using namespace pangu_embedded;
   return {"PanguEmbedded", "PanguEmbeddedForCausalLM", "pangu-embedded", from_config, from_gguf, weights, add_config, add_gguf};
 }
 

@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace phi3 {
 
 void fuse(DecoderSpec& spec, int64_t window) {
   for (auto& layer : spec.layers) {
@@ -45,8 +45,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   limit_context_to_window(spec, keys);
 }
 
-}  // namespace
+}  // namespace phi3
 
-Family phi3_family() { return {"phi3", "Phi3ForCausalLM", "phi3", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family phi3_family() {
+  using namespace phi3;
+  return {"phi3", "Phi3ForCausalLM", "phi3", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft

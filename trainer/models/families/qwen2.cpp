@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace qwen2 {
 
 void set_biases(DecoderSpec& spec) {
   for (auto& layer : spec.layers) layer.attention().input_bias = true;
@@ -29,8 +29,11 @@ DecoderSpec from_gguf(const GgufFile& file) {
 
 WeightMap weights(const DecoderSpec& spec) { return weight_map_of(spec, llama_names()); }
 
-}  // namespace
+}  // namespace qwen2
 
-Family qwen2_family() { return {"qwen2", "Qwen2ForCausalLM", "qwen2", from_config, from_gguf, weights, nullptr, limit_context_to_window}; }
+Family qwen2_family() {
+  using namespace qwen2;
+  return {"qwen2", "Qwen2ForCausalLM", "qwen2", from_config, from_gguf, weights, nullptr, limit_context_to_window};
+}
 
 }  // namespace graft

@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace qwen2_moe {
 
 void set_biases(DecoderSpec& spec, bool biases) {
   for (auto& layer : spec.layers) layer.attention().input_bias = biases;
@@ -57,8 +57,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   write_experts(spec, keys);
 }
 
-}  // namespace
+}  // namespace qwen2_moe
 
-Family qwen2_moe_family() { return {"qwen2_moe", "Qwen2MoeForCausalLM", "qwen2moe", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family qwen2_moe_family() {
+  using namespace qwen2_moe;
+  return {"qwen2_moe", "Qwen2MoeForCausalLM", "qwen2moe", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft

@@ -2,7 +2,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace qwen3 {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "qwen3");
@@ -32,8 +32,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   limit_context_to_window(spec, keys);
 }
 
-}  // namespace
+}  // namespace qwen3
 
-Family qwen3_family() { return {"qwen3", "Qwen3ForCausalLM", "qwen3", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family qwen3_family() {
+  using namespace qwen3;
+  return {"qwen3", "Qwen3ForCausalLM", "qwen3", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft

@@ -2,7 +2,7 @@
 #include "trainer/models/families/delta_layers.h"
 
 namespace graft {
-namespace {
+namespace qwen3_5 {
 
 using Form = DeltaAttentionSpec::Form;
 
@@ -62,11 +62,15 @@ void add_moe_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   write_experts(spec, keys);
 }
 
-}  // namespace
+}  // namespace qwen3_5
 
-Family qwen3_5_text_family() { return {"qwen3_5_text", "Qwen3_5ForCausalLM", "qwen35", from_config, from_gguf, delta_weights, add_delta_config, add_gguf}; }
+Family qwen3_5_text_family() {
+  using namespace qwen3_5;
+  return {"qwen3_5_text", "Qwen3_5ForCausalLM", "qwen35", from_config, from_gguf, delta_weights, add_delta_config, add_gguf};
+}
 
 Family qwen3_5_moe_text_family() {
+  using namespace qwen3_5;
   return {"qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", "qwen35moe", moe_from_config, moe_from_gguf, delta_weights, add_moe_config, add_moe_gguf};
 }
 

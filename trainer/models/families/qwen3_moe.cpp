@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace qwen3_moe {
 
 DecoderSpec from_config(const nlohmann::ordered_json& config) {
   ConfigReader reader(config, "qwen3_moe");
@@ -48,8 +48,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   write_experts(spec, keys);
 }
 
-}  // namespace
+}  // namespace qwen3_moe
 
-Family qwen3_moe_family() { return {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family qwen3_moe_family() {
+  using namespace qwen3_moe;
+  return {"qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft

@@ -2,7 +2,7 @@
 #include "trainer/models/families/delta_layers.h"
 
 namespace graft {
-namespace {
+namespace qwen3_next {
 
 using Form = DeltaAttentionSpec::Form;
 
@@ -38,8 +38,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   write_experts(spec, keys);
 }
 
-}  // namespace
+}  // namespace qwen3_next
 
-Family qwen3_next_family() { return {"qwen3_next", "Qwen3NextForCausalLM", "qwen3next", from_config, from_gguf, delta_weights, add_config, add_gguf}; }
+Family qwen3_next_family() {
+  using namespace qwen3_next;
+  return {"qwen3_next", "Qwen3NextForCausalLM", "qwen3next", from_config, from_gguf, delta_weights, add_config, add_gguf};
+}
 
 }  // namespace graft

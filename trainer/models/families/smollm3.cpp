@@ -3,7 +3,7 @@
 #include "trainer/models/families/llama_like.h"
 
 namespace graft {
-namespace {
+namespace smollm3 {
 
 constexpr int64_t kInterval = 4;   // llama.cpp knows no other
 
@@ -70,8 +70,11 @@ void add_gguf(const DecoderSpec& spec, GgufKeys& keys) {
   limit_context_to_window(spec, keys);
 }
 
-}  // namespace
+}  // namespace smollm3
 
-Family smollm3_family() { return {"smollm3", "SmolLM3ForCausalLM", "smollm3", from_config, from_gguf, weights, add_config, add_gguf}; }
+Family smollm3_family() {
+  using namespace smollm3;
+  return {"smollm3", "SmolLM3ForCausalLM", "smollm3", from_config, from_gguf, weights, add_config, add_gguf};
+}
 
 }  // namespace graft
