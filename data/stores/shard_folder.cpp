@@ -89,6 +89,12 @@ void ShardFolder::delete_unlisted() const {
   }
 }
 
+std::vector<int64_t> ShardFolder::numbers() const {
+  std::vector<int64_t> numbers;
+  for (const auto& [number, hash] : hashes_) numbers.push_back(number);
+  return numbers;
+}
+
 fs::path ShardFolder::find(int64_t number) {
   const auto listed = hashes_.find(number);
   if (listed == hashes_.end()) return {};

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -29,6 +30,7 @@ class ShardFolder {
   std::filesystem::path find(int64_t number);
   // write(path) makes the file; then it is listed. Replaces nothing: the number must not be listed.
   void add(int64_t number, const std::function<void(const std::filesystem::path&)>& write);
+  std::vector<int64_t> numbers() const;   // of the listed shards, ascending
   int64_t num_shards() const { return static_cast<int64_t>(hashes_.size()); }
   const std::filesystem::path& folder() const { return folder_; }
 
