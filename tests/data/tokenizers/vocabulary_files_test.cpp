@@ -51,7 +51,7 @@ std::string model_file(int type = 2, bool with_bytes = true) {
 
 std::shared_ptr<Tokenizer> tokenizer_of(const std::string& file) { return make_tokenizer(read_sentencepiece_model(file, "tokenizer.model")); }
 
-std::vector<std::string> words(const Tokenizer& tokenizer, std::string_view text) {
+std::vector<std::string> pieces(const Tokenizer& tokenizer, std::string_view text) {
   std::vector<std::string> out;
   for (const int32_t id : tokenizer.encode(text, false)) out.push_back(tokenizer.token_bytes(id));
   return out;
@@ -59,8 +59,8 @@ std::vector<std::string> words(const Tokenizer& tokenizer, std::string_view text
 
 TEST(SentencepieceFile, JoinsTheBestScoreAndFallsBackToBytes) {
   const auto tokenizer = tokenizer_of(model_file());
-  EXPECT_THAT(words(*tokenizer, "hello"), ElementsAre(" h", "el", "lo"));  // "lo" first, then " h", then "el": " hello" has no two parts left
-  EXPECT_THAT(words(*tokenizer, "h\u00E9 <s>l"), ElementsAre(" h", "\xC3", "\xA9", " ", "<s>", " ", "l"));
+  EXPECT_THAT(pieces(*tokenizer, "hello"), ElementsAre(" h", "el", "lo"));  // "lo" first, then " h", then "el": " hello" has no two parts left
+  EXPECT_THAT(pieces(*tokenizer, "h\u00E9 <s>l"), ElementsAre(" h", "\xC3", "\xA9", " ", "<s>", " ", "l"));
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("h\u00E9 hello", false)), "h\u00E9 hello");
   EXPECT_TRUE(tokenizer->is_special(1));
   EXPECT_FALSE(tokenizer->is_special(0));
@@ -69,10 +69,10 @@ TEST(SentencepieceFile, JoinsTheBestScoreAndFallsBackToBytes) {
 TEST(SentencepieceFile, UnigramTakesTheBestSum) {
   // "hello": " h" -2, "el" -3, "lo" -1 is -6; " hello" alone is -4.
   const auto tokenizer = tokenizer_of(model_file(1));
-  EXPECT_THAT(words(*tokenizer, "hello"), ElementsAre(" hello"));
-  EXPECT_THAT(words(*tokenizer, "helxx"), ElementsAre(" h", "el", "x", "x"));
+  EXPECT_THAT(pieces(*tokenizer, "hello"), ElementsAre(" hello"));
+  EXPECT_THAT(pieces(*tokenizer, "helxx"), ElementsAre(" h", "el", "x", "x"));
   const auto without_bytes = tokenizer_of(model_file(1, false));
-  EXPECT_THAT(words(*without_bytes, "lo\u00E9\u00E9"), ElementsAre(" ", "lo", "<unk>"));
+  EXPECT_THAT(pieces(*without_bytes, "lo\u00E9\u00E9"), ElementsAre(" ", "lo", "<unk>"));
 }
 
 // The space that encoding puts before a text is in no text: streams and masks leave it out.
@@ -111,9 +111,9 @@ TEST(TiktokenFile, JoinsByRankWholePiecesFirst) {
   TokenizerParts parts = read_tiktoken_file("YQ== 0\nYg== 1\nYw== 2\nZA== 3\nYmM= 4\nYWI= 5\nYWJjZA== 6\n", "tiktoken.model");
   parts.split_rules = {{.kind = SplitRule::Kind::kByteLevel, .use_regex = false}};
   const auto tokenizer = make_tokenizer(std::move(parts));
-  EXPECT_THAT(words(*tokenizer, "abc"), ElementsAre("a", "bc"));
-  EXPECT_THAT(words(*tokenizer, "abd"), ElementsAre("ab", "d"));
-  EXPECT_THAT(words(*tokenizer, "abcd"), ElementsAre("abcd"));
+  EXPECT_THAT(pieces(*tokenizer, "abc"), ElementsAre("a", "bc"));
+  EXPECT_THAT(pieces(*tokenizer, "abd"), ElementsAre("ab", "d"));
+  EXPECT_THAT(pieces(*tokenizer, "abcd"), ElementsAre("abcd"));
   EXPECT_EQ(tokenizer->vocab_size(), 7);
 }
 
