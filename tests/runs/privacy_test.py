@@ -38,7 +38,7 @@ class Privacy(unittest.TestCase):
         recipe = [ROOT / "recipes/support_routing.yaml", *with_settings(settings)]
         cls.graft("plan", *recipe, "--out", cls.run_folder)
         cls.graft("train", *recipe, "--out", cls.run_folder)
-        cls.exports = sorted((cls.run_folder / "exports").iterdir())
+        cls.exports = sorted(path for path in (cls.run_folder / "exports").iterdir() if path.suffix != ".Modelfile")
         cls.graft("verify", cls.run_folder, next(path for path in cls.exports if "Q8_0" in path.name), "--max-mean-kl", "1")
         cls.graft("eval", cls.run_folder, "--limit", "2", "--out", cls.run_folder / "eval.json")
         cls.graft("chat", cls.run_folder, "--prompt", "Where is it?", "--max-tokens", "2")

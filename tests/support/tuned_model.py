@@ -34,7 +34,7 @@ class TunedModel(unittest.TestCase):
 
     def exported(self, name: str) -> pathlib.Path:
         """The export whose file or folder name contains `name`."""
-        found = [path for path in (self.run_folder / "exports").iterdir() if name in path.name]
+        found = [path for path in (self.run_folder / "exports").iterdir() if name in path.name and path.suffix != ".Modelfile"]
         self.assertEqual(len(found), 1, f"{name}: {found}")
         return found[0]
 
