@@ -33,7 +33,7 @@ struct ExportSource {
   std::string base_licence;          // "unknown" where it states none
   const DecoderSpec* spec = nullptr;
   NameColumn column = NameColumn::kHub;   // how the base's tensors are named and laid out
-  const TensorSource* tensors = nullptr;  // the base's
+  const TensorSource* tensors = nullptr;  // the base's; null: its pages are kept in memory when they were read (training reads them again)
   const std::vector<BoundWeight>* weights = nullptr;
   std::map<const WeightRule*, LowRankUpdate> updates;
   std::vector<std::pair<std::string, std::vector<float>>> rope_factors;   // GGUF tensors of what rotary frequencies are divided by

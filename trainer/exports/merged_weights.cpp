@@ -157,7 +157,7 @@ std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, Tens
 
 // Its pages of the base would stay in memory until the whole model is there.
 void MergedWeights::forget_last() {
-  if (!last_) return;
+  if (!last_ || !stored_) return;
   for (const auto& part : last_->parts) stored_->forget(part.stored->bytes);
 }
 
