@@ -19,7 +19,7 @@ void matrix_product(int64_t m, int64_t n, int64_t k, const Matrix& a, const Matr
                     float beta = 0);
 
 // c[m, n] = op(a) op(b), or c += op(a) op(b): the tiles of frozen_product over packed copies of b (and of a, where it is transposed). An element is the sum,
-// in order, of chains of 256 multiply-adds along k: rows beside it and threads do not change a bit.
+// in order, of chains of 256 multiply-adds along k, or of AMX's steps (bf16_panel_amx.h): rows beside it and threads do not change a bit.
 void matrix_product(int64_t m, int64_t n, int64_t k, const Bf16Matrix& a, const Bf16Matrix& b, float* c, int64_t c_row_stride, bool accumulate = false);
 
 // destination[column][row] = source[row][column] of bfloat16; a column of the destination is zero up to the next even number of rows.

@@ -1,5 +1,5 @@
 """The types that a family's GGUF cases go through; each family says only its configuration."""
-from gguf_golden import GgufCase
+from case import GgufCase
 
 # Every type that graft reads (issue A); the matrices of a layer take them in turn.
 ALL_TYPES = ("Q4_K", "Q6_K", "Q4_0", "BF16", "Q5_K", "Q4_1", "Q8_0", "Q5_0", "F16")

@@ -6,7 +6,6 @@ known numbers. The writer here is written from the format's description and shar
 import copy
 import pathlib
 import shutil
-from dataclasses import dataclass, field
 
 import gguf
 import numpy as np
@@ -14,7 +13,8 @@ import torch
 from gguf.quants import dequantize, quantize
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from golden import Case, attach_adapter, eager_experts, generator_of, randomise, write_goldens
+from case import GgufCase
+from golden import attach_adapter, eager_experts, generator_of, randomise, write_goldens
 
 K_QUANTS = {"Q4_K", "Q5_K", "Q6_K"}
 # Hub name (below model.layers.N) -> GGUF name (below blk.N).
@@ -26,14 +26,6 @@ LAYER_NAMES = {
 EXPERT_NAMES = {"gate": "ffn_gate_exps", "up": "ffn_up_exps", "down_proj": "ffn_down_exps"}    # [experts, out, in]
 ARCHITECTURES = {"mixtral": "llama", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss"}                                   # else the model_type
 TOP_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-
-
-@dataclass
-class GgufCase(Case):
-    types: tuple = ("F32",)                      # matrices take these in turn
-    head_type: str = ""                          # of token_embd and output; default: the first of `types`
-    metadata: dict = field(default_factory=dict)  # below "<arch>."
-    rope_factors: tuple = ()                     # rope_freqs.weight
 
 
 def gguf_name(hub_name: str, gpt_oss: bool = False) -> str:

@@ -6,11 +6,9 @@ never depends on how it was made. Everything is seeded by the case's name.
 import copy
 import json
 import pathlib
-import re
 import shutil
 import sys
 import zlib
-from dataclasses import dataclass, field
 
 sys.modules.setdefault("bitsandbytes", None)   # PEFT would import it, which takes 2 s
 
@@ -19,62 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-
-@dataclass
-class Layout:
-    """How a checkpoint that transformers has no class for lays out the weights of the class that judges it. First, parts below a
-    layer are laid over each other (rows), then names are changed by regular expressions."""
-    fused: dict = field(default_factory=dict)   # new part -> parts, in order
-    names: dict = field(default_factory=dict)   # pattern -> replacement
-    surplus: tuple = ()                         # names of further tensors in the file, which are not the text model's
-
-    def apply(self, tensors: dict, sum_a: bool = False) -> dict:
-        """LoRA's A is one matrix for all parts (the first; a gradient: their sum), B has the rows of all."""
-        result = {}
-        for name, tensor in tensors.items():
-            whole = next(((new, parts) for new, parts in self.fused.items() if any(f"{part}." in name for part in parts)), None)
-            if whole is None:
-                result[name] = tensor
-                continue
-            new, parts = whole
-            if f"{parts[0]}." not in name:
-                continue
-            all_parts = [tensors[name.replace(parts[0], part)] for part in parts]
-            if ".lora_A." in name:
-                tensor = sum(all_parts) if sum_a else tensor
-            else:
-                tensor = torch.cat(all_parts)
-            result[name.replace(parts[0], new)] = tensor
-        for pattern, replacement in self.names.items():
-            result = {self.rename(pattern, replacement, name): tensor for name, tensor in result.items()}
-        return {name: tensor.contiguous().clone() for name, tensor in result.items()}
-
-    def apply_to_file(self, path: pathlib.Path) -> None:
-        tensors = self.apply(load_file(path)) | {name: torch.ones(2, 3) for name in self.surplus}
-        save_file(tensors, path, metadata={"format": "pt"})
-
-    @staticmethod
-    def rename(pattern: str, replacement: str, name: str) -> str:
-        prefix = next((p for p in ("grad.base_model.model.", "base_model.model.") if name.startswith(p)), "")
-        return prefix + re.sub(pattern, replacement, name[len(prefix):])
-
-
-@dataclass
-class Case:
-    name: str
-    config: dict                                # config.json, word for word as a hub repository has it
-    lora: dict = field(default_factory=dict)    # overrides of LoraConfig
-    sharded: bool = False
-    gguf: bool = True                           # llama.cpp computes this variant
-    gguf_lora: bool = True                      # and adds its adapter to every product that has one
-    gguf_to_hub: bool = True                    # and its file says all that config.json wants
-    reference: dict | None = None               # configuration of the class that judges it, where transformers has none of this family
-    layout: Layout | None = None                # of the files, where not as transformers writes them
-    stacked: bool = False                       # experts as transformers holds them: one tensor of all, where hub files have one of each
-    mxfp4: bool = False                         # experts as gpt-oss is published: blocks of four-bit floats and their scales
-    load_balancing: float = 0                   # weight of the auxiliary loss in a third golden
-    length: int = 23                            # odd: no kernel may rely on round sizes
-    document_lengths: tuple = (7, 1, 12, 2, 19)
+from case import Case
 
 
 def generator_of(case_name: str) -> torch.Generator:

@@ -16,7 +16,7 @@ from hub_forms import decoded, quantised_modules   # first: golden.py hides bits
 import graft_program
 from exports_test import exported, graft_export
 from tiny_bases import CASES, LLAMA, make_base, relative_l2
-from golden import Case
+from case import Case
 
 import torch
 from safetensors.torch import load_file

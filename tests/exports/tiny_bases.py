@@ -15,8 +15,9 @@ sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / folder) for fo
 import numpy as np
 import torch
 from families import llama, qwen2, qwen3
-from golden import Case, attach_adapter, load_model, write_model
-from gguf_golden import GgufCase, gguf_name, interleave_rope_rows, write_gguf
+from case import Case, GgufCase
+from golden import attach_adapter, load_model, write_model
+from gguf_golden import gguf_name, interleave_rope_rows, write_gguf
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 

@@ -12,7 +12,7 @@
 
 #include "kernels/common/error.h"
 #include "tools/graft/commands.h"
-#include "tools/graft/loaded_model.h"
+#include "trainer/runs/loaded_model.h"
 #include "trainer/generation/chat_session.h"
 #include "trainer/report/log_file.h"
 

@@ -8,7 +8,7 @@
 #include "checkpoints/atomic_file.h"
 #include "kernels/common/error.h"
 #include "tools/graft/commands.h"
-#include "tools/graft/loaded_model.h"
+#include "trainer/runs/loaded_model.h"
 #include "trainer/evaluation/labelled_report.h"
 #include "trainer/evaluation/perplexity.h"
 #include "trainer/report/log_file.h"

@@ -5,7 +5,7 @@
 #include "kernels/common/error.h"
 #include "tools/graft/commands.h"
 #include "tools/graft/json_lines.h"
-#include "tools/graft/loaded_model.h"
+#include "trainer/runs/loaded_model.h"
 
 namespace graft {
 namespace {

@@ -46,6 +46,14 @@ Batch share_prefix(const Batch& batch) {
   return shared;
 }
 
+std::vector<int64_t> Batch::supervised_tokens() const {
+  std::vector<int64_t> tokens;
+  for (size_t n = 0; n < labels_N.size(); ++n) {
+    if (labels_N[n] != kUnsupervised) tokens.push_back(static_cast<int64_t>(n));
+  }
+  return tokens;
+}
+
 void Batch::add_document(const std::vector<int32_t>& tokens, int32_t first_position) {
   if (document_offsets.empty()) document_offsets.push_back(0);
   for (size_t i = 0; i < tokens.size(); ++i) {

@@ -25,6 +25,8 @@ struct Batch {
   InputObserver* observer = nullptr;         // sees what the linears multiply with; null: nobody
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens_N.size()); }
+  // The tokens that have a label, in order.
+  std::vector<int64_t> supervised_tokens() const;
   // Appends one document with positions from first_position on.
   void add_document(const std::vector<int32_t>& tokens, int32_t first_position = 0);
 };

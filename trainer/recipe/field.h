@@ -170,17 +170,23 @@ Field<Object> optional_text(std::string key, std::string type, std::optional<std
           [=](const Object& object, const PathWriter&) { return object.*member ? Json(*(object.*member)) : Json(nullptr); }};
 }
 
-// of_working_directory: run.out and run.cache. `word`: a text that is no path (data.template: base).
+// of_working_directory: run.out and run.cache. `words`: texts that are no paths (data.template: base).
 template <typename Object>
 Field<Object> path(std::string key, std::string Object::*member, std::string doc, bool of_working_directory = false,
-                   std::string word = {}) {
-  return {key, word.empty() ? "path" : word + " or path", doc, false,
+                   std::vector<std::string> words = {}) {
+  return {key, words.empty() ? "path" : fmt::format("{} or path", fmt::join(words, ", ")), doc, false,
           [=](Reader& reader, const YamlValue& value, Object& object) {
-            if (!word.empty() && is_word(value, word)) object.*member = word;
-            else if (const auto read = reader.path(value, of_working_directory)) object.*member = *read;
+            for (const auto& word : words) {
+              if (is_word(value, word)) {
+                object.*member = word;
+                return;
+              }
+            }
+            if (const auto read = reader.path(value, of_working_directory)) object.*member = *read;
           },
           [=](const Object& object, const PathWriter& write_path) {
-            return object.*member == word ? Json(word) : write_path(object.*member, of_working_directory);
+            const bool is_text = std::find(words.begin(), words.end(), object.*member) != words.end();
+            return is_text ? Json(object.*member) : write_path(object.*member, of_working_directory);
           }};
 }
 

@@ -53,8 +53,29 @@ struct DataOptions {
 };
 
 struct ObjectiveOptions {
-  std::string kind = "sft";
+  std::string kind = "sft";              // sft | distill
   double load_balancing = 0;             // weight of the auxiliary loss of a mixture of experts
+  // distill: (1 - teacher_share) * cross-entropy + teacher_share * divergence (trainer/distillation/objective.h)
+  double teacher_share = 1;
+  std::string divergence = "forward_kl"; // forward_kl | reverse_kl | jensen_shannon
+  double jensen_shannon_weight = 0.5;
+  double temperature = 1;
+  bool times_temperature_squared = false;
+
+  bool distils() const { return kind == "distill"; }
+};
+
+struct TeacherOptions {
+  std::string model = "none";            // none | self: the student's base without its adapter | path of a model, as ModelOptions::base
+  std::optional<std::string> adapter;    // a PEFT folder; default: a run folder's own
+  std::string compute = "bfloat16";
+  std::string quantize_base = "none";
+  std::string signal = "online";         // online | cached: written by `graft teach`
+  std::string entries = "drawn";         // of the cache: drawn | top
+  int64_t num_entries = 50;              // key: count
+
+  bool is_self() const { return model == "self"; }
+  bool cached() const { return signal == "cached"; }
 };
 
 struct OptimizerOptions {
@@ -105,6 +126,7 @@ struct Recipe {
   AdapterOptions adapter;
   DataOptions data;
   ObjectiveOptions objective;
+  TeacherOptions teacher;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   RunOptions run;

@@ -62,6 +62,31 @@ void check_source(Reader& reader, const YamlValue& root, const std::string& path
   }
 }
 
+// A teacher and an objective that learns from it.
+void check_distillation(Reader& reader, const YamlValue& root, const Recipe& recipe) {
+  const auto& objective = recipe.objective;
+  const auto& teacher = recipe.teacher;
+  const auto problem = [&](const std::string& key, const std::string& text) { reader.problem(written(root, key).place, text); };
+  if (!objective.distils()) {
+    if (teacher.model != "none") problem("teacher.model", fmt::format("expected teacher.model none with objective.kind {}, got a teacher — set objective.kind: distill", objective.kind));
+    return;
+  }
+  if (teacher.model == "none") problem("objective.kind", "expected teacher.model with objective.kind distill, got none — name the teacher's model");
+  const auto needs = [&](bool met, const std::string& key, const std::string& wanted, const std::string& got) {
+    if (!met) problem(key, fmt::format("expected {} {}, got {}", key, wanted, got));
+  };
+  needs(!recipe.run.shard_base, "run.shard_base", "false with objective.kind distill", "true");
+  if (teacher.is_self()) {
+    needs(!teacher.cached(), "teacher.signal", "online with teacher.model self", "cached — it is computed beside the student without a second model");
+    needs(!teacher.adapter, "teacher.adapter", "null with teacher.model self", "a folder — name the base as teacher.model to put an adapter on it");
+    needs(recipe.adapter.quantization_aware == "none", "adapter.quantization_aware", "none with teacher.model self", recipe.adapter.quantization_aware);
+  }
+  if (teacher.cached() && teacher.entries == "drawn") {
+    needs(objective.divergence == "forward_kl", "objective.divergence", "forward_kl with teacher.entries drawn",
+          objective.divergence + " — draws are an unbiased target of forward KL alone; take teacher.entries: top, or teacher.signal: online");
+  }
+}
+
 }  // namespace
 
 void check_together(Reader& reader, const YamlValue& root, const Recipe& recipe) {
@@ -95,6 +120,7 @@ void check_together(Reader& reader, const YamlValue& root, const Recipe& recipe)
     rounding_needs(fmt::format("export.{}.importance", i), "none", entry.format != form || entry.importance == "none", entry.importance + " — it would round otherwise than training did");
     rounding_needs(fmt::format("export.{}.rounding", i), "nearest", entry.format != form || entry.rounding == "nearest", entry.rounding + " — it would round otherwise than training did");
   }
+  check_distillation(reader, root, recipe);
   std::set<std::string> formats;
   for (size_t i = 0; i < recipe.exports.size(); ++i) {
     const std::string& format = recipe.exports[i].format;

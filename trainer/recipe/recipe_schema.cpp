@@ -139,7 +139,7 @@ Table<DataOptions> data_table() {
            "Scored once after the last step, in the form of data.train; never used to choose a checkpoint."),
       number("validation_fraction", &T::validation_fraction, from_to_below(0, 1),
              "Share of train kept for validation, split by label and by hash of the normalised text (so that equal texts stay together)."),
-      path("template", &T::template_source, "The chat template: the base's own, or a .jinja file.", false, "base"),
+      path("template", &T::template_source, "The chat template: the base's own, or a .jinja file.", false, {"base"}),
       template_arguments_field(),
       text("template_date", "auto or YYYY-MM-DD", &T::template_date, is_template_date,
            "The date that a template's strftime_now sees; auto is the day of the plan and is stored in the run."),
@@ -147,6 +147,42 @@ Table<DataOptions> data_table() {
       choice("over_long", &T::over_long, {"error", "truncate", "drop"}, "What to do with a longer row; each is listed in the plan."),
       integer("pack_tokens", &T::pack_tokens, {.low = 1, .high = 1 << 26},
               "Tokens of one packed micro-batch (a longer row stands alone). Bounds memory; changes nothing else but rounding."),
+  };
+}
+
+Table<ObjectiveOptions> objective_table() {
+  using T = ObjectiveOptions;
+  return {
+      choice("kind", &T::kind, {"sft", "distill"},
+             "sft: cross-entropy on the supervised tokens. distill: towards the teacher's distribution there (docs/distillation.md); plan prints the formula."),
+      number("teacher_share", &T::teacher_share, {.low = 0, .high = 1, .above_low = true},
+             "distill: loss = (1 - teacher_share) x cross-entropy + teacher_share x divergence, per supervised token."),
+      choice("divergence", &T::divergence, {"forward_kl", "reverse_kl", "jensen_shannon"},
+             "distill: forward_kl KL(teacher || student); reverse_kl KL(student || teacher); jensen_shannon b KL(teacher || M) + (1 - b) KL(student || M), "
+             "M = b teacher + (1 - b) student."),
+      number("jensen_shannon_weight", &T::jensen_shannon_weight, {.low = 0, .high = 1, .above_low = true, .below_high = true}, "distill: b of jensen_shannon."),
+      number("temperature", &T::temperature, above(0), "distill: logits of both are divided by it in the divergence."),
+      boolean("times_temperature_squared", &T::times_temperature_squared, "distill: multiplies the divergence by temperature squared (Hinton 2015)."),
+      number("load_balancing", &T::load_balancing, at_least(0),
+             "Weight of the auxiliary load-balancing loss of a mixture of experts (Switch Transformer, as transformers' router_aux_loss_coef; 0.001 to 0.02 "
+             "there). Routers stay frozen: it moves the layers before them. 0: off."),
+  };
+}
+
+Table<TeacherOptions> teacher_table() {
+  using T = TeacherOptions;
+  return {
+      path("model", &T::model,
+           "Who is learnt from: a model as in model.base (of a run folder: with its adapter), or self: the student's own base, its adapter switched off. Needs the "
+           "student's tokenizer.", false, {"none", "self"}),
+      optional_path("adapter", &T::adapter, "A PEFT adapter folder on the teacher; null: a run folder's own."),
+      choice("compute", &T::compute, {"bfloat16", "float32"}, "As model.compute."),
+      choice("quantize_base", &T::quantize_base, kBaseForms, "As model.quantize_base."),
+      choice("signal", &T::signal, {"online", "cached"},
+             "online: the teacher lies beside the student and computes every step. cached: `graft teach RECIPE` has written what it says of the rows, once; training never loads it."),
+      choice("entries", &T::entries, {"drawn", "top"},
+             "cached, of each token: drawn counts of draws from the teacher's distribution, an unbiased target of forward_kl; top the likeliest tokens and the mass of the rest."),
+      integer("count", &T::num_entries, {.low = 1, .high = 65535}, "cached: how many draws, or likeliest tokens."),
   };
 }
 
@@ -292,12 +328,8 @@ const Table<Recipe>& recipe_table() {
       required(section("model", &T::model, model_table(), "The base model.")),
       section("adapter", &T::adapter, adapter_table(), "What is trained."),
       required(section("data", &T::data, data_table(), "Rows and how they become tokens.")),
-      section("objective", &T::objective,
-              {choice("kind", &ObjectiveOptions::kind, {"sft"}, "sft: cross-entropy on the supervised tokens."),
-               number("load_balancing", &ObjectiveOptions::load_balancing, at_least(0),
-                      "Weight of the auxiliary load-balancing loss of a mixture of experts (Switch Transformer, as transformers' router_aux_loss_coef; 0.001 to 0.02 "
-                      "there). Routers stay frozen: it moves the layers before them. 0: off.")},
-              "What is minimised."),
+      section("objective", &T::objective, objective_table(), "What is minimised."),
+      section("teacher", &T::teacher, teacher_table(), "Who is learnt from, with objective.kind distill."),
       section("optimizer", &T::optimizer, optimizer_table(), "How it is minimised."),
       section("schedule", &T::schedule, schedule_table(), "How long, and the learning rate over time."),
       required(section("run", &T::run, run_table(), "Where and how the run goes.")),

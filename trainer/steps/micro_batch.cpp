@@ -4,7 +4,6 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/steps/load_balancing.h"
 
 namespace graft {
@@ -19,10 +18,8 @@ struct SupervisedRows {
 
 SupervisedRows supervised_rows(const Batch& batch, c10::Device device) {
   SupervisedRows rows;
-  std::vector<int64_t> index;
-  for (int64_t n = 0; n < batch.num_tokens(); ++n) {
-    if (batch.labels_N[n] == kUnsupervised) continue;
-    index.push_back(n);
+  const auto index = batch.supervised_tokens();
+  for (const auto n : index) {
     rows.labels_M.push_back(batch.labels_N[n]);
     if (!batch.weights_N.empty()) rows.weights_M.push_back(batch.weights_N[n]);
   }
@@ -123,15 +120,19 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
     const c10::AutoGradMode keep_graph(backward);
     hidden_MC = decoder.final_norm(selected_MC);
   }
-  CrossEntropyOptions loss_options;
+  ObjectiveLossOptions loss_options;
   loss_options.want_gradient = backward;
   loss_options.gradient_scale = options.gradient_scale;
   loss_options.buffer_bytes = options.loss_buffer_bytes.value_or(default_loss_buffer_bytes(hidden_MC.is_cpu()));
-  auto loss = options.weights ? linear_cross_entropy(hidden_MC.detach(), options.weights->head(), rows.labels_M, rows.weights_M, loss_options)
-                              : linear_cross_entropy(hidden_MC.detach(), decoder.head(), rows.labels_M, rows.weights_M, loss_options);
+  const auto loss_with = [&](const HeadPieces& head) {
+    return objective_loss(hidden_MC.detach(), head, rows.labels_M, rows.weights_M, options.objective, options.teacher, loss_options);
+  };
+  auto loss = options.weights ? loss_with(options.weights->head()) : loss_with(WholeHead(decoder.head()));
   result.weighted_loss = loss.weighted_loss;
+  result.weighted_cross_entropy = loss.weighted_cross_entropy;
+  result.weighted_divergence = loss.weighted_divergence;
   for (const auto correct : loss.correct_M) result.num_correct += correct;
-  result.losses_M = std::move(loss.losses_M);
+  result.losses_M = std::move(loss.cross_entropies_M);
   if (!backward) return result;
 
   const auto gradient_MC = torch::autograd::grad({hidden_MC}, {selected_MC}, {loss.gradient_MC})[0];

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "trainer/adapters/adapter_set.h"
+#include "trainer/distillation/objective.h"
 #include "trainer/models/decoder.h"
 #include "trainer/models/weight_gate.h"
 
@@ -20,14 +21,18 @@ struct MicroBatchOptions {
   // Weight of the load-balancing loss beside this micro-batch's share of the mean loss: its supervised tokens times gradient_scale.
   double load_balancing = 0;
   bool want_routing = false;              // fills MicroBatchResult::expert_tokens
+  Objective objective;
+  const TeacherSignals* teacher = nullptr;   // of the batch's supervised tokens, where the objective has a share of it
   std::optional<int64_t> loss_buffer_bytes;   // unset: default_loss_buffer_bytes
 };
 
 struct MicroBatchResult {
-  double weighted_loss = 0;               // sum over supervised tokens of weight * negative log-likelihood
+  double weighted_loss = 0;               // sum over supervised tokens of weight * loss (trainer/distillation/objective.h)
+  double weighted_cross_entropy = 0;      // of weight * negative log-likelihood: the same without a teacher
+  double weighted_divergence = 0;         // of the teacher
   int64_t num_supervised = 0;
   int64_t num_correct = 0;                // top-1
-  std::vector<float> losses_M;            // per supervised token, in order
+  std::vector<float> losses_M;            // negative log-likelihood per supervised token, in order
   double load_balancing_loss = 0;         // as transformers' load_balancing_loss_func over all layers with experts; 0 without
   std::vector<double> expert_tokens;      // [layers with experts, experts]: how many of the tokens computed here chose an expert
 };

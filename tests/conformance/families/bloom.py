@@ -1,5 +1,5 @@
 """BloomForCausalLM: LayerNorms, ALiBi, query, key and value by head in one matrix; hub files lack the prefix "transformer."."""
-from golden import Case, Layout
+from case import Case, Layout
 
 SMALL = {
     "architectures": ["BloomForCausalLM"], "model_type": "bloom", "n_embed": 48, "n_layer": 3, "num_attention_heads": 6, "vocab_size": 101,

@@ -1,5 +1,5 @@
 """ChatGLM2, ChatGLM3 and GLM-4-9B in their authors' layout, judged by GlmForCausalLM with fused and renamed weights."""
-from golden import Case, Layout
+from case import Case, Layout
 
 LAYOUT = Layout(
     fused={"self_attn.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},

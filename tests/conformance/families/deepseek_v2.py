@@ -1,6 +1,6 @@
 """DeepseekV2ForCausalLM: latent attention, softmax router without renormalised weights; V2 chooses groups by their best expert, V2-Lite has no groups and no latent of queries."""
+from case import Case
 from expert_cases import LATENT, lora
-from golden import Case
 
 YARN = {"beta_fast": 32, "beta_slow": 1, "factor": 8.0, "mscale": 0.707, "mscale_all_dim": 0.707, "original_max_position_embeddings": 16, "type": "yarn"}
 SMALL = {

@@ -1,6 +1,6 @@
 """DeepseekV3ForCausalLM: latent attention with YaRN that scales scores, sigmoid router with groups by their two best, a shared expert, dense first layers."""
+from case import Case, Layout
 from expert_cases import EXPERTS, LATENT, lora, weights
-from golden import Case, Layout
 
 YARN = {"beta_fast": 32, "beta_slow": 1, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 32, "type": "yarn"}
 SMALL = {

@@ -1,6 +1,6 @@
 """DeepseekV32ForCausalLM: DeepSeek V3 with an indexer (rotary pairs half a head apart) that chooses which keys a token sees."""
+from case import Case, Layout
 from expert_cases import EXPERTS, LATENT, lora
-from golden import Case, Layout
 
 YARN = {"beta_fast": 32, "beta_slow": 1, "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 32, "type": "yarn"}
 # Rows and documents are longer than index_topk.

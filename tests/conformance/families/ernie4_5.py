@@ -1,5 +1,5 @@
 """Ernie4_5ForCausalLM: neighbouring pairs, one switch for all biases."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["Ernie4_5_ForCausalLM"], "model_type": "ernie4_5", "hidden_act": "silu",

@@ -1,6 +1,6 @@
 """Ernie4_5_MoeForCausalLM: softmax router with a selection bias, shared experts as one MLP, experts in some layers; neighbouring pairs."""
+from case import Case
 from expert_cases import lora
-from golden import Case
 
 SMALL = {
     "architectures": ["Ernie4_5_MoeForCausalLM"], "model_type": "ernie4_5_moe", "hidden_act": "silu", "hidden_size": 48, "intermediate_size": 88,

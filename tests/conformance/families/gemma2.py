@@ -1,5 +1,5 @@
 """Gemma2ForCausalLM: (1 + w) norms around both halves, GELU, softcaps, every second layer slides, scaled embeddings."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh",

@@ -1,5 +1,5 @@
 """Gemma3ForCausalLM: (1 + w) norms of query and key heads, two rotary tables, sliding layers in a period."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh",

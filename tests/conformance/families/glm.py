@@ -1,5 +1,5 @@
 """GlmForCausalLM: neighbouring pairs of half of each head, fused gate and up, biases on q, k and v."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["GlmForCausalLM"], "model_type": "glm", "hidden_act": "silu",

@@ -1,5 +1,5 @@
 """Glm4ForCausalLM (GLM-4-0414): glm with norms before and after both halves of a layer."""
-from golden import Case
+from case import Case
 from families import glm
 
 SMALL = glm.SMALL | {"architectures": ["Glm4ForCausalLM"], "model_type": "glm4"}

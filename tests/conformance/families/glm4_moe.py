@@ -1,6 +1,6 @@
 """Glm4MoeForCausalLM: sigmoid router with a selection bias and groups, a shared expert, dense first layers; half of each head turns."""
+from case import Case, Layout
 from expert_cases import lora
-from golden import Case, Layout
 
 SMALL = {
     "architectures": ["Glm4MoeForCausalLM"], "model_type": "glm4_moe", "hidden_act": "silu", "hidden_size": 48, "intermediate_size": 88,

@@ -1,6 +1,6 @@
 """Glm4MoeLiteForCausalLM (GLM-4.7-Flash): DeepSeek V3's latent attention and router; a list says which layers are dense."""
+from case import Case, Layout
 from expert_cases import EXPERTS, LATENT, lora
-from golden import Case, Layout
 
 SMALL = {
     "architectures": ["Glm4MoeLiteForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "pad_token_id": 1, "eos_token_id": [1, 2], "hidden_act": "silu",

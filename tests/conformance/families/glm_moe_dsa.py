@@ -1,6 +1,6 @@
 """GlmMoeDsaForCausalLM (GLM-5): DeepSeek V3.2 with neighbouring rotary pairs in the indexer; a layer may see the keys that the layer before it saw."""
+from case import Case, Layout
 from expert_cases import EXPERTS, LATENT, lora
-from golden import Case, Layout
 
 # Rows and documents are longer than index_topk; two layers share what the first one chose.
 SHARED = {

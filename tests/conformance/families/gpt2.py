@@ -1,5 +1,5 @@
 """GPT2LMHeadModel: LayerNorms, learned positions, matrices stored transposed; hub files lack the prefix "transformer."."""
-from golden import Case, Layout
+from case import Case, Layout
 
 SMALL = {
     "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new", "n_embd": 48, "n_layer": 3, "n_head": 6, "n_ctx": 128,

@@ -1,7 +1,6 @@
 """GptOssForCausalLM: experts as one transposed tensor with gate and up in turn and with biases, clamped SwiGLU; sinks; windows; YaRN without truncation."""
+from case import Case, GgufCase
 from expert_cases import lora
-from gguf_golden import GgufCase
-from golden import Case
 
 SMALL = {
     "architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "hidden_act": "silu", "hidden_size": 48, "intermediate_size": 40, "num_local_experts": 6,

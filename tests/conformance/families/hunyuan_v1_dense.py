@@ -1,5 +1,5 @@
 """HunYuanDenseV1ForCausalLM: RMS norms of query and key heads after the rotation; theta grown by alpha."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["HunYuanDenseV1ForCausalLM"], "model_type": "hunyuan_v1_dense", "hidden_act": "silu",

@@ -1,6 +1,6 @@
 """HunYuanMoEV1ForCausalLM: head norms after the rotation, experts and a shared MLP of one width in every layer."""
+from case import Case
 from expert_cases import lora
-from golden import Case
 
 SMALL = {
     "architectures": ["HunYuanMoEV1ForCausalLM"], "model_type": "hunyuan_v1_moe", "hidden_act": "silu", "hidden_size": 48, "intermediate_size": 40,

@@ -1,7 +1,7 @@
 """kimi_k2: the layers of DeepSeek V3 under another model_type, which transformers has no class for; DeepseekV3ForCausalLM judges it."""
+from case import Case
 from expert_cases import LATENT, lora
 from families.deepseek_v3 import DIRECT, SMALL, YARN
-from golden import Case
 
 
 def case(name: str, config: dict, **options) -> Case:

@@ -1,6 +1,6 @@
 """KimiLinearForCausalLM: Kimi Delta Attention, latent attention without positions, DeepSeek V3's router and experts; hub names and transformers' own."""
+from case import Case
 from expert_cases import lora
-from golden import Case
 
 DELTA = ["q_proj", "k_proj", "v_proj", "f_a_proj", "f_b_proj", "b_proj", "g_a_proj", "g_b_proj", "o_proj"]
 LATENT = ["kv_a_proj_with_mqa", "kv_b_proj"]

@@ -1,9 +1,8 @@
 """LlamaForCausalLM (Llama 1 to 3, SmolLM2, and many more): grouped attention, SwiGLU, RMSNorm, rope with scaling."""
 import math
 
+from case import Case, GgufCase
 from gguf_cases import gguf_cases
-from gguf_golden import GgufCase
-from golden import Case
 
 SMALL = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",

@@ -1,5 +1,5 @@
 """Ministral3ForCausalLM: YaRN, and queries that grow with the position beyond the original context."""
-from golden import Case, Layout
+from case import Case, Layout
 
 YARN = {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 16.0, "original_max_position_embeddings": 8, "max_position_embeddings": 128,
         "beta_fast": 4.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.3}

@@ -1,5 +1,5 @@
 """MistralForCausalLM: Llama with a sliding window in all layers, and without (null)."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_act": "silu",

@@ -1,7 +1,7 @@
 """MixtralForCausalLM: experts w1, w2, w3 below block_sparse_moe; weights normalised over the chosen."""
+from case import Case
 from expert_cases import lora
 from gguf_cases import gguf_cases
-from golden import Case
 
 SMALL = {
     "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_act": "silu", "hidden_size": 48, "intermediate_size": 40,

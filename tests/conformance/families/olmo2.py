@@ -1,5 +1,5 @@
 """Olmo2ForCausalLM: norms after the blocks, and norms of all queries and all keys of a token."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", "hidden_act": "silu",

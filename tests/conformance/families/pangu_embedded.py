@@ -1,5 +1,5 @@
 """openPangu-Embedded, judged by LlamaForCausalLM with biases on all four attention projections."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["PanguEmbeddedForCausalLM"], "model_type": "PanguEmbedded", "hidden_act": "silu", "bias": True,

@@ -1,5 +1,5 @@
 """Phi3ForCausalLM: fused projections, longrope by document length, partial rotation, sliding window."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_act": "silu",

@@ -1,6 +1,6 @@
 """Qwen2ForCausalLM (Qwen2, Qwen2.5): biases on q, k and v only."""
+from case import Case
 from gguf_cases import gguf_cases
-from golden import Case
 
 SMALL = {
     "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",

@@ -1,6 +1,6 @@
 """Qwen2MoeForCausalLM: qwen2 with experts and a shared expert behind a sigmoid gate; router weights normalised or not."""
+from case import Case
 from expert_cases import lora
-from golden import Case
 
 SMALL = {
     "architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", "hidden_act": "silu", "hidden_size": 48, "intermediate_size": 88,

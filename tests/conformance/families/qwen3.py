@@ -1,6 +1,6 @@
 """Qwen3ForCausalLM: RMSNorm on each query and key head before rope; head_dim is free of hidden_size / heads."""
+from case import Case
 from gguf_cases import gguf_cases
-from golden import Case
 
 SMALL = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu",

@@ -1,9 +1,9 @@
 """Qwen3_5MoeForCausalLM: qwen3_5_text with experts in all layers."""
+from case import Case
 from expert_cases import ATTENTION, lora
 from families.qwen3_5_text import DELTA
 from families.qwen3_5_text import SMALL as DENSE
 from families.qwen3_5_text import WIDE as WIDE_DENSE
-from golden import Case
 
 
 def with_experts(dense: dict, **options) -> dict:

@@ -1,6 +1,6 @@
 """Qwen3_5ForCausalLM: qwen3_next's layers with projections apart and a dense MLP; alone and inside the vision model that is published."""
+from case import Case, Layout
 from expert_cases import ATTENTION
-from golden import Case, Layout
 
 DELTA = ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"]
 SMALL = {

@@ -1,7 +1,7 @@
 """Qwen3MoeForCausalLM: qwen3 with experts; dense layers by a list or a step; router weights normalised or not."""
+from case import Case
 from expert_cases import lora
 from gguf_cases import gguf_cases
-from golden import Case
 
 SMALL = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_act": "silu", "hidden_size": 40, "intermediate_size": 72,

@@ -1,6 +1,6 @@
 """Qwen3NextForCausalLM: Gated DeltaNet in three layers of four, attention with an output gate in the fourth, experts and a shared one behind a sigmoid gate."""
+from case import Case, Layout
 from expert_cases import ATTENTION, lora
-from golden import Case, Layout
 
 DELTA = ["in_proj_qkvz", "in_proj_ba", "out_proj"]
 SMALL = {

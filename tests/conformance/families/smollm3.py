@@ -1,5 +1,5 @@
 """SmolLM3ForCausalLM: every fourth layer does not rotate; no_rope_layers names others."""
-from golden import Case
+from case import Case
 
 SMALL = {
     "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "hidden_act": "silu",

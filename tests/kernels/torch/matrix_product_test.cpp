@@ -1,9 +1,11 @@
 #include "kernels/matrix_product/matrix_product.h"
 
+#include <cmath>
 #include <cstring>
 
 #include <ATen/Parallel.h>
 
+#include "kernels/matrix_product/bf16_panel_amx.h"
 #include "kernels/matrix_product/bf16_tile_product.h"
 #include "kernels/matrix_product/tile_product.h"
 #include "tests/kernels/torch/operators.h"
@@ -86,6 +88,65 @@ TEST(Bf16TileProduct, EqualsTheFormulaInDoubleAndThePortableTileToTheBit) {
       }
     }
   }
+}
+
+// As the instruction's description has it: even and odd products of a step in order, each rounded once, then both, then the sum.
+float amx_element(const at::Tensor& a_RK, const at::Tensor& b_KC, int64_t row, int64_t column, float start) {
+  const auto a = a_RK.accessor<float, 2>(), b = b_KC.accessor<float, 2>();
+  for (int64_t k = 0; k < a_RK.size(1); k += kAmxDepth) {
+    float even = 0, odd = 0;
+    for (int64_t i = k; i < k + kAmxDepth; i += 2) {
+      even = std::fma(a[row][i], b[i][column], even);
+      odd = std::fma(a[row][i + 1], b[i + 1][column], odd);
+    }
+    start += even + odd;
+  }
+  return start;
+}
+
+TEST(Bf16PanelAmx, EqualsTheInstructionsDescriptionToTheBit) {
+  const auto product = bf16_panel_product_amx();
+  if (!product) return;   // another machine: bf16_tile_product is all there is
+  for (const int64_t rows : {1, 16, 17, 32, 33, 70}) {
+    for (const auto& [width, columns] : std::vector<std::pair<int64_t, int64_t>>{{16, 3}, {32, 30}, {48, 48}, {64, 49}, {64, 64}}) {
+      for (const int64_t depth : {32, 96, 576}) {
+        for (const bool accumulate : {false, true}) {
+          const auto a = random_tensor({rows, depth + 4}, 1).to(at::kBFloat16), b = random_tensor({depth, width}, 2).to(at::kBFloat16);
+          auto storage = at::zeros({depth / 2 * width + 16}, at::kInt);
+          auto* panel = reinterpret_cast<uint32_t*>(storage.data_ptr<int>());
+          while (reinterpret_cast<uintptr_t>(panel) % 64 != 0) ++panel;
+          const auto* source = static_cast<const uint16_t*>(b.const_data_ptr());
+          for (int64_t pair = 0; pair < depth / 2; ++pair) interleave(source + 2 * pair * width, source + (2 * pair + 1) * width, width, panel + pair * width);
+          auto c = random_tensor({rows, columns + 5}, 3);
+          const auto before = c.clone(), wide_a = a.slice(1, 0, depth).to(at::kFloat), wide_b = b.to(at::kFloat);
+          product(static_cast<const uint16_t*>(a.const_data_ptr()), a.stride(0), rows, panel, width, depth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
+          for (int64_t row = 0; row < rows; ++row) {
+            for (int64_t column = 0; column < columns; ++column) {
+              const float expected = amx_element(wide_a, wide_b, row, column, accumulate ? before[row][column].item<float>() : 0);
+              ASSERT_EQ(c[row][column].item<float>(), expected) << rows << " x " << columns << " x " << depth << " at " << row << ", " << column;
+            }
+          }
+          EXPECT_TRUE(at::equal(c.slice(1, columns), before.slice(1, columns))) << "wrote beyond its columns";
+        }
+      }
+    }
+  }
+}
+
+TEST(Bf16PanelAmx, AgreesWithVectorsOnProductsThatItCutsInTwo) {
+  if (!bf16_panel_product_amx()) return;
+  const auto a = random_tensor({40, 700}, 1).to(at::kBFloat16), b = random_tensor({700, 90}, 2).to(at::kBFloat16);
+  const auto product = [&] {
+    auto c = at::zeros({40, 90});
+    matrix_product(40, 90, 700, {static_cast<const uint16_t*>(a.const_data_ptr()), 700, false}, {static_cast<const uint16_t*>(b.const_data_ptr()), 90, false}, c.data_ptr<float>(), 90);
+    return c;
+  };
+  const auto tiles = product();
+  set_amx(false);
+  const auto vectors = product();
+  set_amx(true);
+  EXPECT_FALSE(at::equal(tiles, vectors));   // else one of the two did not run
+  EXPECT_LT(relative_error(tiles, vectors), 1e-6);
 }
 
 TEST(Bf16MatrixProduct, EqualsTheFormulaInDoubleInEveryLayout) {

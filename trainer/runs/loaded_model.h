@@ -1,4 +1,4 @@
-// What eval, chat, tokenize and render need of a MODEL argument: weights with adapters, tokenizer and the chat template it is served with.
+// What a MODEL argument names, for commands and as a teacher: weights with adapters, tokenizer and the chat template it is served with.
 #pragma once
 #include <memory>
 #include <optional>
@@ -25,7 +25,7 @@ struct LoadedModel {
   TemplateContext context;
 };
 
-// adapter: a PEFT folder, or empty for the run's own.
-LoadedModel load_model(const std::string& model, const std::string& adapter, const std::string& compute, const Recipe* recipe = nullptr);
+// adapter: a PEFT folder, or empty for the run's own. quantize_base: where the model is no run.
+LoadedModel load_model(const std::string& model, const std::string& adapter, const std::string& compute, const Recipe* recipe = nullptr, const std::string& quantize_base = "none");
 
 }  // namespace graft

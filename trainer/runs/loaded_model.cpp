@@ -1,4 +1,4 @@
-#include "tools/graft/loaded_model.h"
+#include "trainer/runs/loaded_model.h"
 
 #include "trainer/adapters/adapter_files.h"
 #include "trainer/runs/recipe_inputs.h"
@@ -16,10 +16,10 @@ TemplateContext template_context(const ModelFiles& files, const Recipe* recipe) 
   return template_context(files.base, recipe ? recipe->data : DataOptions{});
 }
 
-LoadedModel load_model(const std::string& model, const std::string& adapter, const std::string& compute, const Recipe* recipe) {
+LoadedModel load_model(const std::string& model, const std::string& adapter, const std::string& compute, const Recipe* recipe, const std::string& quantize_base) {
   LoadedModel loaded;
   loaded.files = find_model(model);
-  loaded.decoder = load_decoder(loaded.files.base, compute_type(compute), loaded.files.quantize_base);
+  loaded.decoder = load_decoder(loaded.files.base, compute_type(compute), loaded.files.run ? loaded.files.quantize_base : quantize_base);
   const auto folder = !adapter.empty() ? std::optional<fs::path>(adapter) : loaded.files.adapter;
   if (folder) loaded.adapters = load_adapter(*loaded.decoder, *folder);
   const auto rounding = loaded.files.run && adapter.empty() ? load_recipe(*loaded.files.run / "recipe.yaml", {}).adapter.quantization_aware : "none";

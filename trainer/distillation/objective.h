@@ -1,0 +1,48 @@
+// What a step minimises, per supervised token:
+//
+//   loss = (1 - teacher_share) * cross-entropy + teacher_share * [T^2] * divergence(teacher, student)
+//
+// with the divergences of kernels/linear_kl, over blocks of rows of the two heads: no [N, V] logits of either model.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/linear_kl/linear_kl.h"
+#include "trainer/distillation/teacher_signals.h"
+#include "trainer/recipe/recipe.h"
+
+namespace graft {
+
+struct Objective {
+  double teacher_share = 0;    // 0: cross-entropy alone
+  Divergence divergence = Divergence::kForwardKl;
+  double jensen_shannon_weight = 0.5, temperature = 1;
+  bool times_temperature_squared = false;
+};
+
+Objective objective_of(const ObjectiveOptions& options);
+
+// The loss in symbols, with the numbers of the recipe: for plan, log and report.
+std::string objective_formula(const ObjectiveOptions& options, const TeacherOptions& teacher);
+
+struct ObjectiveLoss {
+  double weighted_loss = 0;              // sum over tokens of weight * loss
+  double weighted_cross_entropy = 0;
+  double weighted_divergence = 0;        // 0 without a teacher
+  std::vector<float> cross_entropies_M;
+  std::vector<uint8_t> correct_M;        // the label has the highest logit
+  at::Tensor gradient_MC;                // of hidden, its type; undefined when not wanted
+};
+
+struct ObjectiveLossOptions {
+  bool want_gradient = true;
+  double gradient_scale = 1;             // 1 / the step's count of supervised tokens
+  int64_t buffer_bytes = default_loss_buffer_bytes(true);
+};
+
+// hidden_MC: supervised rows only. weights: empty means 1. teacher: of the same rows, where the objective has a share of it.
+ObjectiveLoss objective_loss(const at::Tensor& hidden_MC, const HeadPieces& head, std::span<const int32_t> labels_M, std::span<const float> weights_M,
+                             const Objective& objective, const TeacherSignals* teacher, const ObjectiveLossOptions& options);
+
+}  // namespace graft

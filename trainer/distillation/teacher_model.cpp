@@ -1,0 +1,91 @@
+#include "trainer/distillation/teacher_model.h"
+
+#include <algorithm>
+
+#include <ATen/ops/tensor.h>
+#include <c10/core/GradMode.h>
+
+#include "data/teacher_signals/vocabulary_match.h"
+#include "kernels/common/error.h"
+
+namespace graft {
+
+namespace {
+
+// The first rows of a head: a view.
+std::unique_ptr<FrozenWeight> leading_rows(const FrozenWeight& head, int64_t rows) {
+  return rows == head.rows() ? nullptr : std::make_unique<FrozenWeight>(head.type(), rows, head.columns(), head.row(0), nullptr);
+}
+
+// Adapters switched off for as long as this lives.
+class WithoutAdapters {
+ public:
+  explicit WithoutAdapters(AdapterSet* adapters) : adapters_(adapters) { if (adapters_) adapters_->set_enabled(false); }
+  ~WithoutAdapters() { if (adapters_) adapters_->set_enabled(true); }
+  WithoutAdapters(const WithoutAdapters&) = delete;
+
+ private:
+  AdapterSet* adapters_;
+};
+
+}  // namespace
+
+at::Tensor supervised_hidden(const Decoder& decoder, const Batch& rows) {
+  const c10::AutoGradMode no_gradient(false);
+  auto batch = decoder.may_share_prefix(rows) ? share_prefix(rows) : rows;
+  batch.dropout_seed = 0;
+  batch.observer = nullptr;
+  const auto x_NC = decoder.forward(batch);
+  return x_NC.index_select(0, at::tensor(batch.supervised_tokens(), at::kLong).to(x_NC.device()));
+}
+
+TeacherModel::TeacherModel(const TeacherOptions& options, const Decoder& student, AdapterSet& student_adapters, const Tokenizer& student_tokenizer)
+    : student_(student), student_adapters_(student_adapters) {
+  if (options.is_self()) return;
+  loaded_ = load_model(options.model, options.adapter.value_or(""), options.compute, nullptr, options.quantize_base);
+  const auto match = match_vocabularies(student_tokenizer, *loaded_->context.tokenizer);
+  if (match.kind == VocabularyMatch::Kind::kDifferent) {
+    fail("teacher", "expected a teacher with the student's tokens, got {}: {} — take a teacher of the same tokenizer, or a student of the teacher's family", loaded_->files.base.filename().string(),
+         match.difference);
+  }
+  const int64_t theirs = decoder().head().rows(), ours = student.head().rows(), both = std::min(theirs, ours);
+  own_head_ = leading_rows(*decoder().head().weight, both);
+  student_head_ = leading_rows(*student.head().weight, both);
+  if (theirs != ours) note_ = fmt::format("teacher: {} tokens to the student's {}: distributions are compared over the first {}, which both have", theirs, ours, both);
+}
+
+at::Tensor TeacherModel::hidden(const Batch& batch) const {
+  const WithoutAdapters base(loaded_ ? nullptr : &student_adapters_);
+  return supervised_hidden(decoder(), batch);
+}
+
+TeacherSignals TeacherModel::signals(const Batch& batch) const {
+  TeacherSignals signals;
+  signals.hidden_MC = hidden(batch);
+  signals.head = std::make_shared<WholeHead>(head());
+  if (student_head_) signals.student_head = std::make_shared<WholeHead>(LinearHead(*student_head_, student_.spec().logit_softcap));
+  return signals;
+}
+
+void TeacherModel::set_device(c10::Device device) {
+  if (!loaded_) return;
+  loaded_->decoder->set_device(device);
+  if (loaded_->adapters) loaded_->adapters->set_device(device);
+  if (loaded_->served) loaded_->served->update();
+  for (const auto& [head, compute] : {std::pair{own_head_.get(), decoder().compute()}, std::pair{student_head_.get(), student_.compute()}}) {
+    if (!head) continue;
+    if (device.is_cpu()) head->drop_device_copy();
+    else head->to_device(device, scalar_type(compute), DeviceForm::kDecoded);
+  }
+}
+
+int64_t TeacherModel::num_bytes() const {
+  int64_t bytes = 0;
+  if (!loaded_) return bytes;
+  for (const auto& weight : decoder().weights()) bytes += static_cast<int64_t>(weight.tensor->bytes.size());
+  if (loaded_->adapters) bytes += loaded_->adapters->num_parameters() * 12;
+  if (loaded_->served) bytes += loaded_->served->num_bytes();
+  return bytes;
+}
+
+}  // namespace graft

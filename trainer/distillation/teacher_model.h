@@ -1,0 +1,44 @@
+// A teacher beside the student: a frozen model that reads the student's rows, token for token. It has no gradient, and no more of it lies in memory than its weights
+// and one layer's activations.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "trainer/adapters/adapter_set.h"
+#include "trainer/distillation/teacher_signals.h"
+#include "trainer/models/batch.h"
+#include "trainer/recipe/recipe.h"
+#include "trainer/runs/loaded_model.h"
+
+namespace graft {
+
+class TeacherModel {
+ public:
+  // Loads it, or takes the student with its adapters off (teacher.model self). UserError where its tokens are not the student's: ids of one must never be read as the
+  // other's. Both must outlive this.
+  TeacherModel(const TeacherOptions& options, const Decoder& student, AdapterSet& student_adapters, const Tokenizer& student_tokenizer);
+
+  // Normed hidden states [M, C] of the batch's supervised tokens.
+  at::Tensor hidden(const Batch& batch) const;
+  TeacherSignals signals(const Batch& batch) const;
+  // Its head over the tokens that both have.
+  LinearHead head() const { return {own_head_ ? *own_head_ : *decoder().head().weight, decoder().spec().logit_softcap}; }
+
+  void set_device(c10::Device device);
+  const Decoder& decoder() const { return loaded_ ? *loaded_->decoder : student_; }
+  int64_t num_bytes() const;                 // of weights that lie in memory beside the student's
+  const std::string& note() const { return note_; }   // of vocabularies that differ in their ends; else empty
+
+ private:
+  const Decoder& student_;
+  AdapterSet& student_adapters_;
+  std::optional<LoadedModel> loaded_;        // not of self
+  std::unique_ptr<FrozenWeight> own_head_, student_head_;   // cut to the tokens that both have
+  std::string note_;
+};
+
+// The supervised tokens' normed hidden states, without a graph.
+at::Tensor supervised_hidden(const Decoder& decoder, const Batch& batch);
+
+}  // namespace graft
