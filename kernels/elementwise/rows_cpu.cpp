@@ -6,6 +6,7 @@
 
 #include "kernels/common/fast_math.h"
 #include "kernels/elementwise/lane_sum.h"
+#include "kernels/quantized/round_to_bf16.h"
 #include "kernels/quantized/simd_clones.h"
 #include "kernels/quantized/small_floats.h"
 
@@ -20,9 +21,7 @@ GRAFT_SIMD_CLONES void to_float(const uint16_t* source, int64_t size, float* des
 void from_float(const float* source, int64_t size, float* destination) {
   if (source != destination) std::copy(source, source + size, destination);
 }
-GRAFT_SIMD_CLONES void from_float(const float* source, int64_t size, uint16_t* destination) {
-  for (int64_t i = 0; i < size; ++i) destination[i] = float_to_bf16(source[i]);
-}
+void from_float(const float* source, int64_t size, uint16_t* destination) { round_to_bf16(source, size, destination); }
 
 void from_float_in_place(float* row, int64_t size) {
   // A piece at a time through a buffer: what is written lies before what is still to be read.

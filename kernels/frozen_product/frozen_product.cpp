@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "kernels/common/error.h"
 #include "kernels/elementwise/rows_cpu.h"
@@ -12,6 +13,7 @@ namespace graft {
 namespace {
 
 constexpr int64_t kDecodeColumns = 256;    // the longest block of any form
+constexpr int64_t kRowsAtATime = 2 * kRowBlock;    // pass all panels that are packed: they come from memory once for these, not once for each
 constexpr int64_t kBackwardColumns = 256;  // of a weight decoded at a time, row after row: 64 would read two cache lines of every page
 static_assert(kDepthBlock % kDecodeColumns == 0, "a chunk of the inner dimension begins where a block does");
 
@@ -55,6 +57,24 @@ void decode_row(const FrozenPart& part, int64_t part_row, int64_t part_rank, int
   if (begin < end) rows::from_float(part.lora_b_OR + part_row * part.rank + begin, end - begin, values + rank_column + begin - first);
 }
 
+// Rows [first, first + count) of M, from inner column `column` on, where they lie in memory as a panel takes them: bfloat16, of one part's weight alone.
+struct StoredRows {
+  const uint16_t* data = nullptr;   // null: no
+  int64_t row_stride = 0;
+};
+
+StoredRows stored_rows(std::span<const FrozenPart> parts, int64_t inputs, int64_t first, int64_t count, int64_t column, int64_t columns) {
+  for (const auto& part : parts) {
+    const auto& weight = *part.weight;
+    if (first < weight.rows()) {
+      if (weight.type() != TensorType::kBF16 || first + count > weight.rows() || column + columns > inputs) return {};
+      return {reinterpret_cast<const uint16_t*>(weight.row(first)) + column, weight.row_bytes() / 2};
+    }
+    first -= weight.rows();
+  }
+  return {};
+}
+
 // The panel of M^T for inner columns [begin, end) and M's rows [first, first + columns); zeros up to width.
 template <typename Element>
 void pack_forward(std::span<const FrozenPart> parts, const Sizes& sizes, int64_t first, int64_t columns, int64_t width, int64_t begin, int64_t end,
@@ -63,6 +83,13 @@ void pack_forward(std::span<const FrozenPart> parts, const Sizes& sizes, int64_t
   std::fill(decoded + columns * kDecodeColumns, decoded + width * kDecodeColumns, Element{0});
   for (int64_t e = begin; e < end; e += kDecodeColumns) {
     const int64_t count = std::min(kDecodeColumns, end - e), words = (count + kPer - 1) / kPer;
+    if constexpr (kPer == 2) {
+      const auto stored = columns == width && count % 2 == 0 ? stored_rows(parts, sizes.inputs, first, columns, e, count) : StoredRows{};
+      if (stored.data) {
+        transpose_words(stored.data, stored.row_stride * 2, width, words, panel + (e - begin) / kPer * width, width);
+        continue;
+      }
+    }
     for_rows(parts, first, columns, [&](const FrozenPart& part, int64_t part_row, int64_t part_rank, int64_t row) {
       Element* values = decoded + (row - first) * kDecodeColumns;
       decode_row(part, part_row, part_rank, sizes.inputs, e, count, values);
@@ -85,9 +112,17 @@ void pack_backward(std::span<const FrozenPart> parts, const Sizes& sizes, int64_
       put(column, width, panels + column * depth + word * width);
     }
   };
+  int64_t packed = begin;   // rows before it are in the panels
   for_rows(parts, begin, end - begin, [&](const FrozenPart& part, int64_t part_row, int64_t part_rank, int64_t row) {
     const int64_t index = row - begin;
     if constexpr (kPairs) {
+      if (row < packed) return;
+      const auto stored = index % 2 == 0 && row + 1 < end && columns == padded ? stored_rows(parts, sizes.inputs, row, 2, first, columns) : StoredRows{};
+      if (stored.data) {
+        to_panels(index / 2, [&](int64_t column, int64_t width, uint32_t* words) { interleave(stored.data + column, stored.data + stored.row_stride + column, width, words); });
+        packed = row + 2;
+        return;
+      }
       Element* values = decoded + index % 2 * padded;
       decode_row(part, part_row, part_rank, sizes.inputs, first, columns, values);
       std::fill(values + columns, values + padded, Element{0});
@@ -113,20 +148,34 @@ struct ForwardPanel {
   int64_t row_first, row_last;         // of p
 };
 
-// Packs M^T panel after panel, a chunk of the inner dimension at a time, and calls use(panel) on each, on the threads' shares of M's rows and of p's.
+// Packs M^T, some panels at a time, a chunk of the inner dimension at a time, and calls use(panel) on each for some rows of p after others, on the threads' shares
+// of M's rows and of p's.
 template <typename Element, typename Function>
 void for_forward_panels(int64_t num_rows, std::span<const FrozenPart> parts, const Sizes& sizes, const Function& use) {
   const int64_t extended = sizes.inputs + sizes.ranks, chunk = depth_chunk<Element>(kPanelColumns);
+  const int64_t words = rounded_up(std::min(chunk, extended), kElementsPerWord<Element>) / kElementsPerWord<Element> * kPanelColumns;   // of a panel
+  const int64_t group = std::max<int64_t>(1, kPanelBytes / 8 / words) * kPanelColumns;   // half of the panels' memory: the rows need the rest of a cache
   share_out(num_rows, sizes.outputs, kColumnUnit, [&](int64_t first, int64_t last, int64_t row_first, int64_t row_last) {
     Scratch scratch;
-    auto* panel = scratch.elements<PanelWord<Element>>(kPanelBytes / 4);
+    auto* panels = scratch.elements<PanelWord<Element>>(kPanelBytes / 4);
     auto* decoded = scratch.elements<Element>(kPanelColumns * kDecodeColumns);
     for (int64_t e = 0; e < extended; e += chunk) {
       const int64_t end = std::min(extended, e + chunk);
-      for (int64_t o = first; o < last; o += kPanelColumns) {
-        const int64_t columns = std::min(kPanelColumns, last - o), width = rounded_up(columns, 16);
-        pack_forward(parts, sizes, o, columns, width, e, end, panel, decoded);
-        use(ForwardPanel<Element>{panel, o, columns, width, e, end, row_first, row_last});
+      for (int64_t o = first; o < last; o += group) {
+        std::vector<ForwardPanel<Element>> packed;
+        for (int64_t column = o; column < std::min(last, o + group); column += kPanelColumns) {
+          const int64_t columns = std::min(kPanelColumns, last - column), width = rounded_up(columns, 16);
+          auto* panel = panels + (column - o) / kPanelColumns * words;
+          pack_forward(parts, sizes, column, columns, width, e, end, panel, decoded);
+          packed.push_back({panel, column, columns, width, e, end, 0, 0});
+        }
+        for (int64_t row = row_first; row < row_last; row += kRowsAtATime) {
+          for (auto& panel : packed) {
+            panel.row_first = row;
+            panel.row_last = std::min(row_last, row + kRowsAtATime);
+            use(panel);
+          }
+        }
       }
     }
   });
@@ -193,10 +242,12 @@ void frozen_product_backward(int64_t num_rows, const Element* dy_NO, int64_t dy_
       for (int64_t e = first; e < last; e += group) {
         const int64_t columns = std::min(group, last - e);
         pack_backward(parts, sizes, e, columns, o, end, panels, decoded);
-        for (int64_t column = 0; column < columns; column += kPanelColumns) {
-          const int64_t count = std::min(kPanelColumns, columns - column);
-          panel_product(dy_NO + row_first * dy_row_stride + o, dy_row_stride, row_last - row_first, panels + column * words, rounded_up(count, 16), end - o,
-                        dp_NE + row_first * dp_row_stride + e + column, dp_row_stride, count, accumulate || o > 0);
+        for (int64_t row = row_first; row < row_last; row += kRowsAtATime) {
+          for (int64_t column = 0; column < columns; column += kPanelColumns) {
+            const int64_t count = std::min(kPanelColumns, columns - column);
+            panel_product(dy_NO + row * dy_row_stride + o, dy_row_stride, std::min(kRowsAtATime, row_last - row), panels + column * words, rounded_up(count, 16), end - o,
+                          dp_NE + row * dp_row_stride + e + column, dp_row_stride, count, accumulate || o > 0);
+          }
         }
       }
     }

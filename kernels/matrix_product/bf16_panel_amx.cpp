@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cstring>
+
+#include "kernels/matrix_product/tile_product.h"
 
 #if defined(__x86_64__) && defined(__linux__)
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -73,9 +73,33 @@ void store_sums(const Sums& c) {
   if constexpr (kLower && kRight) GRAFT_TILE_STORE(3, c.at(kTile, kTile), c.stride);
 }
 
-// kLower: more than 16 rows; kRight: more than 16 columns.
+// Operands of one block: a's rows, and two tiles of the panel beside each other.
+struct Operands {
+  const uint16_t* a;
+  int64_t a_stride;              // bytes
+  const uint32_t* panel;
+  int64_t panel_stride;          // bytes
+};
+
 template <bool kLower, bool kRight>
-void block_product(const uint16_t* a, int64_t a_row_stride, const uint32_t* panel, int64_t panel_width, int64_t depth, const Sums& c, bool accumulate) {
+void multiply_step(const Operands& step) {
+  GRAFT_TILE_LOAD(6, step.panel, step.panel_stride);
+  GRAFT_TILE_LOAD(4, step.a, step.a_stride);
+  GRAFT_TILE_MULTIPLY(0, 4, 6);
+  if constexpr (kRight) {
+    GRAFT_TILE_LOAD(7, step.panel + kTile, step.panel_stride);
+    GRAFT_TILE_MULTIPLY(1, 4, 7);
+  }
+  if constexpr (kLower) {
+    GRAFT_TILE_LOAD(5, step.a + kTile * (step.a_stride / 2), step.a_stride);
+    GRAFT_TILE_MULTIPLY(2, 5, 6);
+    if constexpr (kRight) GRAFT_TILE_MULTIPLY(3, 5, 7);
+  }
+}
+
+// kLower: more than 16 rows; kRight: more than 16 columns. rest: one step more, where its a is not null.
+template <bool kLower, bool kRight>
+void block_product(const Operands& first, int64_t num_steps, const Operands& rest, const Sums& c, bool accumulate) {
   if (accumulate) {
     load_sums<kLower, kRight>(c);
   } else {
@@ -84,36 +108,39 @@ void block_product(const uint16_t* a, int64_t a_row_stride, const uint32_t* pane
     GRAFT_TILE_ZERO(2);
     GRAFT_TILE_ZERO(3);
   }
-  const int64_t a_stride = a_row_stride * 2, panel_stride = panel_width * 4;
-  const uint16_t* lower = a + kTile * a_row_stride;
-  for (int64_t k = 0; k < depth; k += kAmxDepth) {
-    const uint32_t* words = panel + k / 2 * panel_width;
-    GRAFT_TILE_LOAD(6, words, panel_stride);
-    GRAFT_TILE_LOAD(4, a + k, a_stride);
-    GRAFT_TILE_MULTIPLY(0, 4, 6);
-    if constexpr (kRight) {
-      GRAFT_TILE_LOAD(7, words + kTile, panel_stride);
-      GRAFT_TILE_MULTIPLY(1, 4, 7);
-    }
-    if constexpr (kLower) {
-      GRAFT_TILE_LOAD(5, lower + k, a_stride);
-      GRAFT_TILE_MULTIPLY(2, 5, 6);
-      if constexpr (kRight) GRAFT_TILE_MULTIPLY(3, 5, 7);
-    }
+  auto step = first;
+  for (int64_t i = 0; i < num_steps; ++i) {
+    multiply_step<kLower, kRight>(step);
+    step.a += kAmxDepth;
+    step.panel += kAmxDepth / 2 * (step.panel_stride / 4);
   }
+  if (rest.a) multiply_step<kLower, kRight>(rest);
   store_sums<kLower, kRight>(c);
 }
 
-using BlockProduct = void (*)(const uint16_t*, int64_t, const uint32_t*, int64_t, int64_t, const Sums&, bool);
+using BlockProduct = void (*)(const Operands&, int64_t, const Operands&, const Sums&, bool);
 constexpr BlockProduct kBlockProducts[2][2] = {{block_product<false, false>, block_product<false, true>}, {block_product<true, false>, block_product<true, true>}};
 
-void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t rows, int64_t columns) {
-  for (int64_t row = 0; row < rows; ++row) std::memcpy(to + row * to_stride, from + row * from_stride, static_cast<size_t>(columns) * sizeof(float));
+// Rows of `size` elements to rows of `to_stride`, with zeros behind them.
+template <typename Element>
+void copy_padded(const Element* from, int64_t from_stride, int64_t rows, int64_t size, Element* to, int64_t to_stride) {
+  for (int64_t row = 0; row < rows; ++row) {
+    std::copy_n(from + row * from_stride, size, to + row * to_stride);
+    std::fill(to + row * to_stride + size, to + (row + 1) * to_stride, Element{0});
+  }
 }
 
 void panel_product_amx(const uint16_t* a, int64_t a_row_stride, int64_t num_rows, const uint32_t* panel, int64_t panel_width, int64_t depth, float* c, int64_t c_row_stride,
                        int64_t num_columns, bool accumulate) {
   static constexpr auto kShapes = all_shapes();
+  const int64_t steps = depth / kAmxDepth, whole = steps * kAmxDepth, left = depth - whole;
+  alignas(64) uint32_t panel_rest[kAmxDepth / 2 * kPanelColumns];   // of an incomplete step, with zeros to its end
+  alignas(64) uint16_t a_rest[kBlock * kAmxDepth];
+  if (left > 0) {
+    const int64_t words = (left + 1) / 2 * panel_width;
+    std::copy_n(panel + whole / 2 * panel_width, words, panel_rest);
+    std::fill(panel_rest + words, panel_rest + kAmxDepth / 2 * panel_width, 0u);
+  }
   int64_t shaped = 0;
   for (int64_t row = 0; row < num_rows; row += kBlock) {
     const int64_t rows = std::min(kBlock, num_rows - row);
@@ -121,19 +148,22 @@ void panel_product_amx(const uint16_t* a, int64_t a_row_stride, int64_t num_rows
       asm volatile("ldtilecfg %0" : : "m"(kShapes[static_cast<size_t>(rows - 1)]));
       shaped = rows;
     }
-    const auto* left = a + row * a_row_stride;
+    const auto* first = a + row * a_row_stride;
+    if (left > 0) copy_padded(first + whole, a_row_stride, rows, left, a_rest, kAmxDepth);
     for (int64_t column = 0; column < num_columns; column += kBlock) {
       const int64_t width = std::min(kBlock, panel_width - column), columns = std::min(width, num_columns - column);
       const auto product = kBlockProducts[rows > kTile][width > kTile];
+      const Operands operands{first, a_row_stride * 2, panel + column, panel_width * 4};
+      const Operands rest{left > 0 ? a_rest : nullptr, kAmxDepth * 2, panel_rest + column, panel_width * 4};
       float* target = c + row * c_row_stride + column;
       if (columns == width) {
-        product(left, a_row_stride, panel + column, panel_width, depth, {target, c_row_stride * 4}, accumulate);
+        product(operands, steps, rest, {target, c_row_stride * 4}, accumulate);
         continue;
       }
-      alignas(64) float sums[kBlock * kBlock] = {};   // c ends before the tile does
-      if (accumulate) copy_rows(target, c_row_stride, sums, kBlock, rows, columns);
-      product(left, a_row_stride, panel + column, panel_width, depth, {sums, kBlock * 4}, accumulate);
-      copy_rows(sums, kBlock, target, c_row_stride, rows, columns);
+      alignas(64) float sums[kBlock * kBlock];   // c ends before the tile does
+      if (accumulate) copy_padded(target, c_row_stride, rows, columns, sums, kBlock);
+      product(operands, steps, rest, {sums, kBlock * 4}, accumulate);
+      for (int64_t r = 0; r < rows; ++r) std::copy_n(sums + r * kBlock, columns, target + r * c_row_stride);
     }
   }
   asm volatile("tilerelease" : :);

@@ -5,9 +5,9 @@
 
 namespace graft {
 
-// c[rows, columns] (+)= a[rows, depth] * panel, any number of rows. Panel and columns as in TileProduct; depth is a multiple of kAmxDepth.
-// An element is a sum over steps of kAmxDepth, each of which adds its even products in order and its odd products in order, then both, then that to c: rows and
-// columns beside it do not change a bit, nor does a depth that is cut between steps.
+// c[rows, columns] (+)= a[rows, depth] * panel[ceil(depth / 2), panel_width], any number of rows. Panel and columns as in Bf16TileProduct.
+// An element is a sum over steps of kAmxDepth (the last may be shorter), each of which adds its even products in order and its odd products in order, then both, then
+// that to c: rows and columns beside it do not change a bit, nor does a depth that is cut between steps.
 using Bf16PanelProduct = void (*)(const uint16_t* a, int64_t a_row_stride, int64_t rows, const uint32_t* panel, int64_t panel_width, int64_t depth, float* c,
                                   int64_t c_row_stride, int64_t columns, bool accumulate);
 

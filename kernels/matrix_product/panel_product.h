@@ -46,16 +46,12 @@ void share_out(int64_t num_rows, int64_t columns, int64_t unit, const Function& 
   });
 }
 
-// c[rows, columns] (+)= a[rows, depth] * panel, in chains of kDepthBlock; of bfloat16 where a machine has AMX in its steps, and only what is left of depth in a chain.
+// c[rows, columns] (+)= a[rows, depth] * panel, in chains of kDepthBlock; of bfloat16 in AMX's steps where a machine has it.
 template <typename Element>
 void panel_product(const Element* a, int64_t a_row_stride, int64_t num_rows, const PanelWord<Element>* panel, int64_t width, int64_t depth, float* c,
                    int64_t c_row_stride, int64_t columns, bool accumulate) {
   if constexpr (!std::is_same_v<Element, float>) {
-    const auto amx = bf16_panel_product_amx();
-    if (const int64_t whole = depth / kAmxDepth * kAmxDepth; amx && whole > 0) {
-      amx(a, a_row_stride, num_rows, panel, width, whole, c, c_row_stride, columns, accumulate);
-      a += whole, panel += whole / 2 * width, depth -= whole, accumulate = true;
-    }
+    if (const auto amx = bf16_panel_product_amx()) return amx(a, a_row_stride, num_rows, panel, width, depth, c, c_row_stride, columns, accumulate);
   }
   const auto tile = [] {
     if constexpr (std::is_same_v<Element, float>) return tile_product();

@@ -2,6 +2,7 @@
 #include "kernels/quantized/dequantize_blocks.h"
 
 #include "kernels/quantized/host_block.h"
+#include "kernels/quantized/round_to_bf16.h"
 #include "kernels/quantized/simd_clones.h"
 
 namespace graft {
@@ -27,8 +28,7 @@ GRAFT_INLINE_IN_CLONES void decode_all(const Block* blocks, int64_t num_blocks, 
   for (int64_t first = 0; first < num_blocks; first += kChunk) {
     const int count = num_blocks - first < kChunk ? static_cast<int>(num_blocks - first) : kChunk;
     for (int i = 0; i < count; ++i) decode(blocks[first + i], values + i * Block::kElements);
-    uint16_t* __restrict out = destination + first * Block::kElements;
-    for (int i = 0; i < count * Block::kElements; ++i) out[i] = float_to_bf16(values[i]);
+    round_to_bf16(values, count * Block::kElements, destination + first * Block::kElements);
   }
 }
 

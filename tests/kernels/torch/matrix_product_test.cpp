@@ -95,9 +95,9 @@ float amx_element(const at::Tensor& a_RK, const at::Tensor& b_KC, int64_t row, i
   const auto a = a_RK.accessor<float, 2>(), b = b_KC.accessor<float, 2>();
   for (int64_t k = 0; k < a_RK.size(1); k += kAmxDepth) {
     float even = 0, odd = 0;
-    for (int64_t i = k; i < k + kAmxDepth; i += 2) {
-      even = std::fma(a[row][i], b[i][column], even);
-      odd = std::fma(a[row][i + 1], b[i + 1][column], odd);
+    for (int64_t i = k; i < std::min(k + kAmxDepth, a_RK.size(1)); ++i) {
+      auto& sum = i % 2 == 0 ? even : odd;
+      sum = std::fma(a[row][i], b[i][column], sum);
     }
     start += even + odd;
   }
@@ -109,16 +109,19 @@ TEST(Bf16PanelAmx, EqualsTheInstructionsDescriptionToTheBit) {
   if (!product) return;   // another machine: bf16_tile_product is all there is
   for (const int64_t rows : {1, 16, 17, 32, 33, 70}) {
     for (const auto& [width, columns] : std::vector<std::pair<int64_t, int64_t>>{{16, 3}, {32, 30}, {48, 48}, {64, 49}, {64, 64}}) {
-      for (const int64_t depth : {32, 96, 576}) {
+      for (const int64_t depth : {1, 16, 32, 77, 592}) {
         for (const bool accumulate : {false, true}) {
-          const auto a = random_tensor({rows, depth + 4}, 1).to(at::kBFloat16), b = random_tensor({depth, width}, 2).to(at::kBFloat16);
-          auto storage = at::zeros({depth / 2 * width + 16}, at::kInt);
+          const int64_t pairs = (depth + 1) / 2;
+          const auto a = random_tensor({rows, depth + 4}, 1).to(at::kBFloat16);
+          auto b = random_tensor({2 * pairs, width}, 2).to(at::kBFloat16);
+          if (depth % 2 != 0) b[depth].zero_();
+          auto storage = at::zeros({pairs * width + 16}, at::kInt);
           auto* panel = reinterpret_cast<uint32_t*>(storage.data_ptr<int>());
           while (reinterpret_cast<uintptr_t>(panel) % 64 != 0) ++panel;
           const auto* source = static_cast<const uint16_t*>(b.const_data_ptr());
-          for (int64_t pair = 0; pair < depth / 2; ++pair) interleave(source + 2 * pair * width, source + (2 * pair + 1) * width, width, panel + pair * width);
+          for (int64_t pair = 0; pair < pairs; ++pair) interleave(source + 2 * pair * width, source + (2 * pair + 1) * width, width, panel + pair * width);
           auto c = random_tensor({rows, columns + 5}, 3);
-          const auto before = c.clone(), wide_a = a.slice(1, 0, depth).to(at::kFloat), wide_b = b.to(at::kFloat);
+          const auto before = c.clone(), wide_a = a.slice(1, 0, depth).to(at::kFloat), wide_b = b.slice(0, 0, depth).to(at::kFloat);
           product(static_cast<const uint16_t*>(a.const_data_ptr()), a.stride(0), rows, panel, width, depth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
           for (int64_t row = 0; row < rows; ++row) {
             for (int64_t column = 0; column < columns; ++column) {
@@ -133,7 +136,7 @@ TEST(Bf16PanelAmx, EqualsTheInstructionsDescriptionToTheBit) {
   }
 }
 
-TEST(Bf16PanelAmx, AgreesWithVectorsOnProductsThatItCutsInTwo) {
+TEST(Bf16PanelAmx, AgreesWithVectors) {
   if (!bf16_panel_product_amx()) return;
   const auto a = random_tensor({40, 700}, 1).to(at::kBFloat16), b = random_tensor({700, 90}, 2).to(at::kBFloat16);
   const auto product = [&] {
