@@ -20,6 +20,7 @@ struct CommandLine {
 
 void add_plan_command(CommandLine& line);
 void add_train_command(CommandLine& line);
+void add_teach_command(CommandLine& line);
 void add_launch_command(CommandLine& line);
 void add_export_command(CommandLine& line);
 void add_verify_command(CommandLine& line);

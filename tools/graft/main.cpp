@@ -31,7 +31,7 @@ int run(int argc, char** argv) {
   line.app.require_subcommand(1);
   line.app.set_version_flag("--version", std::string("graft ") + GRAFT_VERSION);
   line.app.footer("Exit codes: 0 done, 1 the answer is no, 2 wrong input or use, 3 disk, memory or device failure, 130/143 after a saved stop.");
-  for (auto* add : {add_plan_command, add_train_command, add_launch_command, add_export_command, add_verify_command, add_eval_command, add_chat_command, add_tokenize_command,
+  for (auto* add : {add_plan_command, add_train_command, add_teach_command, add_launch_command, add_export_command, add_verify_command, add_eval_command, add_chat_command, add_tokenize_command,
                     add_render_command, add_logits_command, add_conform_command, add_inspect_command, add_cache_command, add_report_command}) {
     add(line);
   }

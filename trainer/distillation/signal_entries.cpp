@@ -7,6 +7,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "kernels/common/error.h"
 #include "trainer/generation/sampling.h"
 
 namespace graft {
@@ -76,7 +77,8 @@ void take_draws(const Distribution& distribution, int64_t count, const EntryOpti
 double add_entries(SignalEncoder& encoder, const at::Tensor& hidden_MC, const LinearHead& head, const EntryOptions& options) {
   const int64_t num_tokens = hidden_MC.size(0), vocab = head.rows();
   const bool top = options.form.kind == SignalForm::Kind::kTop;
-  const int64_t count = top ? std::min(options.form.num_entries, vocab) : options.form.num_entries;
+  const int64_t count = options.form.num_entries;
+  if (top && count >= vocab) fail("teach", "expected teacher.count below the teacher's {} tokens, got {}", vocab, count);
   const int64_t block = rows_of_block(num_tokens, 4 * vocab, options.buffer_bytes);
   double entropy = 0;
   for (int64_t first = 0; first < num_tokens; first += block) {

@@ -16,7 +16,8 @@ struct EntryOptions {
   int64_t buffer_bytes = default_loss_buffer_bytes(true);
 };
 
-// Adds each token's entries to `encoder`, in order. hidden_MC: on the CPU. Returns the sum of the distributions' entropies, in nats.
+// Adds each token's entries to `encoder`, in order. hidden_MC: on the CPU. Returns the sum of the distributions' entropies, in nats. UserError for
+// as many likeliest tokens as there are.
 double add_entries(SignalEncoder& encoder, const at::Tensor& hidden_MC, const LinearHead& head, const EntryOptions& options);
 
 }  // namespace graft

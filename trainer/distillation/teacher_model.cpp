@@ -39,9 +39,9 @@ at::Tensor supervised_hidden(const Decoder& decoder, const Batch& rows) {
   return x_NC.index_select(0, at::tensor(batch.supervised_tokens(), at::kLong).to(x_NC.device()));
 }
 
-TeacherModel::TeacherModel(const TeacherOptions& options, const Decoder& student, AdapterSet& student_adapters, const Tokenizer& student_tokenizer)
-    : student_(student), student_adapters_(student_adapters) {
-  if (options.is_self()) return;
+TeacherModel::TeacherModel(const Decoder& student, AdapterSet& student_adapters) : student_(student), student_adapters_(&student_adapters) {}
+
+TeacherModel::TeacherModel(const TeacherOptions& options, const Decoder& student, const Tokenizer& student_tokenizer) : student_(student) {
   loaded_ = load_model(options.model, options.adapter.value_or(""), options.compute, nullptr, options.quantize_base);
   const auto match = match_vocabularies(student_tokenizer, *loaded_->context.tokenizer);
   if (match.kind == VocabularyMatch::Kind::kDifferent) {
@@ -55,7 +55,7 @@ TeacherModel::TeacherModel(const TeacherOptions& options, const Decoder& student
 }
 
 at::Tensor TeacherModel::hidden(const Batch& batch) const {
-  const WithoutAdapters base(loaded_ ? nullptr : &student_adapters_);
+  const WithoutAdapters base(student_adapters_);
   return supervised_hidden(decoder(), batch);
 }
 

@@ -15,9 +15,10 @@ namespace graft {
 
 class TeacherModel {
  public:
-  // Loads it, or takes the student with its adapters off (teacher.model self). UserError where its tokens are not the student's: ids of one must never be read as the
-  // other's. Both must outlive this.
-  TeacherModel(const TeacherOptions& options, const Decoder& student, AdapterSet& student_adapters, const Tokenizer& student_tokenizer);
+  // Loads it. UserError where its tokens are not the student's: ids of one must never be read as the other's. The student must outlive this.
+  TeacherModel(const TeacherOptions& options, const Decoder& student, const Tokenizer& student_tokenizer);
+  // teacher.model self: the student with its adapters off. Both must outlive this.
+  TeacherModel(const Decoder& student, AdapterSet& student_adapters);
 
   // Normed hidden states [M, C] of the batch's supervised tokens.
   at::Tensor hidden(const Batch& batch) const;
@@ -32,7 +33,7 @@ class TeacherModel {
 
  private:
   const Decoder& student_;
-  AdapterSet& student_adapters_;
+  AdapterSet* student_adapters_ = nullptr;   // self
   std::optional<LoadedModel> loaded_;        // not of self
   std::unique_ptr<FrozenWeight> own_head_, student_head_;   // cut to the tokens that both have
   std::string note_;

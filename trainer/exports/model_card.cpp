@@ -28,6 +28,8 @@ ExportFacts export_facts(const Manifest& manifest) {
   };
   for (const auto& file : manifest.base) add(manifest.base.size() == 1 ? "base_sha256" : "base_sha256." + file.name, file.sha256);
   add("base_licence", manifest.base_licence);
+  add("teacher", manifest.teacher_name);
+  for (const auto& file : manifest.teacher) add(manifest.teacher.size() == 1 ? "teacher_sha256" : "teacher_sha256." + file.name, file.sha256);
   add("teacher_licence", manifest.teacher_licence);
   add("tokenizer_sha256", manifest.tokenizer_sha256);
   add("template_sha256", manifest.template_sha256);

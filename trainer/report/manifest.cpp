@@ -44,6 +44,7 @@ Json to_json(const Manifest& manifest) {
   json["base"] = {{"name", manifest.base_name}, {"family", manifest.family}, {"licence", text_or_null(manifest.base_licence)},
                   {"files", files_json(manifest.base)}};
   json["teacher_licence"] = text_or_null(manifest.teacher_licence);
+  if (!manifest.teacher_name.empty()) json["teacher"] = {{"name", manifest.teacher_name}, {"files", files_json(manifest.teacher)}};
   json["tokenizer"] = {{"sha256", manifest.tokenizer_sha256}};
   json["template"] = {{"sha256", text_or_null(manifest.template_sha256)}, {"date", text_or_null(manifest.template_date)}};
   json["data"] = {{"train", files_json(manifest.train)},
@@ -75,6 +76,10 @@ Manifest manifest_from_json(const Json& json, const std::string& name) {
     manifest.base_licence = text_from(base.at("licence"));
     manifest.base = files_from(base.at("files"));
     manifest.teacher_licence = text_from(json.at("teacher_licence"));
+    if (const auto teacher = json.find("teacher"); teacher != json.end()) {
+      manifest.teacher_name = teacher->at("name");
+      manifest.teacher = files_from(teacher->at("files"));
+    }
     manifest.tokenizer_sha256 = json.at("tokenizer").at("sha256");
     manifest.template_sha256 = text_from(json.at("template").at("sha256"));
     manifest.template_date = text_from(json.at("template").at("date"));
@@ -94,7 +99,7 @@ Manifest manifest_from_json(const Json& json, const std::string& name) {
     const Json& machine = json.at("machine");
     manifest.machine = {machine.at("cpu"),          machine.at("instruction_set"), machine.at("cores"),
                         machine.at("memory_bytes"), machine.at("kernel"),          machine.value("gpu", "")};
-    static const std::set<std::string> kKnown = {"format",    "program", "base",   "teacher_licence", "tokenizer",
+    static const std::set<std::string> kKnown = {"format",    "program", "base",   "teacher_licence", "teacher", "tokenizer",
                                                  "template", "data",    "recipe", "run",             "machine"};
     for (const auto& [key, value] : json.items()) {
       if (!kKnown.contains(key)) manifest.extra[key] = value;
@@ -135,6 +140,7 @@ std::vector<std::string> manifest_differences(const Manifest& old, const Manifes
     if (before != after) lines.push_back(fmt::format("{}: {} -> {}", key, before, after));
   };
   compare("base", hashes_of(old.base), hashes_of(now.base));
+  compare("teacher", hashes_of(old.teacher), hashes_of(now.teacher));
   compare("tokenizer", old.tokenizer_sha256, now.tokenizer_sha256);
   compare("template", old.template_sha256, now.template_sha256);
   compare("template date", old.template_date, now.template_date);

@@ -26,6 +26,8 @@ struct Manifest {
   std::map<std::string, std::string> versions;   // "libtorch": "2.11.0", ...
   std::string base_name;                     // file or folder name of the base
   std::vector<ManifestFile> base;            // its weight and configuration files
+  std::string teacher_name;                  // of a distillation: likewise, or "self"; else empty
+  std::vector<ManifestFile> teacher;         // its weight files and its adapter's
   std::string family;
   std::string tokenizer_sha256, template_sha256;
   std::string template_date;                 // resolved

@@ -139,6 +139,8 @@ std::string provenance(const ReportData& data) {
   add_line(lines, "base", html::text(base, "name"));
   add_line(lines, "family", html::text(base, "family"));
   add_line(lines, "licence of the base", html::text(base, "licence"));
+  const Json& teacher = html::child(manifest, "teacher");
+  add_line(lines, "teacher", html::text(teacher, "name"));
   add_line(lines, "licence of the teacher", html::text(manifest, "teacher_licence"));
   add_line(lines, "started", html::text(run, "started"));
   add_line(lines, "seed", number_text(run, "seed"));
@@ -162,7 +164,7 @@ std::string provenance(const ReportData& data) {
     }
   }
   if (!lines.empty()) content += "<dl>" + lines + "</dl>";
-  std::string files = files_rows("base", html::child(base, "files"));
+  std::string files = files_rows("base", html::child(base, "files")) + files_rows("teacher", html::child(teacher, "files"));
   for (const char* split : {"train", "validation", "test"}) files += files_rows(split, html::child(html::child(manifest, "data"), split));
   if (!files.empty()) {
     content += "<h3>Files</h3><div class=\"wide\"><table><tr><th>use</th><th>file</th><th class=\"n\">size</th><th>SHA-256</th></tr>\n" + files + "</table></div>";

@@ -16,6 +16,7 @@
 #include "trainer/runs/plan_processes.h"
 #include "trainer/runs/device_memory.h"
 #include "trainer/runs/run_importance.h"
+#include "trainer/runs/teacher_inputs.h"
 
 namespace graft {
 
@@ -98,10 +99,13 @@ Probe probe_training(PreparedRun& run) {
   const auto batch = run.batch_of(run.dataset.train, packs[packs.size() / 2]);
   MicroBatchOptions options;
   options.recompute = run.recompute;
+  options.objective = objective_of(run.recipe.objective);
   run.set_device(run.device.device());
   double best = 1e30;
   for (int round = 0; round < 2; ++round) {   // the first one warms caches and the heap
     const auto start = Clock::now();
+    const auto teacher = run.teacher_signals(run.dataset.train, packs[packs.size() / 2], batch);
+    options.teacher = teacher ? &*teacher : nullptr;
     run_micro_batch(*run.decoder, run.adapters.get(), batch, options);
     best = std::min(best, seconds_since(start));
   }
@@ -159,6 +163,30 @@ std::vector<std::string> refused_exports(const PreparedRun& run) {
   return refused;
 }
 
+// What is said of the teacher, and why it cannot teach these rows.
+void plan_teacher(PreparedRun& run, ordered_json& json, std::vector<std::string>& errors) {
+  const auto& teacher = run.recipe.teacher;
+  json["teacher"] = {{"model", teacher.is_self() ? "self" : run.teacher_files.base.filename().string()}, {"adapter", run.teacher_files.adapter.has_value() && !teacher.is_self()},
+                     {"signal", teacher.signal}, {"licence", declared_licence(run.teacher_files.base)}};
+  const auto licence = check_licence(declared_licences(run.teacher_files.base), run.recipe.accept_licence);
+  if (!licence.problem.empty()) errors.push_back("the teacher: " + licence.problem);
+  if (teacher.cached()) {
+    const int64_t missing = num_missing_signals(run, run.dataset.train) + num_missing_signals(run, run.dataset.validation);
+    json["teacher"]["missing_rows"] = missing;
+    if (run.teacher_store) {
+      json["teacher"]["bytes_per_token"] = static_cast<double>(run.teacher_store->num_bytes()) / static_cast<double>(std::max<int64_t>(1, run.teacher_store->num_tokens()));
+      if (missing > 0) errors.push_back(fmt::format("the teacher's store lacks {} rows — run `graft teach` with this recipe: it adds them", missing));
+    } else {
+      errors.push_back(run.no_teacher_store);
+    }
+    if (missing > 0) return;
+  }
+  const auto check = check_teacher(run);
+  json["teacher"]["check"] = {{"tokens", check.tokens}, {"agreement", check.agreement}, {"teacher_loss", check.teacher_loss}, {"shifted_loss", check.shifted_loss}, {"divergence", check.divergence}};
+  if (const auto problem = check.problem(); !problem.empty()) errors.push_back(problem);
+  if (const auto note = check.note(); !note.empty()) run.notes.push_back(note);
+}
+
 }  // namespace
 
 Plan make_plan(PreparedRun& run, bool probe, int processes) {
@@ -186,6 +214,9 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
   json["memory"] = {{"base", memory.base}, {"adapters", memory.adapters}, {"activations", memory.activations}, {"scratch", memory.scratch},
                     {"program", memory.program}, {"available", available}};
   if (run.served) json["memory"]["served_weights"] = memory.served;
+  if (run.teacher) json["memory"]["teacher"] = memory.teacher;
+  json["objective"] = {{"kind", run.recipe.objective.kind}, {"formula", objective_formula(run.recipe.objective, run.recipe.teacher)}};
+  if (run.recipe.objective.distils()) plan_teacher(run, json, plan.errors);
   json["disk_bytes"] = needed;
   json["device"] = run.device.name();
   bool fits = true;   // or the probe would fail
@@ -201,7 +232,7 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
                                         there.total() / kGiB, free_there / kGiB));
     }
   }
-  if (probe && fits) {
+  if (probe && fits && plan.errors.empty()) {
     const auto measured = probe_training(run);
     const double per_step = measured.seconds_per_token * tokens_per_step + measured.seconds_per_step;
     json["seconds"] = per_step * static_cast<double>(run.total_steps);
@@ -271,6 +302,7 @@ std::string memory_text(const ordered_json& total, const ordered_json& memory) {
   const auto gib = [](const ordered_json& bytes) { return static_cast<double>(bytes.get<int64_t>()) / kGiB; };
   return fmt::format("{:.2f} GiB of {:.1f}: base {:.2f}, adapter {:.2f}, activations {:.2f}, scratch {:.2f}, program {:.2f}", gib(total), gib(memory["available"]),
                      gib(memory["base"]), gib(memory["adapters"]), gib(memory["activations"]), gib(memory["scratch"]), gib(memory["program"])) +
+         (memory.contains("teacher") ? fmt::format(", teacher {:.2f}", gib(memory["teacher"])) : "") +
          (memory.contains("served_weights") ? fmt::format(", rounded weights {:.2f}", gib(memory["served_weights"])) : "");
 }
 
@@ -319,6 +351,17 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
   const auto& steps = json["steps"];
   line("steps", fmt::format("{} ({} an epoch, {} warm-up), {} rows and {:.0f} tokens a step", steps["total"].get<int64_t>(), steps["per_epoch"].get<int64_t>(),
                             steps["warmup"].get<int64_t>(), run.recipe.optimizer.batch_rows, steps["tokens_per_step"].get<double>()));
+  line("loss", json["objective"]["formula"].get<std::string>());
+  if (json.contains("teacher")) {
+    const auto& teacher = json["teacher"];
+    line("teacher", fmt::format("{}{}, licence {}, {}", teacher["model"].get<std::string>(), teacher["adapter"].get<bool>() ? " with its adapter" : "", teacher["licence"].get<std::string>(),
+                                teacher["signal"].get<std::string>()));
+    if (teacher.contains("check")) {
+      const auto& check = teacher["check"];
+      line("", fmt::format("on {} tokens of the first step: {:.2f} nats a token, {:.2f} where it does not belong; agrees with the student on {:.0f} %; divergence {:.3f}", check["tokens"].get<int64_t>(),
+                           check["teacher_loss"].get<double>(), check["shifted_loss"].get<double>(), 100 * check["agreement"].get<double>(), check["divergence"].get<double>()));
+    }
+  }
   line("learning rate", fmt::format("{:.2e}, {}", steps["learning_rate"].get<double>(), run.recipe.schedule.shape));
   line("threads", fmt::format("{}", run.threads));
   if (json.contains("device_memory")) line("GPU memory", memory_text(json["device_memory_bytes"], json["device_memory"]));

@@ -13,7 +13,7 @@ struct Plan {
   std::vector<std::string> errors;      // why the run is refused: exit code 1
 };
 
-// probe: measure one micro-batch to estimate the time (adapters are left as they were). processes: also what each of so many would do (plan_processes.h).
+// probe: measure one micro-batch to estimate the time, and hold teacher and student against each other (adapters are left as they were). processes: also what each of so many would do (plan_processes.h).
 Plan make_plan(PreparedRun& run, bool probe, int processes = 1);
 
 // Text of at most 100 columns.

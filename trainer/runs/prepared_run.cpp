@@ -18,6 +18,7 @@
 #include "trainer/report/machine_info.h"
 #include "trainer/runs/device_memory.h"
 #include "trainer/runs/recipe_inputs.h"
+#include "trainer/runs/teacher_inputs.h"
 
 namespace graft {
 
@@ -77,6 +78,7 @@ void PreparedRun::set_device(c10::Device where) {
   if (where.is_cuda()) c10::impl::VirtualGuardImpl(where.type()).setDevice(where);   // or another GPU might get a context too
   decoder->set_device(where);
   adapters->set_device(where);
+  if (teacher) teacher->set_device(where);
   adapters_changed();
 }
 
@@ -133,6 +135,15 @@ Batch PreparedRun::batch_of(const DatasetSplit& split, const std::vector<int64_t
   return batch;
 }
 
+std::optional<TeacherSignals> PreparedRun::teacher_signals(const DatasetSplit& split, const std::vector<int64_t>& sequences, const Batch& batch) const {
+  if (teacher && !recipe.teacher.cached()) return teacher->signals(batch);
+  if (!teacher_store) return std::nullopt;
+  TeacherSignals signals;
+  signals.temperature = recipe.objective.temperature;
+  for (const auto& span : split.spans(sequences)) teacher_store->read(taught_row_hash(span.ids, span.supervised), count_targets(span.supervised), signals.entries);
+  return signals;
+}
+
 PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   PreparedRun run;
   run.group = options.group;
@@ -158,6 +169,7 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
 
   run.context = template_context(run.files.base, recipe.data);
   run.recipe.data.template_date = date_text(run.context.now);
+  take_teacher(run, options);
 
   DatasetRequest request;
   request.train = source_options(recipe.data.train);
@@ -167,7 +179,7 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   request.context = run.context;
   request.max_tokens = recipe.data.max_tokens;
   request.over_long = over_long_of(recipe.data.over_long);
-  request.cache = recipe.run.cache ? fs::path(*recipe.run.cache) : fs::path(recipe.run.out).parent_path() / "cache";
+  request.cache = store_folder(recipe);
   request.threads = static_cast<int>(run.threads);
   request.log = options.log;
   request.progress = options.progress;
@@ -218,6 +230,11 @@ Manifest manifest_of(const PreparedRun& run) {
   }
   manifest.rows_sha256 = rows.finish();
   manifest.base_licence = declared_licence(run.files.base);
+  if (run.recipe.objective.distils()) {
+    manifest.teacher_name = run.recipe.teacher.is_self() ? "self" : run.teacher_files.base.filename().string();
+    manifest.teacher_licence = declared_licence(run.teacher_files.base);
+    if (run.teacher_hashes) manifest.teacher = run.teacher_hashes->get();
+  }
   manifest.threads = run.threads;
   manifest.seed = run.recipe.run.seed;
   manifest.compute = run.recipe.model.compute;
@@ -277,6 +294,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   MemoryEstimate estimate;
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
   if (run.served) estimate.served = run.served->num_bytes();
+  if (run.teacher) estimate.teacher = run.teacher->num_bytes();
   estimate.adapters = run.adapters->num_parameters() * 24;   // value, gradient (float64, and float32 for the update), two moments
   const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + latent_width(spec) + 2 * width) + 4 * heads.num_heads + 4 * 7 * rank + 8;
   const int64_t layers = static_cast<int64_t>(spec.layers.size());

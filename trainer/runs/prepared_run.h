@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "data/rows/open_dataset.h"
+#include "data/teacher_signals/teacher_store.h"
 #include "data/templates/conversation.h"
 #include "trainer/adapters/adapter_set.h"
+#include "trainer/distillation/teacher_model.h"
 #include "trainer/exports/served_weights.h"
 #include "trainer/models/model_files.h"
 #include "trainer/report/file_hashes.h"
@@ -29,6 +31,11 @@ struct PreparedRun {
   std::unique_ptr<AdapterSet> adapters;
   std::unique_ptr<ServedWeights> served;  // adapter.quantization_aware: once updated, what adapted layers multiply with
   std::unique_ptr<ShardedBase> sharded;   // run.shard_base, while training
+  ModelFiles teacher_files;               // objective.kind distill; of self the student's
+  std::shared_ptr<const FileHashes> teacher_hashes;
+  std::unique_ptr<TeacherModel> teacher;  // beside the student, or for `graft teach`
+  std::unique_ptr<TeacherStore> teacher_store;   // teacher.signal cached: what `graft teach` wrote; null where it has not
+  std::string no_teacher_store;           // why
   std::shared_ptr<const FileHashes> base_hashes;   // of the base's weights, when PrepareOptions asks for them
   TemplateContext context;
   Dataset dataset;
@@ -57,10 +64,13 @@ struct PreparedRun {
   };
   Work work_of(const DatasetSplit& split, const std::vector<int64_t>& micro_batch, std::optional<int64_t> loss_buffer_bytes = std::nullopt) const;
   Batch batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed = 0) const;
+  // What the teacher says of the micro-batch's supervised tokens; nothing without one.
+  std::optional<TeacherSignals> teacher_signals(const DatasetSplit& split, const std::vector<int64_t>& sequences, const Batch& batch) const;
 };
 
 struct PrepareOptions {
   bool hash_base = false;   // for manifest_of: meanwhile, on another thread
+  bool teaches = false;     // loads the teacher, also where training would read what it said
   int64_t threads = 0;   // where the recipe says auto; 0: the cores of this process
   std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();
   std::function<void(const std::string&)> log;   // one line per stage
@@ -84,8 +94,8 @@ int64_t selected_key_bytes(const PreparedRun& run, int64_t tokens, Recompute rec
 
 // Bytes of memory that training is expected to need at its peak, and of what: lines for the plan.
 struct MemoryEstimate {
-  int64_t base = 0, served = 0, adapters = 0, activations = 0, scratch = 0, program = 0;
-  int64_t total() const { return base + served + adapters + activations + scratch + program; }
+  int64_t base = 0, served = 0, teacher = 0, adapters = 0, activations = 0, scratch = 0, program = 0;
+  int64_t total() const { return base + served + teacher + adapters + activations + scratch + program; }
 };
 MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute);
 

@@ -200,6 +200,7 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   log().info(fmt::format("{} {} steps on {}{}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
                          group->alone() ? "" : fmt::format("{} processes ({}) of ", group->size(), group->launch().launcher),
                          run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads), run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));
+  if (run.recipe.objective.distils()) log().info("loss: " + objective_formula(run.recipe.objective, run.recipe.teacher));
   const auto loop = run_training_loop(run, folder ? &*folder : nullptr, state, optimizer);
   if (loop.end == LoopEnd::kInterrupted) {
     group->leave();

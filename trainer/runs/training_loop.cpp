@@ -36,6 +36,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 struct StepResult {
   double loss = 0, gradient_norm = 0;
+  double cross_entropy = 0, divergence = 0;
   int64_t tokens = 0, supervised = 0;
   std::optional<RoutingStatistics> routing;   // of a mixture of experts
   std::vector<std::string> row_ids;
@@ -49,6 +50,15 @@ std::string places_of(const PreparedRun& run, const std::vector<int64_t>& sequen
     places.push_back(fmt::format("{}:{}", row.source_file, row.line));
   }
   return fmt::format("{}", fmt::join(places, ", "));
+}
+
+// Of a micro-batch: its loss, and the two parts of it.
+constexpr int64_t kLossFigures = 3;
+
+void write_losses(const MicroBatchResult& part, double* figures) {
+  figures[0] = part.weighted_loss;
+  figures[1] = part.weighted_cross_entropy;
+  figures[2] = part.weighted_divergence;
 }
 
 // What the ranks do with micro-batches: each computes its own, and where the base is sharded all of them gather together.
@@ -121,13 +131,17 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
   const uint64_t dropout_seed = run.recipe.adapter.dropout > 0 ? static_cast<uint64_t>(run.recipe.run.seed) * 1000003u + static_cast<uint64_t>(step) + 1 : 0;
   const auto micro_batches = run.micro_batches(sequences);
   RoutingSummary routing(run.decoder->spec());
-  const int64_t num_figures = 1 + routing.num_figures();
+  const int64_t num_figures = kLossFigures + routing.num_figures();
+  options.objective = objective_of(run.recipe.objective);
   const SharedWork work(run, run.dataset.train, micro_batches, options);
   const auto figures = work.figures(num_figures, /*signals=*/true, "loss", [&](const auto& micro_batch, double* values) {
     const auto batch = run.batch_of(run.dataset.train, micro_batch, dropout_seed);
-    const auto part = run_micro_batch(*run.decoder, run.adapters.get(), batch, options);
-    values[0] = part.weighted_loss;
-    routing.write(part, options.gradient_scale, values + 1);
+    const auto teacher = run.teacher_signals(run.dataset.train, micro_batch, batch);
+    auto with_teacher = options;
+    with_teacher.teacher = teacher ? &*teacher : nullptr;
+    const auto part = run_micro_batch(*run.decoder, run.adapters.get(), batch, with_teacher);
+    write_losses(part, values);
+    routing.write(part, options.gradient_scale, values + kLossFigures);
   });
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const double* values = figures.data() + static_cast<int64_t>(i) * num_figures;
@@ -136,7 +150,9 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
            values[0], step + 1, places_of(run, micro_batches[i]));
     }
     result.loss += values[0] * options.gradient_scale;
-    routing.add(values + 1);
+    result.cross_entropy += values[1] * options.gradient_scale;
+    result.divergence += values[2] * options.gradient_scale;
+    routing.add(values + kLossFigures);
   }
   result.routing = routing.statistics();
   for (size_t i = micro_batches.size() * static_cast<size_t>(num_figures); i < figures.size(); ++i) result.signal = std::max(result.signal, static_cast<int>(figures[i]));
@@ -152,8 +168,12 @@ StepResult run_step(PreparedRun& run, AdamW& optimizer, int64_t step, double lea
 
 // Validation at a step: the new best is remembered; says whether patience is at its end.
 bool evaluate_in_loop(const PreparedRun& run, RunState& state, nlohmann::ordered_json& line) {
-  const auto evaluation = evaluate_loss(run, run.dataset.validation);
+  const auto evaluation = evaluate_loss(run, run.dataset.validation, /*with_teacher=*/true);
   line["validation_loss"] = evaluation.loss;
+  if (run.recipe.objective.distils()) {
+    line["validation_cross_entropy"] = evaluation.cross_entropy;
+    line["validation_divergence"] = evaluation.divergence;
+  }
   line["validation_top1"] = evaluation.top1;
   if (!state.best_loss || evaluation.loss < *state.best_loss) {
     state.best_loss = evaluation.loss;
@@ -182,30 +202,31 @@ void restore_stop_signals() {
 
 int pending_stop_signal() { return stop_signal.load(); }
 
-EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split) {
+EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split, bool with_teacher) {
   std::vector<int64_t> sequences(static_cast<size_t>(split.num_sequences()));
   for (size_t i = 0; i < sequences.size(); ++i) sequences[i] = static_cast<int64_t>(i);
   MicroBatchOptions options;
   options.want_gradient = false;
   options.weights = run.sharded.get();
+  options.objective = objective_of(run.recipe.objective);
   const auto micro_batches = pack_rows(sequences, split.lengths, run.recipe.data.pack_tokens);
   const SharedWork work(run, split, micro_batches, options);
-  const auto figures = work.figures(3, /*signals=*/false, "evaluation", [&](const auto& micro_batch, double* sums) {
+  constexpr int64_t kFigures = kLossFigures + 2;
+  const auto figures = work.figures(kFigures, /*signals=*/false, "evaluation", [&](const auto& micro_batch, double* values) {
     auto batch = run.batch_of(split, micro_batch);
     batch.weights_N.clear();
-    const auto part = run_micro_batch(*run.decoder, nullptr, batch, options);
-    sums[0] = part.weighted_loss;
-    sums[1] = static_cast<double>(part.num_correct);
-    sums[2] = static_cast<double>(part.num_supervised);
+    const auto teacher = with_teacher ? run.teacher_signals(split, micro_batch, batch) : std::nullopt;
+    auto of_batch = options;
+    of_batch.teacher = teacher ? &*teacher : nullptr;
+    const auto part = run_micro_batch(*run.decoder, nullptr, batch, of_batch);
+    write_losses(part, values);
+    values[kLossFigures] = static_cast<double>(part.num_correct);
+    values[kLossFigures + 1] = static_cast<double>(part.num_supervised);
   });
-  double loss = 0, correct = 0, supervised = 0;
-  for (size_t i = 0; i < micro_batches.size(); ++i) {
-    loss += figures[3 * i];
-    correct += figures[3 * i + 1];
-    supervised += figures[3 * i + 2];
-  }
-  const double count = std::max(1.0, supervised);
-  return {loss / count, correct / count, static_cast<int64_t>(supervised)};
+  double sums[kFigures] = {};
+  for (size_t i = 0; i < micro_batches.size() * kFigures; ++i) sums[i % kFigures] += figures[i];
+  const double count = std::max(1.0, sums[kLossFigures + 1]);
+  return {sums[0] / count, sums[1] / count, sums[2] / count, sums[kLossFigures] / count, static_cast<int64_t>(sums[kLossFigures + 1])};
 }
 
 // All processes make the same updates; a difference would be a fault of a machine, and is found before it is saved.
@@ -261,6 +282,10 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState
     nlohmann::ordered_json line = {{"step", state.step}, {"loss", step.loss}, {"learning_rate", learning_rate},
                                    {"gradient_norm", step.gradient_norm}, {"tokens", step.tokens}, {"supervised_tokens", step.supervised},
                                    {"tokens_per_s", static_cast<double>(step.tokens) / seconds}, {"seconds", seconds}};
+    if (run.recipe.objective.distils()) {
+      line["cross_entropy"] = step.cross_entropy;
+      line["divergence"] = step.divergence;
+    }
     if (step.routing) {
       line["load_balancing_loss"] = step.routing->load_balancing_loss;
       line["largest_expert_share"] = step.routing->largest_share;
@@ -273,6 +298,10 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState
     std::vector<std::pair<std::string, double>> scalars = {{"train/loss", step.loss}, {"train/learning_rate", learning_rate},
                                                            {"train/gradient_norm", step.gradient_norm},
                                                            {"train/tokens_per_s", static_cast<double>(step.tokens) / seconds}};
+    if (run.recipe.objective.distils()) {
+      scalars.emplace_back("train/cross_entropy", step.cross_entropy);
+      scalars.emplace_back("train/divergence", step.divergence);
+    }
     if (step.routing) {
       scalars.emplace_back("train/load_balancing_loss", step.routing->load_balancing_loss);
       scalars.emplace_back("train/largest_expert_share", step.routing->largest_share);

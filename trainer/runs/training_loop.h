@@ -9,13 +9,15 @@
 namespace graft {
 
 struct EvaluationLoss {
-  double loss = 0;          // mean negative log-likelihood over supervised tokens
+  double loss = 0;          // mean over supervised tokens, of the objective
+  double cross_entropy = 0, divergence = 0;   // its parts; without a teacher the loss is the first
   double top1 = 0;          // share of supervised tokens whose target has the highest logit
   int64_t supervised_tokens = 0;
 };
 
-// Forward only, in micro-batches of pack_tokens, shared out over the run's processes; the same figures on all of them.
-EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split);
+// Forward only, in micro-batches of pack_tokens, shared out over the run's processes; the same figures on all of them. with_teacher: by the recipe's objective, where it
+// has one; else cross-entropy.
+EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split, bool with_teacher = false);
 
 // MachineError where the processes' adapters are not the same to the bit. All of them call it.
 void check_equal_adapters(const PreparedRun& run);

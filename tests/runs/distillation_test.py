@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Runs that learn from a teacher: their losses are those of TRL's and torchtune's published formulas in PyTorch over full logits, from a cache too; a teach run that
+is killed goes on; what cannot be learnt from is refused."""
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import graft_program
+from tiny_chat_model import make_tiny_chat_model, write_rows
+
+STEPS, ROWS = 6, 12
+SOURCE = {"format": "labelled", "text": "text", "label": "label", "prompt": "{text}"}
+
+
+def trl_divergence(student, teacher, beta: float, temperature: float):
+    """TRL's generalised Jensen-Shannon divergence of each token (Agarwal et al. 2023): beta 0 is KL(teacher || student), beta 1 KL(student || teacher)."""
+    import torch
+    p, q = torch.log_softmax(teacher / temperature, -1), torch.log_softmax(student / temperature, -1)
+    kl = lambda a, b: (a.exp() * (a - b)).sum(-1)
+    if beta == 0:
+        return kl(p, q)
+    if beta == 1:
+        return kl(q, p)
+    mixture = torch.logsumexp(torch.stack([p + torch.log(torch.tensor(beta)), q + torch.log(torch.tensor(1 - beta))]), 0)
+    return beta * kl(p, mixture) + (1 - beta) * kl(q, mixture)
+
+
+def torchtune_forward_kl(student, teacher):
+    """torchtune's forward KL of each token: cross-entropy against the teacher's probabilities, without the teacher's entropy."""
+    import torch
+    return -(torch.softmax(teacher, -1) * torch.log_softmax(student, -1)).sum(-1)
+
+
+class Distillation(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory(prefix="graft-distill-")
+        cls.folder = pathlib.Path(cls.scratch.name)
+        cls.student = make_tiny_chat_model(cls.folder / "student", initializer_range=0.2)
+        cls.teacher = make_tiny_chat_model(cls.folder / "teacher", initializer_range=0.15, hidden_size=96, num_hidden_layers=3)
+        cls.rows = write_rows(cls.folder / "rows.jsonl", ROWS)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def recipe(self, name: str, objective: dict, teacher: dict, rows: pathlib.Path | None = None, **changes) -> pathlib.Path:
+        recipe = {"accept_licence": "unknown", "model": {"base": str(self.student), "compute": "float32"}, "adapter": {"rank": 4, "alpha": 8},
+                  "data": {"train": [SOURCE | {"path": str(rows or self.rows)}]}, "objective": {"kind": "distill"} | objective,
+                  "teacher": {"model": str(self.teacher), "compute": "float32"} | teacher, "optimizer": {"learning_rate": 1e-2, "batch_rows": ROWS},
+                  "schedule": {"steps": STEPS, "shape": "constant", "warmup": 0},
+                  "run": {"out": str(self.folder / name), "cache": str(self.folder / "cache"), "threads": 2, "device": "cpu"}, "export": []}
+        for key, value in changes.items():
+            section, _, field = key.partition("__")
+            recipe[section] = recipe.get(section, {}) | {field: value} if field else value
+        path = self.folder / f"{name}.yaml"
+        path.write_text(json.dumps(recipe))
+        return path
+
+    def run_recipe(self, command: str, recipe: pathlib.Path, *arguments) -> str:
+        done = graft_program.run(command, recipe, *arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout + done.stderr
+
+    def lines(self, name: str) -> list[dict]:
+        return [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+
+    def train(self, name: str, objective: dict, teacher: dict | None = None, rows: pathlib.Path | None = None, **changes) -> list[dict]:
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        self.run_recipe("train", self.recipe(name, objective, teacher or {}, rows, **changes))
+        return self.lines(name)
+
+    def refused(self, command: str, recipe: pathlib.Path, *parts: str) -> None:
+        done = graft_program.run(command, recipe)
+        self.assertIn(done.returncode, (1, 2), done.stdout + done.stderr)
+        for part in parts:
+            self.assertIn(part, done.stdout + done.stderr)
+
+    def peer(self, loss_of) -> list[float]:
+        """The losses of STEPS steps in PyTorch from graft's first adapter. loss_of(student logits, teacher logits, labels): mean over supervised tokens."""
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
+        if not (self.folder / "first").exists():
+            self.train("first", {}, schedule__steps=1, optimizer__learning_rate=1e-30)
+        load = lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        student, teacher = PeftModel.from_pretrained(load(self.student), self.folder / "first/adapter", is_trainable=True), load(self.teacher).eval()
+        rows = [json.loads(line) for line in self.rows.read_text().splitlines()]
+        asked = self.folder / "asked.jsonl"
+        asked.write_text("".join(json.dumps({"messages": [{"role": "user", "content": row["text"]}, {"role": "assistant", "content": row["label"]}]}) + "\n" for row in rows))
+        encoded = [json.loads(line) for line in graft_program.run("render", self.student, "--file", asked).stdout.splitlines()]
+        optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-2, weight_decay=0)
+        losses = []
+        for _ in range(STEPS):
+            ours, theirs, labels = [], [], []
+            for row in encoded:
+                ids = torch.tensor([row["ids"]])
+                with torch.no_grad():
+                    teacher_logits = teacher(ids).logits[0, :-1]
+                kept = torch.tensor(row["mask"][1:], dtype=torch.bool)
+                ours.append(student(ids).logits[0, :-1][kept])
+                theirs.append(teacher_logits[kept])
+                labels.append(ids[0, 1:][kept])
+            loss = loss_of(torch.cat(ours), torch.cat(theirs), torch.cat(labels))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    def assert_same_losses(self, ours: list[float], theirs: list[float]) -> None:
+        for step, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
+            self.assertLess(abs(a - b), 1e-5 * max(1, abs(b)), f"step {step}: graft {a}, PyTorch {b}")
+        self.assertLess(theirs[-1], 0.9 * theirs[0], "nothing was learnt: these losses compare too little")
+
+    def test_losses_are_those_of_the_published_formulas(self):
+        import torch
+        entropy = torch.nn.functional.cross_entropy
+        for name, objective, loss_of in (
+                ("forward", {"divergence": "forward_kl"}, lambda s, t, y: trl_divergence(s, t, 0, 1).mean()),
+                ("reverse", {"divergence": "reverse_kl", "temperature": 2}, lambda s, t, y: trl_divergence(s, t, 1, 2).mean()),
+                ("jensen", {"divergence": "jensen_shannon", "jensen_shannon_weight": 0.3}, lambda s, t, y: trl_divergence(s, t, 0.3, 1).mean()),
+                ("mixed", {"teacher_share": 0.4, "temperature": 1.5, "times_temperature_squared": True},
+                 lambda s, t, y: 0.6 * entropy(s, y) + 0.4 * 1.5 ** 2 * trl_divergence(s, t, 0, 1.5).mean())):
+            with self.subTest(name):
+                self.assert_same_losses([line["loss"] for line in self.train(name, objective)], self.peer(loss_of))
+
+    def test_torchtunes_forward_kl_is_the_same_up_to_the_teachers_entropy(self):
+        import torch
+        entropies = []
+
+        def loss_of(student, teacher, labels):
+            entropies.append(-(torch.softmax(teacher, -1) * torch.log_softmax(teacher, -1)).sum(-1).mean().item())
+            return torchtune_forward_kl(student, teacher).mean()
+        theirs = self.peer(loss_of)
+        ours = [line["divergence"] for line in self.train("tune", {})]
+        for a, b, entropy in zip(ours, theirs, entropies, strict=True):
+            self.assertLess(abs(a + entropy - b), 1e-5 * b)
+
+    def test_the_parts_of_the_loss_and_its_formula_are_shown(self):
+        objective = {"teacher_share": 0.25, "divergence": "jensen_shannon"}
+        for line in self.train("parts", objective):
+            self.assertAlmostEqual(line["loss"], 0.75 * line["cross_entropy"] + 0.25 * line["divergence"], delta=1e-6 * line["loss"])
+        formula = "0.75 cross-entropy + 0.25 [0.5 KL(P || M) + 0.5 KL(Q || M)], M = 0.5 P + 0.5 Q"
+        self.assertIn(formula, self.run_recipe("plan", self.recipe("parts2", objective, {})))
+        self.assertIn(formula, (self.folder / "parts/report.html").read_text())
+        manifest = json.loads((self.folder / "parts/manifest.json").read_text())
+        self.assertEqual(manifest["teacher"]["name"], "teacher")
+        self.assertEqual(len(manifest["teacher"]["files"][0]["sha256"]), 64)
+
+    def test_self_begins_at_zero(self):
+        lines = self.train("self", {"teacher_share": 0.5}, {"model": "self"})
+        self.assertLess(lines[0]["divergence"], 1e-6)
+        self.assertGreater(lines[-1]["divergence"], 1e-3)
+
+    def test_two_runs_have_the_same_bytes_and_a_resumed_one_too(self):
+        for teacher in ({}, {"signal": "cached", "entries": "drawn", "count": 20}):
+            with self.subTest(teacher):
+                changes = {"run__checkpoint_every": 2, "run__seed": 5}
+                if teacher:
+                    self.run_recipe("teach", self.recipe("teach_same", {}, teacher, **changes))
+                self.train("same", {}, teacher, **changes)
+                self.train("again", {}, teacher, **changes)
+                adapters = [(self.folder / name / "adapter/adapter_model.safetensors").read_bytes() for name in ("same", "again")]
+                self.assertEqual(*adapters)
+                shutil.rmtree(self.folder / "again/adapter")
+                shutil.rmtree(self.folder / "again/checkpoints" / sorted(path.name for path in (self.folder / "again/checkpoints").iterdir() if path.is_dir())[-1])
+                self.run_recipe("train", self.folder / "again.yaml", "--resume")
+                self.assertEqual((self.folder / "again/adapter/adapter_model.safetensors").read_bytes(), adapters[0])
+
+    def test_a_cache_teaches_what_the_teacher_would(self):
+        online = self.train("online", {})
+        top = {"signal": "cached", "entries": "top", "count": 599}
+        self.run_recipe("teach", self.recipe("teach_top", {}, top))
+        cached = self.train("cached_top", {}, top)
+        for a, b in zip(online, cached, strict=True):
+            self.assertLess(abs(a["divergence"] - b["divergence"]), 0.01 * a["divergence"])
+        few = {"signal": "cached", "entries": "top", "count": 8}
+        self.run_recipe("teach", self.recipe("teach_few", {}, few))
+        self.assertLess(self.train("cached_few", {}, few)[0]["divergence"], online[0]["divergence"])   # a lower bound
+
+    def test_a_killed_teach_run_goes_on(self):
+        rows = write_rows(self.folder / "many.jsonl", 6000, seed=3)
+        teacher = {"signal": "cached", "entries": "drawn", "count": 10}
+        whole = self.recipe("teach_whole", {}, teacher, rows, run__cache=str(self.folder / "whole_cache"))
+        self.run_recipe("teach", whole)
+        killed = self.recipe("teach_killed", {}, teacher, rows, run__cache=str(self.folder / "killed_cache"))
+        process = subprocess.Popen([graft_program.PROGRAM, "teach", str(killed), "--quiet"])
+        deadline = time.monotonic() + 120
+        parts = lambda: list((self.folder / "killed_cache").glob("teacher-*/part-*.h5"))
+        while not parts() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.assertTrue(parts(), "killed before anything was written")
+        summary = json.loads(graft_program.run("teach", killed, "--json").stdout.strip().splitlines()[-1])
+        self.assertLess(summary["new_rows"], summary["rows"], "all was computed again")
+        losses = {}
+        for name, cache in (("of_whole", "whole_cache"), ("of_killed", "killed_cache")):
+            self.train(name, {}, teacher, rows=rows, run__cache=str(self.folder / cache), optimizer__batch_rows=64)
+            losses[name] = [line["loss"] for line in self.lines(name)]
+        self.assertEqual(losses["of_whole"], losses["of_killed"])
+        again = json.loads(graft_program.run("teach", killed, "--json").stdout.strip().splitlines()[-1])
+        self.assertEqual(again["new_rows"], 0)
+
+    def test_what_cannot_be_learnt_from_is_refused(self):
+        cached = {"signal": "cached", "entries": "drawn", "count": 30}
+        nothing = str(self.folder / "empty_cache")
+        self.refused("plan", self.recipe("no_store", {}, cached, run__cache=nothing), "REFUSED", "graft teach")
+        self.refused("train", self.recipe("no_store", {}, cached, run__cache=nothing), "graft teach")
+        self.run_recipe("teach", self.recipe("teach_one", {}, cached))
+        other = make_tiny_chat_model(self.folder / "other", hidden_size=48, num_attention_heads=4)
+        self.refused("plan", self.recipe("other", {}, cached | {"model": str(other)}), "REFUSED", "is of another", "teacher")
+        more = write_rows(self.folder / "more.jsonl", ROWS + 3)
+        self.refused("plan", self.recipe("more", {}, cached, more), "lacks", "graft teach")
+        self.refused("plan", self.recipe("biased", {"divergence": "reverse_kl"}, cached), "forward_kl with teacher.entries drawn")
+        self.refused("plan", self.recipe("no_teacher", {}, {"model": "none"}), "expected teacher.model with objective.kind distill")
+        self.refused("plan", self.recipe("no_need", {"kind": "sft"}, {}), "expected teacher.model none with objective.kind sft")
+        self.refused("plan", self.recipe("self_cached", {}, {"model": "self", "signal": "cached"}), "online with teacher.model self")
+        self.refused("teach", self.recipe("online", {}, {}), "teacher.signal cached")
+        foreign = make_tiny_chat_model(self.folder / "foreign")
+        tokenizer = json.loads((foreign / "tokenizer.json").read_text())
+        vocabulary = tokenizer["model"]["vocab"]
+        first, second = list(vocabulary)[65:67]
+        vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+        (foreign / "tokenizer.json").write_text(json.dumps(tokenizer))
+        self.refused("plan", self.recipe("foreign", {}, {"model": str(foreign)}), "expected a teacher with the student's tokens")
+        self.refused("plan", self.recipe("unknown_licence", {}, {}, accept_licence=[]), "licence")
+
+    def test_a_teacher_with_more_padding_is_the_same(self):
+        padded = make_tiny_chat_model(self.folder / "padded", vocab_size=640, initializer_range=0.15)
+        lines = self.train("padded_run", {}, {"model": str(padded)})
+        self.assertGreater(lines[0]["divergence"], lines[-1]["divergence"])
+        self.assertIn("640 tokens to the student's 600", self.run_recipe("plan", self.recipe("padded_plan", {}, {"model": str(padded)})))
+
+
+if __name__ == "__main__":
+    graft_program.main()

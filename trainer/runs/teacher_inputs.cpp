@@ -1,0 +1,199 @@
+#include "trainer/runs/teacher_inputs.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "checkpoints/hash.h"
+#include "data/rows/packing.h"
+#include "kernels/common/error.h"
+#include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+
+namespace graft {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kCheckedTokens = 256;
+constexpr int64_t kFewTokens = 16;   // of which nothing is concluded
+constexpr double kClearly = 1;       // nats a token
+
+SignalForm form_of(const PreparedRun& run) {
+  const auto& teacher = run.recipe.teacher;
+  return {teacher.entries == "top" ? SignalForm::Kind::kTop : SignalForm::Kind::kDrawn, teacher.num_entries, run.decoder->head().rows()};
+}
+
+std::vector<fs::path> teacher_weight_files(const ModelFiles& files) {
+  auto paths = open_tensors(files.base)->files();
+  if (files.adapter) paths.push_back(*files.adapter / "adapter_model.safetensors");
+  return paths;
+}
+
+struct CheckedTokens {
+  Batch batch;
+  std::vector<int64_t> sequences;
+  std::vector<int32_t> labels, shifted;   // of supervised tokens
+};
+
+// Whole rows of the first step.
+CheckedTokens first_tokens(const PreparedRun& run) {
+  CheckedTokens checked;
+  int64_t tokens = 0;
+  for (const auto sequence : run.sequences_of_step(0)) {
+    const auto count = count_targets(run.dataset.train.spans({sequence}).front().supervised);
+    if (tokens > 0 && tokens + count > kCheckedTokens) break;
+    checked.sequences.push_back(sequence);
+    tokens += count;
+  }
+  checked.batch = run.batch_of(run.dataset.train, checked.sequences);
+  for (const auto token : checked.batch.supervised_tokens()) checked.labels.push_back(checked.batch.labels_N[static_cast<size_t>(token)]);
+  checked.shifted = checked.labels;
+  if (!checked.shifted.empty()) std::rotate(checked.shifted.begin(), checked.shifted.begin() + 1, checked.shifted.end());
+  return checked;
+}
+
+double mean(const std::vector<float>& values) {
+  double sum = 0;
+  for (const float value : values) sum += value;
+  return values.empty() ? 0 : sum / static_cast<double>(values.size());
+}
+
+std::vector<int32_t> likeliest(const at::Tensor& hidden_MC, const LinearHead& head) {
+  std::vector<int32_t> tokens;
+  const int64_t vocab = head.rows(), block = rows_of_block(hidden_MC.size(0), 4 * vocab, default_loss_buffer_bytes(true));
+  for (int64_t first = 0; first < hidden_MC.size(0); first += block) {
+    const auto logits_BV = head_logits(hidden_MC.narrow(0, first, std::min(block, hidden_MC.size(0) - first)).contiguous(), head);
+    for (int64_t row = 0; row < logits_BV.size(0); ++row) {
+      const float* logits = logits_BV.const_data_ptr<float>() + row * vocab;
+      tokens.push_back(static_cast<int32_t>(std::max_element(logits, logits + vocab) - logits));
+    }
+  }
+  return tokens;
+}
+
+double equal_share(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+  int64_t equal = 0;
+  for (size_t i = 0; i < a.size(); ++i) equal += a[i] == b[i];
+  return a.empty() ? 0 : static_cast<double>(equal) / static_cast<double>(a.size());
+}
+
+// Of stored entries: a label that is none of them has its share of the rest, and of draws half a draw's.
+double stored_loss(const SignalRows& rows, const std::vector<int32_t>& labels, int64_t vocab, double one_draw) {
+  double sum = 0;
+  for (size_t token = 0; token < labels.size(); ++token) {
+    double probability = std::max(rows.tail_mass_M[token] / static_cast<double>(vocab), 0.5 * one_draw / static_cast<double>(vocab));
+    for (int64_t i = 0; i < rows.num_entries; ++i) {
+      const auto entry = token * static_cast<size_t>(rows.num_entries) + static_cast<size_t>(i);
+      if (rows.ids_MK[entry] == labels[token]) probability = std::exp(static_cast<double>(rows.log_probabilities_MK[entry]));
+    }
+    sum -= std::log(probability);
+  }
+  return sum / static_cast<double>(std::max<size_t>(1, labels.size()));
+}
+
+std::vector<int32_t> likeliest(const SignalRows& rows) {
+  std::vector<int32_t> tokens;
+  for (size_t token = 0; token < rows.tail_mass_M.size(); ++token) {
+    const auto* begin = rows.log_probabilities_MK.data() + token * static_cast<size_t>(rows.num_entries);
+    const auto* ids = rows.ids_MK.data() + token * static_cast<size_t>(rows.num_entries);
+    int64_t best = 0;
+    for (int64_t i = 1; i < rows.num_entries; ++i) {
+      if (ids[i] >= 0 && begin[i] > begin[best]) best = i;
+    }
+    tokens.push_back(ids[best]);
+  }
+  return tokens;
+}
+
+}  // namespace
+
+fs::path store_folder(const Recipe& recipe) { return recipe.run.cache ? fs::path(*recipe.run.cache) : fs::path(recipe.run.out).parent_path() / "cache"; }
+
+void take_teacher(PreparedRun& run, const PrepareOptions& options) {
+  const auto& recipe = run.recipe;
+  if (!recipe.objective.distils()) return;
+  const auto& wanted = recipe.teacher;
+  run.teacher_files = run.files;
+  if (!wanted.is_self()) {
+    run.teacher_files = find_model(wanted.model);
+    if (wanted.adapter) run.teacher_files.adapter = *wanted.adapter;
+    if (options.hash_base || wanted.cached()) run.teacher_hashes = std::make_shared<const FileHashes>(teacher_weight_files(run.teacher_files));
+  }
+  if (!wanted.cached() || options.teaches) {
+    run.teacher = wanted.is_self() ? std::make_unique<TeacherModel>(*run.decoder, *run.adapters) : std::make_unique<TeacherModel>(wanted, *run.decoder, *run.context.tokenizer);
+    if (!run.teacher->note().empty()) run.notes.push_back(run.teacher->note());
+  }
+  if (!wanted.cached() || options.teaches) return;
+  try {
+    run.teacher_store = std::make_unique<TeacherStore>(store_folder(recipe), teacher_identity(run), TeacherStore::Mode::kRead);
+  } catch (const UserError& error) {
+    run.no_teacher_store = error.what();
+  }
+}
+
+TeacherIdentity teacher_identity(const PreparedRun& run) {
+  const auto& recipe = run.recipe;
+  Sha256 hash;
+  for (const auto& file : run.teacher_hashes->get()) hash.update(file.sha256);
+  hash.update(fmt::format("|{}|{}|{}", recipe.teacher.compute, run.teacher_files.run ? run.teacher_files.quantize_base : recipe.teacher.quantize_base,
+                          run.teacher_files.run ? load_recipe(*run.teacher_files.run / "recipe.yaml", {}).adapter.quantization_aware : "none"));
+  TeacherIdentity identity;
+  identity.teacher = hash.finish();
+  identity.tokenizer = run.context.tokenizer->fingerprint;
+  identity.chat_template = run.context.chat_template ? run.context.chat_template->fingerprint() : "none";
+  identity.form = form_of(run);
+  identity.temperature = recipe.objective.temperature;
+  identity.seed = static_cast<uint64_t>(recipe.run.seed);
+  return identity;
+}
+
+int64_t num_missing_signals(const PreparedRun& run, const DatasetSplit& split) {
+  int64_t missing = 0;
+  for (int64_t sequence = 0; sequence < split.num_sequences(); ++sequence) {
+    const auto span = split.spans({sequence}).front();
+    missing += !run.teacher_store || !run.teacher_store->contains(taught_row_hash(span.ids, span.supervised));
+  }
+  return missing;
+}
+
+std::string TeacherCheck::note() const {
+  if (tokens < kFewTokens || teacher_loss < shifted_loss || !problem().empty()) return {};
+  return fmt::format("warning: the teacher finds the rows' own tokens no likelier than those of the next position ({:.2f} and {:.2f} nats a token): it does not know this task", teacher_loss,
+                     shifted_loss);
+}
+
+std::string TeacherCheck::problem() const {
+  if (tokens < kFewTokens || teacher_loss < shifted_loss + kClearly) return {};
+  return fmt::format("expected the teacher to find the rows' own tokens likelier than those of the next position, got {:.2f} nats a token for their own and {:.2f} for the next — do teacher and "
+                     "student share template, tokens and positions? A teacher that was trained for another task or template cannot teach these rows", teacher_loss, shifted_loss);
+}
+
+TeacherCheck check_teacher(const PreparedRun& run) {
+  const auto checked = first_tokens(run);
+  const auto signals = run.teacher_signals(run.dataset.train, checked.sequences, checked.batch);
+  TeacherCheck check;
+  check.tokens = static_cast<int64_t>(checked.labels.size());
+  if (!signals || check.tokens == 0) return check;
+  const auto student_MC = supervised_hidden(*run.decoder, checked.batch);
+  const auto student_head = run.decoder->head();
+  if (signals->head) {
+    CrossEntropyOptions options;
+    options.want_gradient = false;
+    const auto loss_of = [&](const std::vector<int32_t>& labels) { return mean(linear_cross_entropy(signals->hidden_MC, *signals->head, labels, {}, options).losses_M); };
+    check.teacher_loss = loss_of(checked.labels);
+    check.shifted_loss = loss_of(checked.shifted);
+    check.agreement = equal_share(likeliest(student_MC, student_head), likeliest(signals->hidden_MC, run.teacher->head()));
+  } else {
+    const double one_draw = 1.0 / static_cast<double>(run.recipe.teacher.num_entries);
+    check.teacher_loss = stored_loss(signals->entries, checked.labels, student_head.rows(), one_draw);
+    check.shifted_loss = stored_loss(signals->entries, checked.shifted, student_head.rows(), one_draw);
+    check.agreement = equal_share(likeliest(student_MC, student_head), likeliest(signals->entries));
+  }
+  ObjectiveLossOptions options;
+  options.want_gradient = false;
+  const auto loss = objective_loss(student_MC, WholeHead(student_head), checked.labels, {}, objective_of(run.recipe.objective), &*signals, options);
+  check.divergence = loss.weighted_divergence / static_cast<double>(check.tokens);
+  return check;
+}
+
+}  // namespace graft

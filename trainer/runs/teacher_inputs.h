@@ -1,0 +1,33 @@
+// A distillation's teacher: its files, its weights or what it said before, and the check that it reads the rows as the student does.
+#pragma once
+#include <filesystem>
+
+#include "trainer/runs/prepared_run.h"
+
+namespace graft {
+
+// Where token and teacher stores of a run lie: run.cache, or beside the run.
+std::filesystem::path store_folder(const Recipe& recipe);
+
+// With objective.kind distill fills what PreparedRun has of a teacher; student, adapters and tokenizer are there. UserError where its tokens are not the student's.
+void take_teacher(PreparedRun& run, const PrepareOptions& options);
+
+// What decides its signals. Waits for the teacher's hashes.
+TeacherIdentity teacher_identity(const PreparedRun& run);
+
+// Sequences of a split that the store lacks.
+int64_t num_missing_signals(const PreparedRun& run, const DatasetSplit& split);
+
+// Teacher and student on some of the first step's supervised tokens, before anything is trained.
+struct TeacherCheck {
+  int64_t tokens = 0;
+  double agreement = 0;              // share of tokens where both have the same likeliest token
+  double teacher_loss = 0;           // mean negative log-likelihood of the rows' own tokens
+  double shifted_loss = 0;           // the same of each token's successor among them: what a teacher says that reads other rows or positions
+  double divergence = 0;             // the objective's
+  std::string problem() const;       // why this cannot be right; else empty
+  std::string note() const;          // that it is doubtful
+};
+TeacherCheck check_teacher(const PreparedRun& run);
+
+}  // namespace graft
