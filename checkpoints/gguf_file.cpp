@@ -71,6 +71,11 @@ struct GgufFile::Impl {
   std::unordered_map<std::string_view, const GgufEntry*> by_key;  // into metadata_, which no longer changes
 };
 
+const GgufEntry* find_entry(std::span<const GgufEntry> metadata, std::string_view key) {
+  const auto found = std::find_if(metadata.begin(), metadata.end(), [&](const GgufEntry& entry) { return entry.key == key; });
+  return found == metadata.end() ? nullptr : &*found;
+}
+
 GgufFile::GgufFile(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()), path_(path) {
   const auto open_shard = [&](const std::filesystem::path& shard) {
     impl_->shards.emplace_back(shard);

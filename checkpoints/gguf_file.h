@@ -38,6 +38,9 @@ struct GgufEntry {
   GgufValue value;
 };
 
+// The entry of that key; null.
+const GgufEntry* find_entry(std::span<const GgufEntry> metadata, std::string_view key);
+
 class GgufFile : public TensorSource {
  public:
   // Opens `path` and, where it is the first of several shards, the others beside it (name-00001-of-0000N.gguf); the

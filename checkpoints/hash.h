@@ -10,6 +10,9 @@
 
 namespace graft {
 
+// Two lower-case digits for each byte.
+std::string hexadecimal(std::span<const unsigned char> bytes);
+
 class Sha256 {
  public:
   Sha256();

@@ -53,12 +53,6 @@ std::string differences(const Json& there, const Json& here) {
   fail("teach", "expected this teacher's signals for this tokenizer and template in {}, got none{} — run `graft teach` with this recipe", cache.string(), others);
 }
 
-std::string hex(std::span<const uint8_t> bytes) {
-  std::string text;
-  for (const auto byte : bytes) text += fmt::format("{:02x}", byte);
-  return text;
-}
-
 uint8_t nibble(char digit) { return static_cast<uint8_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10); }
 
 }  // namespace
@@ -103,7 +97,7 @@ void TeacherStore::load(const fs::path& path) {
                     std::is_sorted(shard.offsets.begin(), shard.offsets.end()) && shard.offsets.back() == static_cast<int64_t>(shard.bits.size());
   if (!fits) throw MachineError("store", fmt::format("expected a shard of teacher's signals, got arrays that do not fit together ({}) — remove the store", path.string()));
   for (size_t row = 0; row < rows; ++row) {
-    places_[hex(std::span(hashes).subspan(row * kHashBytes, kHashBytes))] = {shards_.size(), row, num_tokens[row]};
+    places_[hexadecimal(std::span(hashes).subspan(row * kHashBytes, kHashBytes))] = {shards_.size(), row, num_tokens[row]};
     num_tokens_ += num_tokens[row];
   }
   shards_.push_back(std::move(shard));

@@ -3,7 +3,9 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <type_traits>
+#include <vector>
 
 #include <ATen/Parallel.h>
 
@@ -11,6 +13,7 @@
 #include "kernels/matrix_product/bf16_panel_amx.h"
 #include "kernels/matrix_product/bf16_tile_product.h"
 #include "kernels/matrix_product/tile_product.h"
+#include "kernels/tasks/for_each_task.h"
 
 namespace graft {
 
@@ -18,6 +21,8 @@ inline constexpr int64_t kDepthBlock = 256;              // one chain of multipl
 inline constexpr int64_t kRowBlock = 16 * kTileRows;     // a piece of panel, one chain deep, serves so many rows before the next comes
 inline constexpr int64_t kPanelBytes = 1 << 20;          // of packed panels at a time: half of a second-level cache, or all of a small one
 inline constexpr int64_t kColumnUnit = 32;               // threads' shares are cut in these
+inline constexpr int64_t kShareColumns = 256;            // of a share where a thread has several
+inline constexpr int64_t kMostSharesOfThread = 8;
 
 template <typename Element>
 using PanelWord = std::conditional_t<std::is_same_v<Element, float>, float, uint32_t>;
@@ -30,19 +35,21 @@ constexpr int64_t depth_chunk(int64_t columns) {
   return kPanelBytes / static_cast<int64_t>(sizeof(Element)) / columns / kDepthBlock * kDepthBlock;
 }
 
-// Cuts [num_rows x columns] over the threads and calls f(first column, end column, first row, end row) on each.
+// Cuts [num_rows x columns] over the threads and calls f(first column, end column, first row, end row) on each: wide ones in several shares for each thread, so that one
+// that is held up does not hold up the others.
 template <typename Function>
 void share_out(int64_t num_rows, int64_t columns, int64_t unit, const Function& f) {
   const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   const int64_t units = rounded_up(columns, unit) / unit;
   const int64_t column_shares = std::min({threads, units, std::max<int64_t>(1, columns / kPanelColumns)});
   const int64_t row_shares = std::max<int64_t>(1, std::min(threads / column_shares, num_rows / (8 * kTileRows)));
-  at::parallel_for(0, column_shares * row_shares, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t share = begin; share < end; ++share) {
-      const int64_t c = share % column_shares, r = share / column_shares;
-      const int64_t first = units * c / column_shares * unit, last = std::min(columns, units * (c + 1) / column_shares * unit);
-      f(first, last, num_rows * r / row_shares, num_rows * (r + 1) / row_shares);
-    }
+  const int64_t times = threads == 1 ? 1 : std::clamp<int64_t>(columns / (column_shares * kShareColumns), 1, kMostSharesOfThread), cuts = column_shares * times;
+  std::vector<int64_t> shares(static_cast<size_t>(cuts * row_shares));
+  std::iota(shares.begin(), shares.end(), int64_t{0});
+  for_each_task(shares, [&](int64_t share) {
+    const int64_t c = share % cuts, r = share / cuts;
+    const int64_t first = units * c / cuts * unit, last = std::min(columns, units * (c + 1) / cuts * unit);
+    if (first < last) f(first, last, num_rows * r / row_shares, num_rows * (r + 1) / row_shares);
   });
 }
 

@@ -156,6 +156,19 @@ class Distillation(unittest.TestCase):
         self.assertEqual(manifest["teacher"]["name"], "teacher")
         self.assertEqual(len(manifest["teacher"]["files"][0]["sha256"]), 64)
 
+    def test_teacher_and_student_are_scored_on_the_same_rows(self):
+        for name, teacher in (("scored", {}), ("scored_cached", {"signal": "cached", "entries": "top", "count": 16})):
+            data = {"data__test": [SOURCE | {"path": str(self.rows)}]}
+            if teacher:
+                self.run_recipe("teach", self.recipe("teach_scored", {}, teacher, **data))
+            self.train(name, {}, teacher, **data)
+            scores = json.loads((self.folder / name / "evaluation.json").read_text())
+            difference = scores["after"]["accuracy"] - scores["teacher"]["accuracy"]
+            self.assertAlmostEqual(scores["student_minus_teacher"]["accuracy"], difference, places=9)
+            low, high = scores["student_minus_teacher"]["interval"]
+            self.assertTrue(low <= difference <= high)
+            self.assertIn("teacher, accuracy", (self.folder / name / "report.html").read_text())
+
     def test_self_begins_at_zero(self):
         lines = self.train("self", {"teacher_share": 0.5}, {"model": "self"})
         self.assertLess(lines[0]["divergence"], 1e-6)

@@ -12,6 +12,7 @@
 #include "tools/graft/commands.h"
 #include "trainer/adapters/adapter_files.h"
 #include "trainer/exports/export.h"
+#include "trainer/exports/kept_layers.h"
 #include "trainer/exports/output_place.h"
 #include "trainer/models/model_files.h"
 #include "trainer/recipe/recipe.h"
@@ -24,7 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string model, adapter, format, out, importance;
+  std::string model, adapter, format, out, importance, layers;
   bool force = false;
 };
 
@@ -97,6 +98,7 @@ int run(const Options& options, bool json) {
     request.facts = {{"program", std::string("graft ") + GRAFT_VERSION}, {"base", last_name_of(files.base)}};
     request.chat_template = load_chat_template(files.base);
   }
+  if (!options.layers.empty()) request.layers = parse_layers(options.layers);
   if (!options.importance.empty()) request.importance = std::make_shared<ImportanceMatrix>(read_importance_matrix(options.importance));
   const auto folder = !options.adapter.empty() ? std::optional<fs::path>(options.adapter) : files.adapter;
   const auto decoder = load_decoder(files.base, ComputeType::kFloat32, files.quantize_base);
@@ -129,6 +131,7 @@ void add_export_command(CommandLine& line) {
   command->add_option("--to", options->format, fmt::format("one of {}", fmt::join(export_format_names(), ", ")))->required();
   command->add_option("--out", options->out, "file (.gguf) or folder to write")->required();
   command->add_option("--importance", options->importance, "importance matrix for quantised GGUF forms: a file of llama-imatrix, or of a run (exports/importance.gguf)");
+  command->add_option("--layers", options->layers, "keep only these layers, numbered anew, such as 0-4,10,28-29: a student to be trained (safetensors and other merged folders)");
   command->add_flag("--force", options->force, "replace an export that is there");
   command->callback([=, &line] { line.chosen = [=, &line] { return run(*options, line.json); }; });
 }

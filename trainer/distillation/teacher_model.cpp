@@ -39,10 +39,12 @@ at::Tensor supervised_hidden(const Decoder& decoder, const Batch& rows) {
   return x_NC.index_select(0, at::tensor(batch.supervised_tokens(), at::kLong).to(x_NC.device()));
 }
 
+LoadedModel load_teacher(const TeacherOptions& options) { return load_model(options.model, options.adapter.value_or(""), options.compute, nullptr, options.quantize_base); }
+
 TeacherModel::TeacherModel(const Decoder& student, AdapterSet& student_adapters) : student_(student), student_adapters_(&student_adapters) {}
 
 TeacherModel::TeacherModel(const TeacherOptions& options, const Decoder& student, const Tokenizer& student_tokenizer) : student_(student) {
-  loaded_ = load_model(options.model, options.adapter.value_or(""), options.compute, nullptr, options.quantize_base);
+  loaded_ = load_teacher(options);
   const auto match = match_vocabularies(student_tokenizer, *loaded_->context.tokenizer);
   if (match.kind == VocabularyMatch::Kind::kDifferent) {
     fail("teacher", "expected a teacher with the student's tokens, got {}: {} — take a teacher of the same tokenizer, or a student of the teacher's family", loaded_->files.base.filename().string(),

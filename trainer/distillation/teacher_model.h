@@ -13,6 +13,9 @@
 
 namespace graft {
 
+// The weights that the options name, with their adapter.
+LoadedModel load_teacher(const TeacherOptions& options);
+
 class TeacherModel {
  public:
   // Loads it. UserError where its tokens are not the student's: ids of one must never be read as the other's. The student must outlive this.

@@ -13,6 +13,7 @@
 #include "trainer/exports/gguf_export.h"
 #include "trainer/exports/gguf_lora_export.h"
 #include "trainer/exports/hub_files.h"
+#include "trainer/exports/kept_layers.h"
 #include "trainer/exports/low_rank_updates.h"
 #include "trainer/exports/output_place.h"
 #include "trainer/exports/peft_export.h"
@@ -63,6 +64,7 @@ bool name_rope_scaling(RopeSpec& rope) {
 struct Prepared {
   at::Tensor parameters;   // kept alive for source.updates
   DecoderSpec spec;        // and for source.spec: config.json and GGUF must be able to say it
+  KeptLayers kept;         // and for source.weights, where not all are
   ExportSource source;
 };
 
@@ -70,6 +72,26 @@ void add_updates(Prepared& prepared, const ExportRequest& request) {
   if (!request.adapters) return;
   prepared.parameters = request.adapters->parameters.detach().cpu().contiguous();
   prepared.source.updates = low_rank_updates(*request.adapters, prepared.parameters.const_data_ptr<float>());
+}
+
+void cut_layers(Prepared& prepared, const ExportRequest& request, const ExportFormat& format) {
+  if (request.layers.empty()) return;
+  if (!format.is_merged() || !format.is_hub()) fail("exports", "expected a merged form in Hugging Face layout with layers left out, got {} — export safetensors, and that again to other forms", format.name);
+  if (request.products) fail("exports", "expected no error feedback with layers left out, got {}", format.name);
+  auto& source = prepared.source;
+  prepared.kept = keep_layers(prepared.spec, *source.weights, request.layers);
+  source.kept_layers = request.layers;
+  source.base_layers = static_cast<int64_t>(prepared.spec.layers.size());
+  prepared.spec = prepared.kept.spec;
+  source.weights = &prepared.kept.weights;
+  std::map<const WeightRule*, LowRankUpdate> updates;
+  for (auto& [rule, update] : source.updates) {
+    const auto found = prepared.kept.rules.find(rule);
+    if (found == prepared.kept.rules.end()) continue;
+    update.rule = found->second;
+    updates[found->second] = update;
+  }
+  source.updates = std::move(updates);
 }
 
 std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportFormat& format) {
@@ -105,6 +127,7 @@ std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportForm
   source.products = request.products;
   source.progress = request.progress;
   add_updates(prepared, request);
+  cut_layers(prepared, request, format);
   return holder;
 }
 
@@ -182,6 +205,7 @@ ExportResult export_model(const ExportRequest& request) {
   const auto& source = prepared->source;
   ExportResult result;
   result.format = format.name;
+  if (!source.kept_layers.empty()) result.notes.push_back(fmt::format("{} of the base's {} layers: {}", source.kept_layers.size(), source.base_layers, fmt::join(source.kept_layers, ", ")));
   switch (format.kind) {
     case Kind::kPeft:
       write_peft(source, request.adapters, request.options, format, out, result);

@@ -31,6 +31,7 @@ struct ExportRequest {
   std::shared_ptr<const ChatTemplate> chat_template;  // the one that was trained with; null: none
   ExportFacts facts;                      // export_facts() of the run's manifest
   std::vector<ManifestFile> expected_base;   // the files that the adapter was trained on, as its manifest lists them; empty: not checked
+  std::vector<int64_t> layers;            // of the base that are kept, numbered anew (kept_layers.h): for merged forms in Hugging Face layout; empty: all
   std::shared_ptr<const ImportanceMatrix> importance;   // for quantised GGUF forms; null: all columns of a weight count alike
   ColumnProducts* products = nullptr;     // rounding with error feedback (error_feedback.h), for forms below 8 bits
   bool replace = false;                   // an export that is at `out`

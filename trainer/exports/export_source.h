@@ -36,6 +36,8 @@ struct ExportSource {
   const TensorSource* tensors = nullptr;  // the base's; null: its pages are kept in memory when they were read (training reads them again)
   const std::vector<BoundWeight>* weights = nullptr;
   std::map<const WeightRule*, LowRankUpdate> updates;
+  std::vector<int64_t> kept_layers;       // of the base's base_layers; empty: all
+  int64_t base_layers = 0;
   std::vector<std::pair<std::string, std::vector<float>>> rope_factors;   // GGUF tensors of what rotary frequencies are divided by
   std::shared_ptr<const Tokenizer> tokenizer;         // may be null
   std::shared_ptr<const ChatTemplate> chat_template;  // may be null

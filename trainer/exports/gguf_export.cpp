@@ -67,8 +67,8 @@ std::vector<GgufEntry> metadata_of(const ExportSource& source, GgufFormat format
 
 // The number, or the first of the numbers, at a key.
 int64_t number_at(const std::vector<GgufEntry>& metadata, const std::string& key, int64_t otherwise) {
-  const auto entry = std::find_if(metadata.begin(), metadata.end(), [&](const GgufEntry& candidate) { return candidate.key == key; });
-  if (entry == metadata.end()) return otherwise;
+  const auto* entry = find_entry(metadata, key);
+  if (!entry) return otherwise;
   if (const auto* value = std::get_if<uint64_t>(&entry->value)) return static_cast<int64_t>(*value);
   if (const auto* value = std::get_if<int64_t>(&entry->value)) return *value;
   if (const auto* values = std::get_if<std::vector<uint64_t>>(&entry->value); values && !values->empty()) return static_cast<int64_t>(values->front());

@@ -93,16 +93,11 @@ std::string join_roles(const Between& between) {
   return text + "\n{{- end }}{{ end }}{{ if eq $last \"user\" }}" + action(between.at({"user", ""})) + "{{ end }}";
 }
 
-const GgufEntry* entry_of(const std::vector<GgufEntry>& metadata, std::string_view key) {
-  const auto found = std::find_if(metadata.begin(), metadata.end(), [&](const GgufEntry& entry) { return entry.key == key; });
-  return found == metadata.end() ? nullptr : &*found;
-}
-
 // The text that llama.cpp's engine puts before every prompt: sentencepiece models have it unless they say otherwise, others where they say so.
 std::string text_at_start(const ExportSource& source, const std::vector<GgufEntry>& metadata) {
   if (!source.tokenizer->bos_id) return {};
-  const auto* adds = entry_of(metadata, "tokenizer.ggml.add_bos_token");
-  const auto* model = entry_of(metadata, "tokenizer.ggml.model");
+  const auto* adds = find_entry(metadata, "tokenizer.ggml.add_bos_token");
+  const auto* model = find_entry(metadata, "tokenizer.ggml.model");
   const auto* flag = adds ? std::get_if<bool>(&adds->value) : nullptr;
   const auto* name = model ? std::get_if<std::string>(&model->value) : nullptr;
   const bool begins = flag ? *flag : name && *name == "llama";

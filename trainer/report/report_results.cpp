@@ -228,6 +228,7 @@ std::string results(const ReportData& data) {
     if (const auto score = html::number(before, key)) bars += bar_row(fmt::format("base model, {}", name), *score, "before");
     if (const auto score = html::number(after, key)) {
       bars += bar_row(fmt::format("fine-tuned, {}", name), *score, "", std::string_view(key) == "accuracy" ? interval_of(after) : "");
+      if (const auto of_teacher = html::number(html::child(data.evaluation, "teacher"), key)) bars += bar_row(fmt::format("teacher, {}", name), *of_teacher, "before");
     }
   };
   add("accuracy", "accuracy");

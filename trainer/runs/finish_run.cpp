@@ -12,6 +12,7 @@
 #include "checkpoints/hash.h"
 #include "kernels/common/error.h"
 #include "trainer/adapters/adapter_files.h"
+#include "trainer/evaluation/bootstrap.h"
 #include "trainer/evaluation/labelled_report.h"
 #include "trainer/exports/export.h"
 #include "trainer/report/html_report.h"
@@ -75,13 +76,13 @@ UnseenScore score_unseen(const DuplicateFindings& duplicates, const LabelledEval
 }
 
 // Each process answers every size-th row; all get all answers.
-LabelledEvaluation evaluate_together(PreparedRun& run, const std::vector<Row>& rows, const LabelledOptions& options) {
+LabelledEvaluation evaluate_together(const PreparedRun& run, const Decoder& decoder, const std::vector<Row>& rows, const LabelledOptions& options) {
   auto& group = *run.group;
-  if (group.alone()) return evaluate_labelled(*run.decoder, run.context, rows, options);
+  if (group.alone()) return evaluate_labelled(decoder, run.context, rows, options);
   const auto size = static_cast<size_t>(group.size());
   std::vector<Row> mine;
   for (auto row = static_cast<size_t>(group.rank()); row < rows.size(); row += size) mine.push_back(rows[row]);
-  auto evaluation = evaluate_labelled(*run.decoder, run.context, mine, options);
+  auto evaluation = evaluate_labelled(decoder, run.context, mine, options);
   const auto texts = group.exchange(to_json(evaluation).dump(-1, ' ', false, ordered_json::error_handler_t::replace), "scoring the test rows");
   std::vector<LabelledAnswer> answers(rows.size());
   evaluation.tokens = 0;
@@ -93,6 +94,20 @@ LabelledEvaluation evaluate_together(PreparedRun& run, const std::vector<Row>& r
   }
   evaluation.answers = std::move(answers);
   return evaluation;
+}
+
+// The teacher's score, and how far the student is from it: the same rows drawn for both (paired bootstrap).
+void add_teacher_score(ordered_json& json, const LabelledEvaluation& student, const LabelledEvaluation& teacher, const LabelledReport& report) {
+  const auto is_right = [](const LabelledAnswer& answer) { return answer.greedy == answer.gold ? 1.0 : 0.0; };
+  const auto difference = bootstrap(static_cast<int64_t>(student.answers.size()), [&](std::span<const int64_t> rows) {
+    double sum = 0;
+    for (const auto row : rows) sum += is_right(student.answers[static_cast<size_t>(row)]) - is_right(teacher.answers[static_cast<size_t>(row)]);
+    return sum / static_cast<double>(rows.size());
+  });
+  json["teacher"] = report_json(report);
+  json["student_minus_teacher"] = {{"accuracy", difference.value}, {"interval", {difference.low, difference.high}}};
+  log().info(fmt::format("test accuracy of the teacher: {:.1f} %; the student's is {:+.1f} points from it [{:+.1f}, {:+.1f}]", 100 * report.main().accuracy.value, 100 * difference.value,
+                         100 * difference.low, 100 * difference.high));
 }
 
 // Base and trained model on the test rows, by free greedy decoding; the file that the report shows.
@@ -114,20 +129,20 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder* f
   options.labels = false;
   options.texts = label_texts(run.dataset.train.rows);
   options.texts.merge(label_texts(test.rows));   // a label that training never saw is missed, not an error after the training
-  const auto evaluate = [&](const std::string& title, const std::vector<Row>& rows) {
+  const auto evaluate = [&](const std::string& title, const Decoder& decoder, const std::vector<Row>& rows) {
     Progress progress(log(), title, static_cast<int64_t>(rows.size()), {});
     options.progress = [&](int64_t done) { progress.update(done * run.group->size()); };
-    auto evaluation = evaluate_together(run, rows, options);
+    auto evaluation = evaluate_together(run, decoder, rows, options);
     progress.finish();
     return evaluation;
   };
-  const auto trained = evaluate("test, trained", test.rows);
+  const auto trained = evaluate("test, trained", *run.decoder, test.rows);
   // The base rambles where the trained model answers: a sample of the rows is enough to say where it stood.
   std::vector<Row> base_rows;
   const size_t num_base_rows = std::min(test.rows.size(), kBaseRows);
   for (size_t i = 0; i < num_base_rows; ++i) base_rows.push_back(test.rows[i * test.rows.size() / num_base_rows]);
   run.adapters->set_enabled(false);
-  const auto base = evaluate("test, base", base_rows);
+  const auto base = evaluate("test, base", *run.decoder, base_rows);
   run.adapters->set_enabled(true);
   const bool same_rows = num_base_rows == test.rows.size();
   const auto trained_report = report_of(trained, options), base_report = report_of(base, options);
@@ -138,6 +153,12 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder* f
     json["without_training_texts"] = {{"rows", unseen.rows}, {"accuracy", unseen.accuracy}};
     log().info(fmt::format("test accuracy without the {} rows whose text stands in train: {:.1f} %", static_cast<int64_t>(test.rows.size()) - unseen.rows,
                            100 * unseen.accuracy));
+  }
+  if (run.recipe.objective.distils() && !run.recipe.teacher.is_self()) {
+    std::optional<LoadedModel> loaded;   // training from a store never had it
+    if (!run.teacher) loaded = load_teacher(run.recipe.teacher);
+    const auto teacher = evaluate("test, teacher", run.teacher ? run.teacher->decoder() : *loaded->decoder, test.rows);
+    add_teacher_score(json, trained, teacher, report_of(teacher, options));
   }
   if (folder) write_file_atomic(folder->path() / "evaluation.json", json.dump(1) + "\n");
   log().info(fmt::format("test accuracy by free greedy decoding: {:.1f} % [{:.1f}, {:.1f}], base {:.1f} %{}, on {} rows", 100 * trained_report.main().accuracy.value,
@@ -203,7 +224,7 @@ TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState
   const auto evaluation = score_test_rows(run, writes);
   run.group->leave();
   if (evaluation) {
-    for (const auto* side : {"before", "after"}) {
+    for (const auto* side : {"before", "after", "teacher"}) {
       if (evaluation->contains(side)) summary[side] = (*evaluation)[side];
     }
   }

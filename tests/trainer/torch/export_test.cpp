@@ -1,12 +1,11 @@
 // Exports read back by graft itself; what engines read of them is proven in tests/exports.
-#include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/sub.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "tests/support/error_of.h"
+#include "tests/support/relative_error.h"
 #include "tests/trainer/torch/generation_tiny_model.h"
 #include "trainer/adapters/adapter_files.h"
 #include "trainer/exports/export.h"
@@ -54,15 +53,11 @@ at::Tensor logits_of(const Decoder& decoder) {
   return head_logits(decoder.forward(batch), decoder.head());
 }
 
-double relative_difference(const at::Tensor& x, const at::Tensor& y) {
-  return at::linalg_vector_norm(at::sub(x, y)).item<double>() / at::linalg_vector_norm(y).item<double>();
-}
-
 TEST(Export, MergedFormsComputeWhatWasTrained) {
   Trained trained;
   const auto expected = logits_of(*trained.model.decoder);
   trained.adapters->set_enabled(false);
-  EXPECT_GT(relative_difference(logits_of(*trained.model.decoder), expected), 0.05);
+  EXPECT_GT(relative_error(logits_of(*trained.model.decoder), expected), 0.05);
   trained.adapters->set_enabled(true);
   const std::pair<const char*, double> forms[] = {{"gguf:F32", 1e-5}, {"gguf:F16", 2e-3}, {"gguf:BF16", 2e-2}, {"gguf:Q8_0", 5e-2},
                                                   {"safetensors:F32", 1e-5}, {"safetensors:F16", 2e-3}, {"safetensors", 2e-2}};
@@ -71,7 +66,7 @@ TEST(Export, MergedFormsComputeWhatWasTrained) {
     std::replace(name.begin(), name.end(), ':', '_');
     const auto result = trained.to(form, std::string(form).starts_with("gguf") ? name + ".gguf" : name);
     const auto served = load_decoder(result.path, ComputeType::kFloat32);
-    EXPECT_LT(relative_difference(logits_of(*served), expected), tolerance) << form;
+    EXPECT_LT(relative_error(logits_of(*served), expected), tolerance) << form;
     EXPECT_EQ(result.warning, "") << form;
     uint64_t bytes = 0;
     for (const auto& file : result.files) bytes += fs::file_size(file);
@@ -99,8 +94,8 @@ TEST(Export, BlocksOfLatentKeysAndValuesKeepTheirValues) {
   }
   EXPECT_EQ(blocks, 2 * 2 * 4) << "keys and values of 4 heads in 2 layers";
   const auto decoded = exported(*quantised, out / "model.gguf", "safetensors:F32", "decoded");
-  EXPECT_LT(relative_difference(logits_of(*quantised), logits_of(*decoded)), 2e-6);
-  const double rounding = relative_difference(logits_of(*quantised), logits_of(*model.decoder));
+  EXPECT_LT(relative_error(logits_of(*quantised), logits_of(*decoded)), 2e-6);
+  const double rounding = relative_error(logits_of(*quantised), logits_of(*model.decoder));
   EXPECT_GT(rounding, 1e-5);
   EXPECT_LT(rounding, 5e-2);
 }
