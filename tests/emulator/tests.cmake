@@ -21,6 +21,7 @@ target_include_directories(emulated_kernels BEFORE PUBLIC "${CMAKE_CURRENT_LIST_
 set(host_sources "${PROJECT_SOURCE_DIR}/kernels/attention/attention_tiles.cpp" "${PROJECT_SOURCE_DIR}/kernels/delta_attention/delta_chunks.cpp"
   "${PROJECT_SOURCE_DIR}/kernels/lora_linear/lora_windows.cpp"
   "${PROJECT_SOURCE_DIR}/kernels/quantized_product/quantized_product_plan.cpp" "${PROJECT_SOURCE_DIR}/kernels/quantized/dequantize_blocks.cpp"
+  "${PROJECT_SOURCE_DIR}/kernels/quantized/round_to_bf16.cpp"
   "${PROJECT_SOURCE_DIR}/kernels/quantized/tensor_type.cpp")
 set_source_files_properties("${PROJECT_SOURCE_DIR}/kernels/quantized/dequantize_blocks.cpp" PROPERTIES COMPILE_OPTIONS "-ffp-contract=off")
 add_executable(test_emulator ${emulator_tests} ${host_sources} $<TARGET_OBJECTS:emulated_kernels>)
