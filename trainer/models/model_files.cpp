@@ -115,8 +115,13 @@ std::vector<std::string> declared_licences(const fs::path& base) {
   std::ifstream readme(base / "README.md");
   std::string card, name;
   for (std::string line; std::getline(readme, line);) {
-    if (line.starts_with("license:")) card = line.substr(std::min(line.size(), line.find_first_not_of(" :", 7)));
-    if (line.starts_with("license_name:")) name = line.substr(std::min(line.size(), line.find_first_not_of(" :", 12)));
+    const auto value_from = [&](size_t colon) {   // YAML may quote it
+      const auto value = line.substr(std::min(line.size(), line.find_first_not_of(" :", colon)));
+      const bool quoted = value.size() >= 2 && (value.front() == '"' || value.front() == '\'') && value.back() == value.front();
+      return quoted ? value.substr(1, value.size() - 2) : value;
+    };
+    if (line.starts_with("license:")) card = value_from(7);
+    if (line.starts_with("license_name:")) name = value_from(12);
   }
   if (card == "other" && !name.empty()) card = name;
   if (!card.empty()) declared.push_back(card);

@@ -298,6 +298,23 @@ void append_example(std::string& text, const ordered_json& example, bool colour)
   text += "\n";
 }
 
+// At most 100 columns: lines below the first begin where the value does.
+std::string wrapped(const std::string& text) {
+  constexpr size_t kIndent = 17, kWidth = 100 - kIndent;
+  std::string lines, line;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(' ', begin), text.size());
+    const auto word = text.substr(begin, end - begin);
+    if (!line.empty() && line.size() + 1 + word.size() > kWidth) {
+      lines += line + "\n" + std::string(kIndent, ' ');
+      line.clear();
+    }
+    line += (line.empty() ? "" : " ") + word;
+    begin = end + 1;
+  }
+  return lines + line;
+}
+
 std::string memory_text(const ordered_json& total, const ordered_json& memory) {
   const auto gib = [](const ordered_json& bytes) { return static_cast<double>(bytes.get<int64_t>()) / kGiB; };
   return fmt::format("{:.2f} GiB of {:.1f}: base {:.2f}, adapter {:.2f}, activations {:.2f}, scratch {:.2f}, program {:.2f}", gib(total), gib(memory["available"]),
@@ -351,15 +368,17 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
   const auto& steps = json["steps"];
   line("steps", fmt::format("{} ({} an epoch, {} warm-up), {} rows and {:.0f} tokens a step", steps["total"].get<int64_t>(), steps["per_epoch"].get<int64_t>(),
                             steps["warmup"].get<int64_t>(), run.recipe.optimizer.batch_rows, steps["tokens_per_step"].get<double>()));
-  line("loss", json["objective"]["formula"].get<std::string>());
+  line("loss", wrapped(json["objective"]["formula"].get<std::string>()));
   if (json.contains("teacher")) {
     const auto& teacher = json["teacher"];
     line("teacher", fmt::format("{}{}, licence {}, {}", teacher["model"].get<std::string>(), teacher["adapter"].get<bool>() ? " with its adapter" : "", teacher["licence"].get<std::string>(),
                                 teacher["signal"].get<std::string>()));
     if (teacher.contains("check")) {
       const auto& check = teacher["check"];
-      line("", fmt::format("on {} tokens of the first step: {:.2f} nats a token, {:.2f} where it does not belong; agrees with the student on {:.0f} %; divergence {:.3f}", check["tokens"].get<int64_t>(),
-                           check["teacher_loss"].get<double>(), check["shifted_loss"].get<double>(), 100 * check["agreement"].get<double>(), check["divergence"].get<double>()));
+      line("", wrapped(fmt::format("on {} tokens of the first step: {:.2f} nats for the rows' own tokens, {:.2f} for the next position's; the same likeliest token as the student on {:.0f} %; "
+                                   "divergence {:.3f}",
+                                   check["tokens"].get<int64_t>(), check["teacher_loss"].get<double>(), check["shifted_loss"].get<double>(), 100 * check["agreement"].get<double>(),
+                                   check["divergence"].get<double>())));
     }
   }
   line("learning rate", fmt::format("{:.2e}, {}", steps["learning_rate"].get<double>(), run.recipe.schedule.shape));
