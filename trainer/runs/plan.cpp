@@ -171,7 +171,8 @@ void plan_teacher(PreparedRun& run, ordered_json& json, std::vector<std::string>
   const auto licence = check_licence(declared_licences(run.teacher_files.base), run.recipe.accept_licence);
   if (!licence.problem.empty()) errors.push_back("the teacher: " + licence.problem);
   if (teacher.cached()) {
-    const int64_t missing = num_missing_signals(run, run.dataset.train) + num_missing_signals(run, run.dataset.validation);
+    const auto* store = run.teacher_store.get();
+    const size_t missing = missing_signals(store, run.dataset.train).size() + missing_signals(store, run.dataset.validation).size();
     json["teacher"]["missing_rows"] = missing;
     if (run.teacher_store) {
       json["teacher"]["bytes_per_token"] = static_cast<double>(run.teacher_store->num_bytes()) / static_cast<double>(std::max<int64_t>(1, run.teacher_store->num_tokens()));

@@ -35,13 +35,11 @@ class Teaching {
 
   // The sequences of a split that the store lacks, once each.
   void add(const DatasetSplit& split) {
-    std::vector<int64_t> missing;
-    for (int64_t sequence = 0; sequence < split.num_sequences(); ++sequence) {
+    auto missing = missing_signals(&store_, split);
+    std::erase_if(missing, [&](int64_t sequence) {
       const auto span = split.spans({sequence}).front();
-      const auto hash = taught_row_hash(span.ids, span.supervised);
-      if (store_.contains(hash) || !seen_.insert(hash).second) continue;
-      missing.push_back(sequence);
-    }
+      return !seen_.insert(taught_row_hash(span.ids, span.supervised)).second;
+    });
     for (auto& pack : pack_rows(missing, split.lengths, run_.recipe.data.pack_tokens)) packs_.push_back({&split, std::move(pack)});
     num_rows_ += static_cast<int64_t>(missing.size());
   }

@@ -147,11 +147,11 @@ TeacherIdentity teacher_identity(const PreparedRun& run) {
   return identity;
 }
 
-int64_t num_missing_signals(const PreparedRun& run, const DatasetSplit& split) {
-  int64_t missing = 0;
+std::vector<int64_t> missing_signals(const TeacherStore* store, const DatasetSplit& split) {
+  std::vector<int64_t> missing;
   for (int64_t sequence = 0; sequence < split.num_sequences(); ++sequence) {
     const auto span = split.spans({sequence}).front();
-    missing += !run.teacher_store || !run.teacher_store->contains(taught_row_hash(span.ids, span.supervised));
+    if (!store || !store->contains(taught_row_hash(span.ids, span.supervised))) missing.push_back(sequence);
   }
   return missing;
 }

@@ -15,8 +15,8 @@ void take_teacher(PreparedRun& run, const PrepareOptions& options);
 // What decides its signals. Waits for the teacher's hashes.
 TeacherIdentity teacher_identity(const PreparedRun& run);
 
-// Sequences of a split that the store lacks.
-int64_t num_missing_signals(const PreparedRun& run, const DatasetSplit& split);
+// Sequences of a split that the store lacks; all of them where there is none.
+std::vector<int64_t> missing_signals(const TeacherStore* store, const DatasetSplit& split);
 
 // Teacher and student on some of the first step's supervised tokens, before anything is trained.
 struct TeacherCheck {

@@ -56,20 +56,32 @@ TEST(TransposeWords, MovesEveryWord) {
   }
 }
 
+// A packed panel of random bfloat16, aligned as products want it.
+struct RandomPanel {
+  at::Tensor values_DC, storage;
+  uint32_t* words = nullptr;
+
+  RandomPanel(int64_t depth, int64_t width) {
+    const int64_t pairs = (depth + 1) / 2;
+    const auto padded = random_tensor({2 * pairs, width}, 2).to(at::kBFloat16);
+    if (depth % 2 != 0) padded[depth].zero_();
+    values_DC = padded.slice(0, 0, depth);
+    storage = at::zeros({pairs * width + 16}, at::kInt);
+    words = reinterpret_cast<uint32_t*>(storage.data_ptr<int>());
+    while (reinterpret_cast<uintptr_t>(words) % 64 != 0) ++words;
+    const auto* source = static_cast<const uint16_t*>(padded.const_data_ptr());
+    for (int64_t pair = 0; pair < pairs; ++pair) interleave(source + 2 * pair * width, source + (2 * pair + 1) * width, width, words + pair * width);
+  }
+};
+
 at::Tensor bf16_tile_result(Bf16TileProduct product, int64_t rows, int64_t width, int64_t columns, int64_t depth, bool accumulate) {
-  const int64_t pairs = (depth + 1) / 2;
   const auto a = random_tensor({rows, depth + 3}, 1).to(at::kBFloat16);
-  const auto b = random_tensor({2 * pairs, width}, 2).to(at::kBFloat16);
-  if (depth % 2 != 0) b[depth].zero_();
-  auto storage = at::zeros({pairs * width + 16}, at::kInt);
-  auto* panel = reinterpret_cast<uint32_t*>(storage.data_ptr<int>());
-  while (reinterpret_cast<uintptr_t>(panel) % 64 != 0) ++panel;
-  const auto* source = static_cast<const uint16_t*>(b.const_data_ptr());
-  for (int64_t pair = 0; pair < pairs; ++pair) interleave(source + 2 * pair * width, source + (2 * pair + 1) * width, width, panel + pair * width);
+  const RandomPanel panel(depth, width);
+  const auto& b = panel.values_DC;
   auto c = random_tensor({rows, columns + 5}, 3);
   const auto before = c.clone();
-  product(static_cast<const uint16_t*>(a.const_data_ptr()), a.stride(0), rows, panel, width, depth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
-  auto expected = at::matmul(a.slice(1, 0, depth).to(at::kDouble), b.slice(0, 0, depth).slice(1, 0, columns).to(at::kDouble));
+  product(static_cast<const uint16_t*>(a.const_data_ptr()), a.stride(0), rows, panel.words, width, depth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
+  auto expected = at::matmul(a.slice(1, 0, depth).to(at::kDouble), b.slice(1, 0, columns).to(at::kDouble));
   if (accumulate) expected = expected + before.slice(1, 0, columns).to(at::kDouble);
   EXPECT_LT(relative_error(c.slice(1, 0, columns), expected), 1e-6) << rows << " x " << columns << " x " << depth;
   EXPECT_TRUE(at::equal(c.slice(1, columns), before.slice(1, columns))) << "wrote beyond its columns";
@@ -111,18 +123,11 @@ TEST(Bf16PanelAmx, EqualsTheInstructionsDescriptionToTheBit) {
     for (const auto& [width, columns] : std::vector<std::pair<int64_t, int64_t>>{{16, 3}, {32, 30}, {48, 48}, {64, 49}, {64, 64}}) {
       for (const int64_t depth : {1, 16, 32, 77, 592}) {
         for (const bool accumulate : {false, true}) {
-          const int64_t pairs = (depth + 1) / 2;
           const auto a = random_tensor({rows, depth + 4}, 1).to(at::kBFloat16);
-          auto b = random_tensor({2 * pairs, width}, 2).to(at::kBFloat16);
-          if (depth % 2 != 0) b[depth].zero_();
-          auto storage = at::zeros({pairs * width + 16}, at::kInt);
-          auto* panel = reinterpret_cast<uint32_t*>(storage.data_ptr<int>());
-          while (reinterpret_cast<uintptr_t>(panel) % 64 != 0) ++panel;
-          const auto* source = static_cast<const uint16_t*>(b.const_data_ptr());
-          for (int64_t pair = 0; pair < pairs; ++pair) interleave(source + 2 * pair * width, source + (2 * pair + 1) * width, width, panel + pair * width);
+          const RandomPanel panel(depth, width);
           auto c = random_tensor({rows, columns + 5}, 3);
-          const auto before = c.clone(), wide_a = a.slice(1, 0, depth).to(at::kFloat), wide_b = b.slice(0, 0, depth).to(at::kFloat);
-          product(static_cast<const uint16_t*>(a.const_data_ptr()), a.stride(0), rows, panel, width, depth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
+          const auto before = c.clone(), wide_a = a.slice(1, 0, depth).to(at::kFloat), wide_b = panel.values_DC.to(at::kFloat);
+          product(static_cast<const uint16_t*>(a.const_data_ptr()), a.stride(0), rows, panel.words, width, depth, c.data_ptr<float>(), c.stride(0), columns, accumulate);
           for (int64_t row = 0; row < rows; ++row) {
             for (int64_t column = 0; column < columns; ++column) {
               const float expected = amx_element(wide_a, wide_b, row, column, accumulate ? before[row][column].item<float>() : 0);
