@@ -50,6 +50,12 @@ void encode_split(DatasetSplit& split, const DatasetRequest& request, std::vecto
 
 }  // namespace
 
+std::vector<const Row*> DatasetSplit::rows_of(const std::vector<int64_t>& sequences) const {
+  std::vector<const Row*> chosen;
+  for (const int64_t sequence : sequences) chosen.push_back(&row_of_sequence(sequence));
+  return chosen;
+}
+
 std::vector<TokenSpan> DatasetSplit::spans(const std::vector<int64_t>& sequences) const {
   std::vector<TokenSpan> chosen;
   for (const int64_t sequence : sequences) {
@@ -91,9 +97,13 @@ Dataset open_dataset(const DatasetRequest& request) {
   dataset.train = {.name = "train", .rows = read_sources(request.train)};
   dataset.validation = {.name = "validation", .rows = read_sources(request.validation)};
   dataset.test = {.name = "test", .rows = read_sources(request.test)};
+  dataset.general = {.name = "general", .rows = read_sources(request.general)};
   if (request.validation_fraction != 0)
     dataset.validation.rows = take(dataset.train.rows, validation_rows(dataset.train.rows, request.validation_fraction));
-  for (DatasetSplit* split : {&dataset.train, &dataset.validation, &dataset.test}) {
+  if (request.rewrite_rows) {
+    for (DatasetSplit* split : {&dataset.train, &dataset.validation}) request.rewrite_rows(split->rows);
+  }
+  for (DatasetSplit* split : {&dataset.train, &dataset.validation, &dataset.test, &dataset.general}) {
     if (!split->rows.empty()) encode_split(*split, request, dataset.findings);
   }
   dataset.duplicates = find_duplicates({&dataset.train.rows, &dataset.validation.rows, &dataset.test.rows});

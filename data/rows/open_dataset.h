@@ -15,11 +15,13 @@ namespace graft {
 
 struct DatasetRequest {
   std::vector<SourceOptions> train, validation, test;
+  std::vector<SourceOptions> general;   // of another kind: neither trained on nor searched for duplicates
   double validation_fraction = 0;  // of train; not together with validation
   TemplateContext context;
   int64_t max_tokens = 1024;
   OverLong over_long = OverLong::kError;
   bool prompts_may_train = false;  // rows of format prompts in train: a teacher writes their answers (distillation)
+  std::function<void(std::vector<Row>&)> rewrite_rows = {};   // of train and validation once they are read and split: a teacher's answers in place of their own
   std::filesystem::path cache;     // folder of the token stores; empty: none
   int threads = 0;                 // 0: as the machine has
   std::function<void(const std::string& stage, int64_t done, int64_t total)> progress = {};  // stage: "tokenising train"
@@ -54,6 +56,7 @@ struct DatasetSplit {
   const Row& row_of_sequence(int64_t sequence) const {
     return rows[static_cast<size_t>(row_of[static_cast<size_t>(sequence)])];
   }
+  std::vector<const Row*> rows_of(const std::vector<int64_t>& sequences) const;
   // Sequences as make_packed takes them, with their rows' weights.
   std::vector<TokenSpan> spans(const std::vector<int64_t>& sequences) const;
 };
@@ -68,7 +71,7 @@ struct DatasetFinding {
 };
 
 struct Dataset {
-  DatasetSplit train, validation, test;
+  DatasetSplit train, validation, test, general;
   DuplicateFindings duplicates;  // splits 0, 1, 2
   std::vector<DatasetFinding> findings;
 

@@ -20,6 +20,12 @@ constexpr int kCodecVersion = 1;   // to be raised whenever the same signal has 
 constexpr size_t kHashBytes = 32;
 
 Json description_of(const TeacherIdentity& identity) {
+  if (identity.answers) {
+    const auto& answers = *identity.answers;
+    return {{"kind", "teacher"}, {"codec", kCodecVersion}, {"teacher", identity.teacher}, {"tokenizer", identity.tokenizer}, {"template", identity.chat_template}, {"form", "answers"},
+            {"temperature", identity.temperature}, {"top_p", answers.top_p}, {"max_new_tokens", answers.max_new_tokens}, {"now", answers.now},
+            {"template_arguments", answers.template_arguments}, {"seed", identity.seed}};
+  }
   const bool drawn = identity.form.kind == SignalForm::Kind::kDrawn;
   Json json = {{"kind", "teacher"}, {"codec", kCodecVersion}, {"teacher", identity.teacher}, {"tokenizer", identity.tokenizer}, {"template", identity.chat_template},
                {"form", drawn ? "drawn" : "top"}, {"entries", identity.form.num_entries}, {"vocabulary", identity.form.vocab_size}, {"temperature", identity.temperature}};
@@ -135,6 +141,12 @@ void TeacherStore::add(std::span<const TaughtRow> rows) {
   });
   for (size_t row = 0; row < added.size(); ++row) places_[added[row]] = {shards_.size(), row, num_tokens[row]}, num_tokens_ += num_tokens[row];
   shards_.push_back(std::move(shard));
+}
+
+std::string TeacherStore::text(const std::string& row_hash) const {
+  const auto& place = places_.at(row_hash);
+  const auto& shard = shards_[place.shard];
+  return {shard.bits.begin() + shard.offsets[place.row], shard.bits.begin() + shard.offsets[place.row + 1]};
 }
 
 void TeacherStore::read(const std::string& row_hash, int64_t num_tokens, SignalRows& rows) const {

@@ -2,11 +2,13 @@
 //
 // The folder's name comes from everything that decides a signal but the rows: the teacher's files and adapter, tokenizer, chat template, form, temperature and the
 // seed of draws. A row is found by the SHA-256 of its tokens and mask: other rows can be added later, and rows of a killed run are there up to the last whole shard.
+// A teacher that writes answers has such a folder too (TeacherIdentity::answers): rows by their ids, with the answer in place of bits.
 // Each shard holds row_hashes (uint8, 32 a row), num_tokens (int32, supervised ones), offsets (int64, into the bits, from 0) and bits (uint8).
 #pragma once
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -24,6 +26,13 @@ struct TeacherIdentity {
   SignalForm form;
   double temperature = 1;
   uint64_t seed = 0;           // of draws
+  struct Answers {             // of a store of answers, whose tokenizer and template are the teacher's own; temperature and seed are those of sampling
+    double top_p = 1;
+    int64_t max_new_tokens = 0;
+    int64_t now = 0;           // date that the template may show, unix seconds
+    nlohmann::ordered_json template_arguments;
+  };
+  std::optional<Answers> answers;   // in place of `form`
 };
 
 // Hex SHA-256 of a row's tokens and of which are supervised.
@@ -50,6 +59,8 @@ class TeacherStore {
   void add(std::span<const TaughtRow> rows);
   // Appends a row's tokens. UserError where it is missing, or has another number of tokens.
   void read(const std::string& row_hash, int64_t num_tokens, SignalRows& rows) const;
+  // A row's bytes as they were added. The row must be there.
+  std::string text(const std::string& row_hash) const;
 
  private:
   struct Shard {

@@ -85,6 +85,10 @@ at::Tensor lora_linear_reference(const at::Tensor& x_NC, const LinearPrologue& p
       const auto product_NO = part.scale * at::matmul(z_NR, part.lora_b_OR.to(type).t()).to(wide);
       y_NO = y_NO + (merged ? product_NO - product_NO.detach() : product_NO);   // merged: zero, with the product's gradient
     }
+    if (part.whole_OC.defined()) {
+      const auto product_NO = at::matmul(p_NC.detach(), part.whole_OC.to(type).t()).to(wide);
+      y_NO = y_NO + (product_NO - product_NO.detach());   // zero, with the product's gradient
+    }
     outputs.push_back(y_NO.to(type));
   }
   return outputs.size() == 1 ? outputs[0] : at::cat(outputs, -1);

@@ -7,6 +7,7 @@
 // accumulate in float32, and in bfloat16 round their operands to it where the machine multiplies bfloat16 (elsewhere they keep float32). Gradients: x, A, B. W, bias and norm weights are frozen: 4 FLOPs per parameter and token, not 6.
 // Where the weight holds the low-rank product already, as rounded weights for training through a rounding do (LinearPart::merged), it is not added again:
 //   y_part = p W^T + bias, dp = dy W;   dB = scale * dy^T (p A^T), dA = scale * B^T dy^T p, straight through the rounding (Bengio et al. 2013, arXiv 1308.3432).
+// A part may be trained whole instead (LinearPart::whole_OC): its gradient is dW = dy^T p.
 // LoRA: Hu et al. 2021 (arXiv 2106.09685). The low-rank product rides in the inner dimension: [p | scale*z] [W | B]^T is one product, and so
 // is its transpose in backward.
 #pragma once
@@ -33,6 +34,7 @@ struct LinearPart {
   at::Tensor lora_a_RC, lora_b_OR;        // float32 or undefined
   double scale = 0;
   bool merged = false;                    // `weight` holds scale * B A; the same for all parts with an adapter, and without dropout
+  at::Tensor whole_OC;                    // float32 or undefined: the matrix itself, trained; `weight` holds its values, or what they are rounded to. No A and B then
 };
 
 // Dropout on the input of the adapter: an element is kept when a counter-based random of (key, row key, column) is at least `probability`.

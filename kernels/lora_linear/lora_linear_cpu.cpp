@@ -25,6 +25,7 @@ using at::Tensor;
 
 struct Sizes {
   int64_t num_rows = 0, inputs = 0, outputs = 0, ranks = 0;
+  bool trains_whole = false;   // some part
   int64_t extended() const { return inputs + ranks; }
 };
 
@@ -38,6 +39,7 @@ Sizes sizes_of(const Tensor& x_NC, const LinearPrologue& prologue, const std::ve
     }
     sizes.outputs += part.weight->rows();
     if (part.lora_a_RC.defined()) sizes.ranks += part.lora_a_RC.size(0);
+    sizes.trains_whole |= part.whole_OC.defined();
   }
   return sizes;
 }
@@ -207,18 +209,36 @@ struct LoraLinearBackward : torch::autograd::Node {
     Scratch scratch;
     float* dp = scratch.floats(num_rows * extended);   // [dp without the adapters | dz / scale]
     frozen_product_backward(num_rows, dy.data, dy.row_stride, frozen_parts(parts, /*with_factors=*/true), dp, extended);
-    if (sizes.ranks > 0) {
+    if (sizes.ranks > 0 || sizes.trains_whole) {
       Operand* p_NE = scratch.elements<Operand>(num_rows * extended);
       run_prologue(x_NC, prologue, sizes, p_NE, extended);
       MatrixOf<Operand> p{p_NE, extended};
+      whole_gradients(results, dy, p);
       if (dropout.probability > 0) {
         Operand* dropped = scratch.elements<Operand>(num_rows * inputs);
         apply_dropout(dropout, sizes, p.data, extended, dropped, inputs, false);
         p = {dropped, inputs};
       }
-      adapter_gradients(results, dy, dp, p);
+      if (sizes.ranks > 0) adapter_gradients(results, dy, dp, p);
     }
     if (task_should_compute_output(0)) results[0] = prologue_backward(x_NC, prologue, sizes, inverse_rms_N, dp);
+  }
+
+  // dW = dy^T p of the parts that are trained whole; their slots stand behind those of A and B.
+  template <typename Operand>
+  void whole_gradients(torch::autograd::variable_list& results, const MatrixOf<Operand>& dy, const MatrixOf<Operand>& p) {
+    size_t slot = 1;
+    for (const auto& part : parts) slot += part.lora_a_RC.defined() ? 2 : 0;
+    int64_t output = 0;
+    for (const auto& part : parts) {
+      const int64_t part_rows = part.weight->rows();
+      if (part.whole_OC.defined()) {
+        auto dw_OC = at::empty({part_rows, sizes.inputs}, at::kFloat);
+        operand_product<Operand>(part_rows, sizes.inputs, sizes.num_rows, {dy.data + output, dy.row_stride, true}, p, dw_OC.template data_ptr<float>(), sizes.inputs);
+        results[slot++] = dw_OC;
+      }
+      output += part_rows;
+    }
   }
 
   template <typename Operand>
@@ -327,6 +347,9 @@ Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std
   for (const auto& part : parts) {
     if (part.lora_a_RC.defined()) inputs_with_gradient.insert(inputs_with_gradient.end(), {part.lora_a_RC, part.lora_b_OR});
   }
+  for (const auto& part : parts) {
+    if (part.whole_OC.defined()) inputs_with_gradient.push_back(part.whole_OC);
+  }
   if (torch::autograd::compute_requires_grad(at::TensorList(inputs_with_gradient))) {
     auto node = std::make_shared<LoraLinearBackward>();
     node->set_next_edges(torch::autograd::collect_next_edges(at::TensorList(inputs_with_gradient)));
@@ -340,6 +363,7 @@ Tensor lora_linear(const Tensor& x_NC, const LinearPrologue& prologue, const std
         part.lora_a_RC = part.lora_a_RC.detach();
         part.lora_b_OR = part.lora_b_OR.detach();
       }
+      if (part.whole_OC.defined()) part.whole_OC = part.whole_OC.detach();
     }
     node->dropout = dropout;
     node->sizes = sizes;

@@ -204,6 +204,7 @@ struct KernelLoraLinearBackward : torch::autograd::Node {
 
 bool lora_linear_has_kernels(const Tensor& x_NC, const std::vector<LinearPart>& parts) {
   const auto type = x_NC.scalar_type();
+  if (std::any_of(parts.begin(), parts.end(), [](const LinearPart& part) { return part.whole_OC.defined(); })) return false;   // plain ATen
   return parts.size() <= static_cast<size_t>(cuda::kMostLoraParts) && (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf);
 }
 

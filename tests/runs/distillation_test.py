@@ -3,6 +3,7 @@
 is killed goes on; what cannot be learnt from is refused."""
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -83,8 +84,32 @@ class Distillation(unittest.TestCase):
         for part in parts:
             self.assertIn(part, done.stdout + done.stderr)
 
-    def peer(self, loss_of) -> list[float]:
-        """The losses of STEPS steps in PyTorch from graft's first adapter. loss_of(student logits, teacher logits, labels): mean over supervised tokens."""
+    def peer_on_policy(self, loss_of, most_tokens: int) -> list[float]:
+        """The same where the student answers each prompt by greedy decoding, and is taught on its own answers."""
+        import torch
+        student, teacher, encoded, optimizer = self.peer_models()
+        losses = []
+        for _ in range(STEPS):
+            ours, theirs = [], []
+            for row in encoded:
+                ids = row["ids"][:row["mask"].index(1)]
+                prompt = len(ids)
+                while len(ids) < prompt + most_tokens and (len(ids) == prompt or ids[-1] != 257):
+                    with torch.no_grad():
+                        ids = ids + [student(torch.tensor([ids])).logits[0, -1].argmax().item()]
+                with torch.no_grad():
+                    theirs.append(teacher(torch.tensor([ids])).logits[0, prompt - 1:-1])
+                ours.append(student(torch.tensor([ids])).logits[0, prompt - 1:-1])
+            loss = loss_of(torch.cat(ours), torch.cat(theirs))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    def peer_models(self):
+        """Student with graft's first adapter, teacher, the rows as graft renders them, and the student's optimizer."""
         import torch
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
@@ -96,19 +121,28 @@ class Distillation(unittest.TestCase):
         asked = self.folder / "asked.jsonl"
         asked.write_text("".join(json.dumps({"messages": [{"role": "user", "content": row["text"]}, {"role": "assistant", "content": row["label"]}]}) + "\n" for row in rows))
         encoded = [json.loads(line) for line in graft_program.run("render", self.student, "--file", asked).stdout.splitlines()]
-        optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-2, weight_decay=0)
+        return student, teacher, encoded, torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-2, weight_decay=0)
+
+    def peer(self, loss_of, all_tokens: bool = False) -> list[float]:
+        """The losses of STEPS steps in PyTorch from graft's first adapter. loss_of(student logits, teacher logits, labels) of the supervised tokens; with all_tokens of
+        all, and which of them are supervised."""
+        import torch
+        student, teacher, encoded, optimizer = self.peer_models()
         losses = []
         for _ in range(STEPS):
-            ours, theirs, labels = [], [], []
+            ours, theirs, labels, supervised = [], [], [], []
             for row in encoded:
                 ids = torch.tensor([row["ids"]])
                 with torch.no_grad():
                     teacher_logits = teacher(ids).logits[0, :-1]
                 kept = torch.tensor(row["mask"][1:], dtype=torch.bool)
+                supervised.append(kept)
+                if all_tokens:
+                    kept = torch.ones_like(kept)
                 ours.append(student(ids).logits[0, :-1][kept])
                 theirs.append(teacher_logits[kept])
                 labels.append(ids[0, 1:][kept])
-            loss = loss_of(torch.cat(ours), torch.cat(theirs), torch.cat(labels))
+            loss = loss_of(torch.cat(ours), torch.cat(theirs), torch.cat(labels), *([torch.cat(supervised)] if all_tokens else []))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
@@ -132,6 +166,90 @@ class Distillation(unittest.TestCase):
                  lambda s, t, y: 0.6 * entropy(s, y) + 0.4 * 1.5 ** 2 * trl_divergence(s, t, 0, 1.5).mean())):
             with self.subTest(name):
                 self.assert_same_losses([line["loss"] for line in self.train(name, objective)], self.peer(loss_of))
+
+    def test_a_teacher_is_followed_on_prompts_too(self):
+        import torch
+        objective = {"teacher_share": 0.7, "teacher_tokens": "all"}
+        loss_of = lambda s, t, y, kept: 0.3 * torch.nn.functional.cross_entropy(s[kept], y[kept]) + 0.7 * trl_divergence(s, t, 0, 1).mean()
+        theirs = self.peer(loss_of, all_tokens=True)
+        self.assert_same_losses([line["loss"] for line in self.train("all_tokens", objective, data__validation_fraction=0)], theirs)
+        cached = {"signal": "cached", "entries": "top", "count": 599}
+        self.run_recipe("teach", self.recipe("teach_all", objective, cached))
+        for a, b in zip([line["loss"] for line in self.train("all_cached", objective, cached)], theirs, strict=True):
+            self.assertLess(abs(a - b), 0.01 * b)
+
+    def test_the_student_is_taught_on_its_own_answers(self):
+        greedy = {"divergence": "reverse_kl", "on_policy": {"share": 1, "temperature": 0, "max_new_tokens": 6}}
+        lines = self.train("on_policy", greedy)
+        theirs = self.peer_on_policy(lambda s, t: trl_divergence(s, t, 1, 1).mean(), 6)
+        for step, (line, loss) in enumerate(zip(lines, theirs, strict=True), 1):   # of other answers at every step, so that it need not fall
+            self.assertLess(abs(line["loss"] - loss), 1e-5 * loss, f"step {step}")
+        self.assertGreater(max(theirs) / min(theirs), 1.02)
+        self.assertEqual([line["on_policy_rows"] for line in lines], [ROWS] * STEPS)
+        self.assertIn("on policy: the student answers 100 %", self.run_recipe("plan", self.recipe("on_policy_plan", greedy, {})))
+
+    def test_on_policy_runs_repeat_their_bytes_and_a_resumed_one_too(self):
+        objective = {"teacher_share": 0.5, "on_policy": {"share": 0.5, "every": 3, "max_new_tokens": 5}}
+        changes = {"run__checkpoint_every": 1, "run__seed": 9}
+        lines = self.train("sampled", objective, **changes)
+        self.assertEqual([line["on_policy_rows"] for line in lines], [ROWS // 2] * STEPS)
+        for line in lines:
+            both = line["supervised_tokens"]
+            own = (both - line["on_policy_tokens"]) / both
+            divergence = own * line["divergence"] + (1 - own) * line["on_policy_divergence"]
+            self.assertAlmostEqual(line["loss"], 0.5 * line["cross_entropy"] + 0.5 * divergence, delta=1e-5 * line["loss"])
+        self.train("sampled_again", objective, **changes)
+        adapters = [(self.folder / name / "adapter/adapter_model.safetensors").read_bytes() for name in ("sampled", "sampled_again")]
+        self.assertEqual(*adapters)
+        shutil.rmtree(self.folder / "sampled_again/adapter")
+        shutil.rmtree(self.folder / "sampled_again/checkpoints" / f"step-{STEPS:06}")   # the one before is in the middle of three steps' answers
+        self.run_recipe("train", self.folder / "sampled_again.yaml", "--resume")
+        self.assertEqual((self.folder / "sampled_again/adapter/adapter_model.safetensors").read_bytes(), adapters[0])
+        two = self.recipe("two", objective, {}, **changes)
+        done = graft_program.run("launch", "--processes", "2", two)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((self.folder / "two/adapter/adapter_model.safetensors").read_bytes(), adapters[0])
+
+    def test_prompts_without_answers_are_learnt_from_on_policy_alone(self):
+        prompts = self.folder / "prompts.jsonl"
+        prompts.write_text("".join(json.dumps({"prompt": json.loads(line)["text"]}) + "\n" for line in self.rows.read_text().splitlines()))
+        data = {"data": {"train": [{"path": str(prompts), "format": "prompts"}]}}
+        lines = self.train("prompts", {"on_policy": {"share": 0.1, "max_new_tokens": 5}}, **data)
+        self.assertEqual([line["on_policy_rows"] for line in lines], [ROWS] * STEPS)
+        self.refused("plan", self.recipe("prompts_alone", {}, {}, **data), "format prompts, which has no answers to learn from")
+        self.refused("plan", self.recipe("cached_on_policy", {"on_policy": {"share": 0.5}}, {"signal": "cached"}), "expected objective.on_policy.share 0")
+
+    def test_a_teachers_answers_become_rows(self):
+        tuned = self.folder / "tuned"   # a teacher that has learnt to answer with a label
+        rows = write_rows(self.folder / "taught_rows.jsonl", 40, seed=7)
+        self.train("tuned", {"kind": "sft"}, {"model": "none"}, rows, schedule__steps=60, optimizer__learning_rate=2e-2, adapter__rank=16, adapter__alpha=32)
+        prompts = self.folder / "answered_prompts.jsonl"
+        asked = [json.loads(line)["text"] for line in rows.read_text().splitlines()][:6]
+        prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in asked))
+        teacher = {"model": str(tuned), "signal": "answers", "answers": {"max_new_tokens": 8}}
+        data = {"data": {"train": [{"path": str(prompts), "format": "prompts"}]}, "optimizer": {"learning_rate": 1e-2, "batch_rows": 4}}
+        recipe = self.recipe("answers", {}, teacher, **data)
+        self.refused("plan", recipe, "REFUSED", "graft teach")
+        new_rows = lambda: json.loads(graft_program.run("teach", recipe, "--json").stdout.strip().splitlines()[-1])["new_rows"]
+        self.assertEqual([new_rows(), new_rows()], [6, 0])
+        lines = self.train("answers", {}, teacher, **data)
+        self.assertNotIn("divergence", lines[0])
+        # The same as rows with these answers, asked of the teacher by another command.
+        chat = ["chat", tuned, "--compute", "float32", "--max-tokens", "8", "--prompt"]
+        replies = [graft_program.run(*chat, text).stdout.removesuffix("\n") for text in asked]
+        self.assertIn(replies[0], ("red", "blue", "green"), "the teacher has not learnt its task: this test shows little")
+        written = self.folder / "written.jsonl"
+        written.write_text("".join(json.dumps({"prompt": text, "completion": reply}) + "\n" for text, reply in zip(asked, replies)))
+        sft = self.train("written", {"kind": "sft"}, {"model": "none"}, **data | {"data": {"train": [{"path": str(written), "format": "completion"}]}})
+        self.assertEqual([line["loss"] for line in lines], [line["loss"] for line in sft])
+        self.refused("train", self.recipe("right", {}, teacher | {"answers": {"max_new_tokens": 8, "keep": "right"}}, **data), "expected at least one row")
+        labelled = {"data": {"train": [SOURCE | {"path": str(rows)}]}}
+        right = teacher | {"answers": {"max_new_tokens": 8, "keep": "right"}}
+        self.run_recipe("teach", self.recipe("teach_right", {}, right, **labelled))
+        plan = self.run_recipe("plan", self.recipe("plan_right", {}, right, **labelled))
+        counts = re.search(r"(\d+) answers learnt; left out: (\d+) unfinished, (\d+) that are not", plan)
+        self.assertEqual(sum(int(count) for count in counts.groups()), 40, plan)
+        self.refused("plan", self.recipe("documents", {}, teacher, data={"train": [{"path": str(self.rows), "format": "text"}]}), "format text")
 
     def test_torchtunes_forward_kl_is_the_same_up_to_the_teachers_entropy(self):
         import torch
@@ -161,13 +279,48 @@ class Distillation(unittest.TestCase):
             data = {"data__test": [SOURCE | {"path": str(self.rows)}]}
             if teacher:
                 self.run_recipe("teach", self.recipe("teach_scored", {}, teacher, **data))
-            self.train(name, {}, teacher, **data)
+            changes = {} if name == "scored" else {"report": {"compare": str(self.folder / "scored"), "cost_per_hour": 3.6}}
+            self.train(name, {}, teacher, **data, **changes)
             scores = json.loads((self.folder / name / "evaluation.json").read_text())
             difference = scores["after"]["accuracy"] - scores["teacher"]["accuracy"]
             self.assertAlmostEqual(scores["student_minus_teacher"]["accuracy"], difference, places=9)
             low, high = scores["student_minus_teacher"]["interval"]
             self.assertTrue(low <= difference <= high)
             self.assertIn("teacher, accuracy", (self.folder / name / "report.html").read_text())
+        first, second = (json.loads((self.folder / name / "evaluation.json").read_text()) for name in ("scored", "scored_cached"))
+        self.assertEqual(second["compared"]["run"], "scored")
+        self.assertAlmostEqual(second["compared"]["difference"], second["after"]["accuracy"] - first["after"]["accuracy"], places=9)
+        self.assertEqual(second["right_answers"].count("1"), round(second["after"]["accuracy"] * ROWS))
+        self.assertAlmostEqual(second["after"]["cost_per_million_tokens"], 1e3 / second["after"]["tokens_per_s"], places=6)
+        self.assertIn("Beside others", (self.folder / "scored_cached/report.html").read_text())
+
+    def test_forgetting_is_measured_on_text_of_another_kind(self):
+        import torch
+        from peft import PeftModel
+        from tokenizers import Tokenizer
+        from transformers import AutoModelForCausalLM
+        texts = ["The harbour was quiet at dawn.", "Nine engineers signed the report, and none of them agreed.", "x"]
+        general = self.folder / "general.jsonl"
+        general.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        self.train("forgets", {}, {}, data={"train": [SOURCE | {"path": str(self.rows)}], "general": [{"path": str(general), "format": "text"}]})
+        measured = json.loads((self.folder / "forgets/evaluation.json").read_text())["forgetting"]
+        load = lambda: AutoModelForCausalLM.from_pretrained(self.student, dtype=torch.float32).eval()
+        base, tuned = load(), PeftModel.from_pretrained(load(), self.folder / "forgets/adapter").eval()
+        tokenizer = Tokenizer.from_file(str(self.student / "tokenizer.json"))
+        losses, divergence = torch.zeros(2), 0.0
+        with torch.no_grad():
+            for text in texts:
+                ids = torch.tensor([tokenizer.encode(text).ids + [257]])
+                p, q = (torch.log_softmax(model(ids).logits[0, :-1], -1) for model in (base, tuned))
+                losses += torch.stack([-each.gather(1, ids[0, 1:, None]).sum() for each in (p, q)])
+                divergence += (p.exp() * (p - q)).sum().item()
+        count = measured["tokens"]
+        self.assertEqual(count, sum(len(tokenizer.encode(text).ids) for text in texts))
+        before, after = (losses / count).exp().tolist()
+        self.assertAlmostEqual(measured["perplexity_before"] / before, 1, places=4)
+        self.assertAlmostEqual(measured["perplexity_after"] / after, 1, places=4)
+        self.assertAlmostEqual(measured["kl_from_base"] / (divergence / count), 1, places=4)
+        self.assertGreater(abs(after / before - 1), 0.01, "nothing changed: this test shows little")
 
     def test_self_begins_at_zero(self):
         lines = self.train("self", {"teacher_share": 0.5}, {"model": "self"})

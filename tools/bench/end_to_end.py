@@ -241,7 +241,8 @@ DEFAULT_KINDS = "512,2048,banking77"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--graft", default=str(ROOT / "build/release/graft"))
+    built = [path for path in (ROOT / "build/release/graft", ROOT / "build/cpu/graft") if path.exists()]   # by hand; by tools/quickstart
+    parser.add_argument("--graft", default=str(built[0] if built else ROOT / "build/release/graft"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

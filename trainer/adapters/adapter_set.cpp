@@ -82,6 +82,11 @@ AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t
         fail("adapters", "expected adapter.dropout 0 with adapters on experts, got {:g} ({}) — PEFT cannot express it either; set it to 0 or leave experts out of adapter.targets",
              options.dropout, adapter.module_name);
       }
+      adapter.is_whole = options.kind == "full";
+      if (adapter.is_whole && (adapter.is_bank || options.dropout > 0)) {
+        fail("adapters", "expected adapter.kind full without {}, got {} — take kind: lora, or {}", adapter.is_bank ? "experts" : "dropout",
+             adapter.is_bank ? adapter.module_name : fmt::format("adapter.dropout {:g}", options.dropout), adapter.is_bank ? "leave experts out of adapter.targets" : "set it to 0");
+      }
       const auto own_rank = options.ranks.find(adapter.module_name);
       adapter.rank = own_rank == options.ranks.end() ? options.rank : own_rank->second;
       adapter.inputs = linear->inputs();
@@ -102,10 +107,14 @@ AdapterSet::AdapterSet(Decoder& decoder, const AdapterOptions& options, uint64_t
     adapter.slot.scale = scale_;
     adapter.slot.dropout = options.dropout;
     const double bound = 1 / std::sqrt(static_cast<double>(adapter.inputs));
+    linears_[i]->adapter = &adapter.slot;
+    if (adapter.is_whole) {
+      linears_[i]->weight.decode_rows(0, adapter.outputs, parameters.data_ptr<float>() + adapter.offset_b, adapter.inputs);
+      continue;
+    }
     const auto key = name_key(adapter.module_name + ".lora_A", seed);
     float* a = parameters.data_ptr<float>() + adapter.offset_a;
     for (int64_t e = 0; e < adapter.size_a(); ++e) a[e] = static_cast<float>((2 * uniform(key, e) - 1) * bound);
-    linears_[i]->adapter = &adapter.slot;
   }
   make_slots();
 }
@@ -115,9 +124,24 @@ void AdapterSet::make_slots() {
     return parameters.narrow(0, first, rows * columns).view({rows, columns}).detach().requires_grad_(true);
   };
   for (auto& adapter : adapters_) {
+    if (adapter.is_whole) {
+      adapter.slot.whole_OC = view(adapter.offset_b, adapter.outputs, adapter.inputs);
+      read_in_place(adapter);
+      continue;
+    }
     adapter.slot.lora_a_RC = view(adapter.offset_a, adapter.num_experts * adapter.rank, adapter.inputs);
     adapter.slot.lora_b_OR = view(adapter.offset_b, adapter.num_experts * adapter.outputs, adapter.rank);
   }
+}
+
+// What products multiply with is the trained matrix itself, where it lies.
+void AdapterSet::read_in_place(Adapter& adapter) {
+  const auto values = adapter.slot.whole_OC.detach();
+  const auto host = values.is_cpu() ? values : at::Tensor();
+  FrozenWeight weight(TensorType::kF32, adapter.outputs, adapter.inputs, host.defined() ? static_cast<const std::byte*>(host.const_data_ptr()) : nullptr, nullptr);
+  if (!host.defined()) weight.hold(values);
+  adapter.slot.served.clear();
+  adapter.slot.served.push_back(std::move(weight));
 }
 
 void AdapterSet::set_device(c10::Device device) {

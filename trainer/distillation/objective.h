@@ -1,9 +1,10 @@
-// What a step minimises, per supervised token:
+// What a step minimises:
 //
 //   loss = (1 - teacher_share) * cross-entropy + teacher_share * [T^2] * divergence(teacher, student)
 //
-// with the divergences of kernels/linear_kl, over blocks of rows of the two heads: no [N, V] logits of either model.
+// cross-entropy: the mean over supervised tokens; divergence: over the tokens on which the teacher is followed, which are those or all. With the divergences of kernels/linear_kl, over blocks of rows of the two heads: no [N, V] logits of either model.
 #pragma once
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,21 +28,22 @@ Objective objective_of(const ObjectiveOptions& options);
 std::string objective_formula(const ObjectiveOptions& options, const TeacherOptions& teacher);
 
 struct ObjectiveLoss {
-  double weighted_loss = 0;              // sum over tokens of weight * loss
-  double weighted_cross_entropy = 0;
-  double weighted_divergence = 0;        // 0 without a teacher
-  std::vector<float> cross_entropies_M;
-  std::vector<uint8_t> correct_M;        // the label has the highest logit
+  double weighted_loss = 0;              // gradient_scale times this is these rows' part of the loss
+  double weighted_cross_entropy = 0;     // sum over tokens with a label of weight * negative log-likelihood
+  double weighted_divergence = 0;        // sum over all rows of weight * divergence; 0 without a teacher
+  std::vector<float> cross_entropies;    // of tokens with a label, in order
+  std::vector<uint8_t> correct;          // the label has the highest logit
   at::Tensor gradient_MC;                // of hidden, its type; undefined when not wanted
 };
 
 struct ObjectiveLossOptions {
   bool want_gradient = true;
   double gradient_scale = 1;             // 1 / the step's count of supervised tokens
+  std::optional<double> divergence_scale;   // 1 / that of tokens on which the teacher is followed; unset: the same
   int64_t buffer_bytes = default_loss_buffer_bytes(true);
 };
 
-// hidden_MC: supervised rows only. weights: empty means 1. teacher: of the same rows, where the objective has a share of it.
+// hidden_MC: rows that a loss is taken of. A label of kUnsupervised: of this row only the divergence. weights: empty means 1. teacher: of the same rows, where the objective has a share of it.
 ObjectiveLoss objective_loss(const at::Tensor& hidden_MC, const HeadPieces& head, std::span<const int32_t> labels_M, std::span<const float> weights_M,
                              const Objective& objective, const TeacherSignals* teacher, const ObjectiveLossOptions& options);
 

@@ -30,13 +30,13 @@ class WithoutAdapters {
 
 }  // namespace
 
-at::Tensor supervised_hidden(const Decoder& decoder, const Batch& rows) {
+at::Tensor taught_hidden(const Decoder& decoder, const Batch& rows) {
   const c10::AutoGradMode no_gradient(false);
   auto batch = decoder.may_share_prefix(rows) ? share_prefix(rows) : rows;
   batch.dropout_seed = 0;
   batch.observer = nullptr;
   const auto x_NC = decoder.forward(batch);
-  return x_NC.index_select(0, at::tensor(batch.supervised_tokens(), at::kLong).to(x_NC.device()));
+  return x_NC.index_select(0, at::tensor(batch.taught_tokens(), at::kLong).to(x_NC.device()));
 }
 
 LoadedModel load_teacher(const TeacherOptions& options) { return load_model(options.model, options.adapter.value_or(""), options.compute, nullptr, options.quantize_base); }
@@ -47,7 +47,7 @@ TeacherModel::TeacherModel(const TeacherOptions& options, const Decoder& student
   loaded_ = load_teacher(options);
   const auto match = match_vocabularies(student_tokenizer, *loaded_->context.tokenizer);
   if (match.kind == VocabularyMatch::Kind::kDifferent) {
-    fail("teacher", "expected a teacher with the student's tokens, got {}: {} — take a teacher of the same tokenizer, or a student of the teacher's family", loaded_->files.base.filename().string(),
+    fail("teacher", "expected a teacher with the student's tokens, got {}: {} — take objective.divergence: spans, a teacher of the same tokenizer, or a student of the teacher's family", loaded_->files.base.filename().string(),
          match.difference);
   }
   const int64_t theirs = decoder().head().rows(), ours = student.head().rows(), both = std::min(theirs, ours);
@@ -58,7 +58,7 @@ TeacherModel::TeacherModel(const TeacherOptions& options, const Decoder& student
 
 at::Tensor TeacherModel::hidden(const Batch& batch) const {
   const WithoutAdapters base(student_adapters_);
-  return supervised_hidden(decoder(), batch);
+  return taught_hidden(decoder(), batch);
 }
 
 TeacherSignals TeacherModel::signals(const Batch& batch) const {
@@ -81,12 +81,13 @@ void TeacherModel::set_device(c10::Device device) {
   }
 }
 
-int64_t TeacherModel::num_bytes() const {
+int64_t TeacherModel::num_bytes() const { return loaded_ ? bytes_of_weights(*loaded_) : 0; }
+
+int64_t bytes_of_weights(const LoadedModel& model) {
   int64_t bytes = 0;
-  if (!loaded_) return bytes;
-  for (const auto& weight : decoder().weights()) bytes += static_cast<int64_t>(weight.tensor->bytes.size());
-  if (loaded_->adapters) bytes += loaded_->adapters->num_parameters() * 12;
-  if (loaded_->served) bytes += loaded_->served->num_bytes();
+  for (const auto& weight : model.decoder->weights()) bytes += static_cast<int64_t>(weight.tensor->bytes.size());
+  if (model.adapters) bytes += model.adapters->num_parameters() * 12;
+  if (model.served) bytes += model.served->num_bytes();
   return bytes;
 }
 

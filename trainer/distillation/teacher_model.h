@@ -16,6 +16,9 @@ namespace graft {
 // The weights that the options name, with their adapter.
 LoadedModel load_teacher(const TeacherOptions& options);
 
+// Of its weights and adapter in memory.
+int64_t bytes_of_weights(const LoadedModel& model);
+
 class TeacherModel {
  public:
   // Loads it. UserError where its tokens are not the student's: ids of one must never be read as the other's. The student must outlive this.
@@ -23,7 +26,7 @@ class TeacherModel {
   // teacher.model self: the student with its adapters off. Both must outlive this.
   TeacherModel(const Decoder& student, AdapterSet& student_adapters);
 
-  // Normed hidden states [M, C] of the batch's supervised tokens.
+  // Normed hidden states [M, C] of the batch's taught_tokens().
   at::Tensor hidden(const Batch& batch) const;
   TeacherSignals signals(const Batch& batch) const;
   // Its head over the tokens that both have.
@@ -42,7 +45,7 @@ class TeacherModel {
   std::string note_;
 };
 
-// The supervised tokens' normed hidden states, without a graph.
-at::Tensor supervised_hidden(const Decoder& decoder, const Batch& batch);
+// The taught tokens' normed hidden states, without a graph.
+at::Tensor taught_hidden(const Decoder& decoder, const Batch& batch);
 
 }  // namespace graft

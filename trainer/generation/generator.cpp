@@ -39,6 +39,7 @@ std::vector<Generation> Generator::generate(std::span<const std::vector<int32_t>
     const auto hidden_DC = batch.start(group, std::min<int64_t>(options.max_new_tokens, 64));
     auto of_group = options;   // callbacks and counters see indices of all prompts
     of_group.first_row += first;
+    if (!options.rows.empty()) of_group.rows.assign(options.rows.begin() + static_cast<std::ptrdiff_t>(first), options.rows.begin() + static_cast<std::ptrdiff_t>(first + group.size()));
     if (options.on_logits) of_group.on_logits = [&](size_t prompt, std::span<const float> logits) { options.on_logits(first + prompt, logits); };
     if (options.on_token) of_group.on_token = [&](size_t prompt, int32_t token) { return options.on_token(first + prompt, token); };
     if (options.progress) of_group.progress = [&](int64_t finished) { options.progress(static_cast<int64_t>(first) + finished); };
@@ -67,7 +68,7 @@ std::vector<Generation> Generator::continue_from(SequenceBatch& batch, const at:
         seen = prompts[d];
         seen.insert(seen.end(), answer.ids.begin(), answer.ids.end());
       }
-      const auto token = sample_token(logits, options.sampling, seen, options.first_row + d, answer.ids.size());
+      const auto token = sample_token(logits, options.sampling, seen, options.rows.empty() ? options.first_row + d : options.rows[d], answer.ids.size());
       next[d].clear();
       if (is_stop(token)) {
         answer.stop = StopReason::kStopToken;

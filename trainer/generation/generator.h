@@ -29,6 +29,7 @@ struct GenerationOptions {
   int64_t max_new_tokens = 256;
   int64_t batch_tokens = 8192;   // prompts and answers whose keys and values are held at a time; one prompt may exceed it
   uint64_t first_row = 0;        // counter of the first prompt
+  std::vector<uint64_t> rows;    // of each prompt, in place of first_row and those behind it; empty: none
   // Logits [V] of a step, before sampling. prompt: its index.
   std::function<void(size_t prompt, std::span<const float> logits)> on_logits = {};
   // Each token as it is chosen, the stop token not; false ends that answer.

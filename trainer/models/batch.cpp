@@ -10,7 +10,7 @@ constexpr int64_t kShortestPrefix = 4;
 // How many tokens all documents begin with, each of them keeping at least one of its own, and none of these a place where a loss is taken.
 int64_t common_prefix(const Batch& batch) {
   const auto& offsets = batch.document_offsets;
-  int64_t length = offsets.size() < 3 || batch.dropout_seed != 0 ? 0 : batch.num_tokens();
+  int64_t length = offsets.size() < 3 || batch.dropout_seed != 0 || batch.teaches_all ? 0 : batch.num_tokens();
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     const int64_t begin = offsets[d];
     length = std::min<int64_t>(length, offsets[d + 1] - begin - 1);
@@ -50,6 +50,15 @@ std::vector<int64_t> Batch::supervised_tokens() const {
   std::vector<int64_t> tokens;
   for (size_t n = 0; n < labels_N.size(); ++n) {
     if (labels_N[n] != kUnsupervised) tokens.push_back(static_cast<int64_t>(n));
+  }
+  return tokens;
+}
+
+std::vector<int64_t> Batch::taught_tokens() const {
+  if (!teaches_all) return supervised_tokens();
+  std::vector<int64_t> tokens;
+  for (size_t d = 0; d + 1 < document_offsets.size(); ++d) {
+    for (int64_t n = document_offsets[d]; n + 1 < document_offsets[d + 1]; ++n) tokens.push_back(n);
   }
   return tokens;
 }

@@ -15,6 +15,7 @@ namespace graft {
 
 struct AdapterSlot {
   at::Tensor lora_a_RC, lora_b_OR;   // float32 leaves, views of the adapter set's flat buffer; of a bank [E * R, C] and [E * O, R]
+  at::Tensor whole_OC;               // in their place, where the matrix itself is trained: float32, a view of the same buffer; `served` reads it
   double scale = 0;
   double dropout = 0;
   // The weights with the adapter in them, as an export rounds them (trainer/exports/served_weights.h), in place of the base's: one, or of a bank one of each matrix.
@@ -78,6 +79,7 @@ struct Linear {
       part.lora_a_RC = adapter->lora_a_RC;
       part.lora_b_OR = adapter->lora_b_OR;
       part.scale = adapter->scale;
+      part.whole_OC = adapter->whole_OC;
       part.merged = !adapter->served.empty();
       if (part.merged) part.weight = &adapter->served.front();
     }

@@ -19,7 +19,7 @@ struct ModelOptions {
 };
 
 struct AdapterOptions {
-  std::string kind = "lora";             // lora | none
+  std::string kind = "lora";             // lora | full | none
   std::optional<std::string> from;       // a PEFT adapter folder to start from
   int64_t rank = 32;
   double alpha = 64;
@@ -43,6 +43,7 @@ struct DataSource {
 
 struct DataOptions {
   std::vector<DataSource> train, validation, test;
+  std::vector<DataSource> general;       // text that has nothing to do with the task: what training makes a model forget
   double validation_fraction = 0;        // of train, split by label and by hash of the normalised text
   std::string template_source = "base";  // key: template. base | path of a .jinja file
   nlohmann::ordered_json template_arguments = nlohmann::ordered_json::object();
@@ -57,12 +58,20 @@ struct ObjectiveOptions {
   double load_balancing = 0;             // weight of the auxiliary loss of a mixture of experts
   // distill: (1 - teacher_share) * cross-entropy + teacher_share * divergence (trainer/distillation/objective.h)
   double teacher_share = 1;
-  std::string divergence = "forward_kl"; // forward_kl | reverse_kl | jensen_shannon
+  std::string teacher_tokens = "supervised";   // supervised | all: of which the divergence is taken
+  std::string divergence = "forward_kl"; // forward_kl | reverse_kl | jensen_shannon | spans
   double jensen_shannon_weight = 0.5;
   double temperature = 1;
   bool times_temperature_squared = false;
+  // key: on_policy: {share, every, temperature, top_p, max_new_tokens}: rows of a step whose answers the student writes
+  double on_policy_share = 0;            // 0: none
+  int64_t on_policy_every = 1;           // steps whose answers are written at once
+  double on_policy_temperature = 1, on_policy_top_p = 1;
+  int64_t on_policy_max_new_tokens = 128;
 
   bool distils() const { return kind == "distill"; }
+  bool by_spans() const { return distils() && divergence == "spans"; }   // of a teacher with another tokenizer
+  bool teaches_all() const { return distils() && teacher_tokens == "all"; }
 };
 
 struct TeacherOptions {
@@ -70,12 +79,18 @@ struct TeacherOptions {
   std::optional<std::string> adapter;    // a PEFT folder; default: a run folder's own
   std::string compute = "bfloat16";
   std::string quantize_base = "none";
-  std::string signal = "online";         // online | cached: written by `graft teach`
+  std::string signal = "online";         // online | cached | answers: the last two written by `graft teach`
   std::string entries = "drawn";         // of the cache: drawn | top
   int64_t num_entries = 50;              // key: count
+  // key: answers: {temperature, top_p, max_new_tokens, keep}
+  double answers_temperature = 0, answers_top_p = 1;
+  int64_t answers_max_new_tokens = 256;
+  std::string answers_keep = "finished"; // finished | right
 
   bool is_self() const { return model == "self"; }
   bool cached() const { return signal == "cached"; }
+  bool answers() const { return signal == "answers"; }
+  bool stored() const { return cached() || answers(); }   // by `graft teach`, before training
 };
 
 struct OptimizerOptions {
@@ -118,7 +133,11 @@ struct ExportOptions {
   bool verify = true;                    // key: verify: none switches the certificate off (said in the plan)
 };
 
-struct ReportOptions { bool examples = false; };
+struct ReportOptions {
+  bool examples = false;
+  std::optional<std::string> compare;    // a run folder
+  std::optional<double> cost_per_hour;   // of the machine, in any currency
+};
 
 struct Recipe {
   std::vector<std::string> accept_licence;   // identifiers of licences that somebody read and accepted (models/families/licences.md)
@@ -132,6 +151,8 @@ struct Recipe {
   RunOptions run;
   std::vector<ExportOptions> exports;    // key: export
   ReportOptions report;
+
+  bool follows_teacher() const { return objective.distils() && !teacher.answers(); }   // token by token
 };
 
 // Reads a recipe; `overrides` are "a.b.0.c=value" (the command line's --set), applied before the check. Relative paths are relative to the

@@ -43,16 +43,17 @@ void check_source(Reader& reader, const YamlValue& root, const std::string& path
   const auto refuses = [&](const char* key, bool given) {
     if (given) problem(key, fmt::format("expected no key '{}.{}' for format {}, got one — it would have no effect", path, key, source.format));
   };
-  const bool labelled = source.format == "labelled", text = source.format == "text", messages = source.format == "messages";
+  const bool labelled = source.format == "labelled", text = source.format == "text", messages = source.format == "messages", prompts = source.format == "prompts";
   const std::string extension = extension_of(source.path);
   const bool columns = extension == ".csv" || extension == ".tsv" || extension == ".parquet";
   if (!labelled) refuses("label", source.label.has_value());
-  if (!labelled && !text) refuses("text", source.text.has_value());
+  if (!labelled && !text && !prompts) refuses("text", source.text.has_value());
   if (text || messages) {
     refuses("prompt", source.prompt.has_value());
     refuses("completion", source.completion.has_value());
     refuses("system", source.system.has_value());
   }
+  if (prompts) refuses("completion", source.completion.has_value());
   if (messages && columns) {
     problem("path", fmt::format("expected a .jsonl file for format messages, got '{}' — a table has no conversations; use completion", source.path));
   }
@@ -67,6 +68,10 @@ void check_distillation(Reader& reader, const YamlValue& root, const Recipe& rec
   const auto& objective = recipe.objective;
   const auto& teacher = recipe.teacher;
   const auto problem = [&](const std::string& key, const std::string& text) { reader.problem(written(root, key).place, text); };
+  if (objective.on_policy_share > 0 && (!objective.distils() || teacher.signal != "online")) {
+    problem("objective.on_policy.share", fmt::format("expected objective.on_policy.share 0 with objective.kind {} and teacher.signal {}, got {:g} — what the student will write is known "
+                                                     "only while it learns: take objective.kind: distill and teacher.signal: online", objective.kind, teacher.signal, objective.on_policy_share));
+  }
   if (!objective.distils()) {
     if (teacher.model != "none") problem("teacher.model", fmt::format("expected teacher.model none with objective.kind {}, got a teacher — set objective.kind: distill", objective.kind));
     return;
@@ -76,8 +81,15 @@ void check_distillation(Reader& reader, const YamlValue& root, const Recipe& rec
     if (!met) problem(key, fmt::format("expected {} {}, got {}", key, wanted, got));
   };
   needs(!recipe.run.shard_base, "run.shard_base", "false with objective.kind distill", "true");
+  if (objective.by_spans()) {
+    const std::string with = "with objective.divergence spans";
+    needs(teacher.signal == "online" && !teacher.is_self(), "teacher.signal", "online, of a teacher of its own, " + with, teacher.is_self() ? "self" : teacher.signal);
+    needs(objective.teacher_tokens == "supervised", "objective.teacher_tokens", "supervised " + with, objective.teacher_tokens);
+    needs(objective.on_policy_share == 0, "objective.on_policy.share", "0 " + with, fmt::format("{:g}", objective.on_policy_share));
+    needs(objective.temperature == 1, "objective.temperature", "1 " + with, fmt::format("{:g}", objective.temperature));
+  }
   if (teacher.is_self()) {
-    needs(!teacher.cached(), "teacher.signal", "online with teacher.model self", "cached — it is computed beside the student without a second model");
+    needs(!teacher.stored(), "teacher.signal", "online with teacher.model self", teacher.signal + " — it is computed beside the student without a second model");
     needs(!teacher.adapter, "teacher.adapter", "null with teacher.model self", "a folder — name the base as teacher.model to put an adapter on it");
     needs(recipe.adapter.quantization_aware == "none", "adapter.quantization_aware", "none with teacher.model self", recipe.adapter.quantization_aware);
   }
@@ -93,7 +105,7 @@ void check_together(Reader& reader, const YamlValue& root, const Recipe& recipe)
   const DataOptions& data = recipe.data;
   const auto problem = [&](const std::string& key, const std::string& text) { reader.problem(written(root, key).place, text); };
   const std::pair<const char*, const std::vector<DataSource>*> splits[] = {
-      {"data.train", &data.train}, {"data.validation", &data.validation}, {"data.test", &data.test}};
+      {"data.train", &data.train}, {"data.validation", &data.validation}, {"data.test", &data.test}, {"data.general", &data.general}};
   for (const auto& [key, sources] : splits) {
     for (size_t i = 0; i < sources->size(); ++i) check_source(reader, root, fmt::format("{}.{}", key, i), (*sources)[i]);
   }
@@ -108,11 +120,14 @@ void check_together(Reader& reader, const YamlValue& root, const Recipe& recipe)
   if (recipe.schedule.warmup >= 1 && recipe.schedule.warmup != static_cast<double>(static_cast<int64_t>(std::min(recipe.schedule.warmup, 9e15)))) {
     problem("schedule.warmup", fmt::format("expected schedule.warmup below 1 (a share) or a whole number of steps, got {}", recipe.schedule.warmup));
   }
+  if (recipe.adapter.kind == "full" && recipe.run.shard_base) {
+    problem("run.shard_base", "expected run.shard_base false with adapter.kind full, got true — every process holds all trained matrices");
+  }
   const std::string& form = recipe.adapter.quantization_aware;
   const auto rounding_needs = [&](const std::string& key, const std::string& wanted, bool met, const std::string& got) {
     if (form != "none" && !met) problem(key, fmt::format("expected {} {} with adapter.quantization_aware {}, got {}", key, wanted, form, got));
   };
-  rounding_needs("adapter.kind", "lora", recipe.adapter.kind == "lora", recipe.adapter.kind + " — without an adapter there is nothing to round");
+  rounding_needs("adapter.kind", "lora", recipe.adapter.kind == "lora", recipe.adapter.kind + " — only an adapter beside a frozen base is trained through a rounding");
   rounding_needs("adapter.dropout", "0", recipe.adapter.dropout == 0, fmt::format("{:g} — the rounded weight holds the whole adapter", recipe.adapter.dropout));
   rounding_needs("run.shard_base", "false", !recipe.run.shard_base, "true — every process rounds the whole base");
   for (size_t i = 0; i < recipe.exports.size(); ++i) {

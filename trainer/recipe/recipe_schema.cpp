@@ -25,9 +25,10 @@ bool is_template_date(const std::string& text) {
 }
 
 std::vector<std::string> export_formats() {
-  std::vector<std::string> formats = {"peft", "safetensors", "gguf-lora"};
+  std::vector<std::string> formats = {"peft", "peft:per-expert", "safetensors", "gguf-lora"};
   for (const auto name : gguf_format_names()) formats.push_back("gguf:" + std::string(name));
   for (auto& name : hub_form_names()) formats.push_back(std::move(name));
+  formats.push_back("mxfp4");
   return formats;
 }
 const std::vector<std::string> kExportFormats = export_formats();
@@ -89,7 +90,9 @@ Field<Object> texts(const char* key, const char* what, std::vector<std::string> 
 Table<AdapterOptions> adapter_table() {
   using T = AdapterOptions;
   return {
-      choice("kind", &T::kind, {"lora", "none"}, "lora trains low-rank adapters on a frozen base."),
+      choice("kind", &T::kind, {"lora", "full", "none"},
+             "lora trains low-rank adapters on a frozen base. full trains the linear layers' matrices themselves, in float32 (20 bytes a weight beside the base: value, gradient, "
+             "moments); embedding, head and norms stay frozen, experts cannot be trained so; rank, alpha and dropout have no meaning then, and exports are merged forms."),
       optional_path("from", &T::from, "A PEFT adapter folder to start from instead of B = 0."),
       integer("rank", &T::rank, {.low = 1, .high = 65536}, "Rank r of A and B: 16 to 64 for a task, 256 beyond 100,000 rows."),
       number("alpha", &T::alpha, above(0), "Numerator of the scale; 2 x rank is the usual choice."),
@@ -108,10 +111,11 @@ Table<DataSource> source_table() {
   using T = DataSource;
   return {
       required(path("path", &T::path, "A .jsonl, .csv, .tsv or .parquet file; for format text also .md and .txt files, a folder of them or a glob.")),
-      required(choice("format", &T::format, {"messages", "completion", "text", "labelled"},
+      required(choice("format", &T::format, {"messages", "completion", "text", "labelled", "prompts"},
                       "messages: conversations; completion: prompt and answer; text: documents, every token supervised (continued "
-                      "pretraining); labelled: a text and its label, answered with the label.")),
-      optional_text("text", "column", &T::text, "Column that holds the text (labelled, text). Default: text."),
+                      "pretraining); labelled: a text and its label, answered with the label; prompts: messages without an answer, a "
+                      "prompt or a text, to which in distillation the student (objective.on_policy) or the teacher (teacher.signal: answers) writes the answer.")),
+      optional_text("text", "column", &T::text, "Column that holds the text (labelled, text, prompts). Default: text."),
       optional_text("label", "column", &T::label, "Column that holds the label (labelled). Default: label."),
       optional_text("prompt", "text with {column}", &T::prompt,
                     "The user's turn; {column} is replaced by that column, {{ and }} are braces. labelled: default is the text alone; "
@@ -137,6 +141,8 @@ Table<DataOptions> data_table() {
       list("validation", &T::validation, source_table(), false, "Sources of the validation loss, in the form of data.train."),
       list("test", &T::test, source_table(), false,
            "Scored once after the last step, in the form of data.train; never used to choose a checkpoint."),
+      list("general", &T::general, source_table(), false,
+           "Text that has nothing to do with the task, never trained on: after the last step the report says what was forgotten there (perplexity, KL from the base)."),
       number("validation_fraction", &T::validation_fraction, from_to_below(0, 1),
              "Share of train kept for validation, split by label and by hash of the normalised text (so that equal texts stay together)."),
       path("template", &T::template_source, "The chat template: the base's own, or a .jinja file.", false, {"base"}),
@@ -156,13 +162,25 @@ Table<ObjectiveOptions> objective_table() {
       choice("kind", &T::kind, {"sft", "distill"},
              "sft: cross-entropy on the supervised tokens. distill: towards the teacher's distribution there (docs/distillation.md); plan prints the formula."),
       number("teacher_share", &T::teacher_share, {.low = 0, .high = 1, .above_low = true},
-             "distill: loss = (1 - teacher_share) x cross-entropy + teacher_share x divergence, per supervised token."),
-      choice("divergence", &T::divergence, {"forward_kl", "reverse_kl", "jensen_shannon"},
+             "distill: loss = (1 - teacher_share) x cross-entropy + teacher_share x divergence, each the mean over its tokens."),
+      choice("teacher_tokens", &T::teacher_tokens, {"supervised", "all"},
+             "distill: the tokens on which the teacher is followed. all: prompts' too, of which a student that was cut from a larger model learns to read again; "
+             "cross-entropy stays on the supervised tokens."),
+      choice("divergence", &T::divergence, {"forward_kl", "reverse_kl", "jensen_shannon", "spans"},
              "distill: forward_kl KL(teacher || student); reverse_kl KL(student || teacher); jensen_shannon b KL(teacher || M) + (1 - b) KL(student || M), "
-             "M = b teacher + (1 - b) student."),
+             "M = b teacher + (1 - b) student. spans: for a teacher with another tokenizer and template, of how likely both find pieces of the answer's text."),
       number("jensen_shannon_weight", &T::jensen_shannon_weight, {.low = 0, .high = 1, .above_low = true, .below_high = true}, "distill: b of jensen_shannon."),
       number("temperature", &T::temperature, above(0), "distill: logits of both are divided by it in the divergence."),
       boolean("times_temperature_squared", &T::times_temperature_squared, "distill: multiplies the divergence by temperature squared (Hinton 2015)."),
+      group<T>("on_policy",
+               {number("share", &T::on_policy_share, {.low = 0, .high = 1},
+                       "The share of each step's rows to whose prompts the student writes the answer itself, and is taught on it (no cross-entropy there); rows of format "
+                       "prompts always are. 0: none."),
+                integer("every", &T::on_policy_every, {.low = 1, .high = 1000}, "Steps whose answers are written at once, by the student as it is then."),
+                number("temperature", &T::on_policy_temperature, at_least(0), "Of sampling; 0: greedy."),
+                number("top_p", &T::on_policy_top_p, {.low = 0, .high = 1, .above_low = true}, "Of sampling; 1: all tokens."),
+                integer("max_new_tokens", &T::on_policy_max_new_tokens, {.low = 1, .high = 1 << 20}, "The longest answer.")},
+               "distill with an online teacher: on-policy distillation."),
       number("load_balancing", &T::load_balancing, at_least(0),
              "Weight of the auxiliary load-balancing loss of a mixture of experts (Switch Transformer, as transformers' router_aux_loss_coef; 0.001 to 0.02 "
              "there). Routers stay frozen: it moves the layers before them. 0: off."),
@@ -178,11 +196,18 @@ Table<TeacherOptions> teacher_table() {
       optional_path("adapter", &T::adapter, "A PEFT adapter folder on the teacher; null: a run folder's own."),
       choice("compute", &T::compute, {"bfloat16", "float32"}, "As model.compute."),
       choice("quantize_base", &T::quantize_base, kBaseForms, "As model.quantize_base."),
-      choice("signal", &T::signal, {"online", "cached"},
-             "online: the teacher lies beside the student and computes every step. cached: `graft teach RECIPE` has written what it says of the rows, once; training never loads it."),
+      choice("signal", &T::signal, {"online", "cached", "answers"},
+             "online: the teacher lies beside the student and computes every step. cached: `graft teach RECIPE` has written what it says of the rows, once; training never loads it. "
+             "answers: it has written answers to the rows' prompts, which the student learns by cross-entropy in place of their own (sequence-level); the tokenizers may differ."),
       choice("entries", &T::entries, {"drawn", "top"},
              "cached, of each token: drawn counts of draws from the teacher's distribution, an unbiased target of forward_kl; top the likeliest tokens and the mass of the rest."),
       integer("count", &T::num_entries, {.low = 1, .high = 65535}, "cached: how many draws, or likeliest tokens."),
+      group<T>("answers",
+               {number("temperature", &T::answers_temperature, at_least(0), "Of sampling; 0: greedy."),
+                number("top_p", &T::answers_top_p, {.low = 0, .high = 1, .above_low = true}, "Of sampling; 1: all tokens."),
+                integer("max_new_tokens", &T::answers_max_new_tokens, {.low = 1, .high = 1 << 20}, "The longest answer; one that does not end by then is not learnt."),
+                choice("keep", &T::answers_keep, {"finished", "right"}, "finished: all answers that ended by themselves. right: of these the ones that are the row's own answer.")},
+               "signal answers: how the teacher writes them, and which are kept."),
   };
 }
 
@@ -192,7 +217,7 @@ Table<OptimizerOptions> optimizer_table() {
       choice("kind", &T::kind, {"adamw"}, "AdamW (Loshchilov and Hutter 2019), float32 moments."),
       number_or("learning_rate", "auto", &T::learning_rate, above(0),
                 "Peak learning rate. auto: 5e-5 x 10 x (2000/hidden)^e with e = 0.781 for Llama and 0.0775 for Qwen (LoRA Without Regret); "
-                "another family must give a number."),
+                "another family must give a number. adapter.kind full: a tenth of it."),
       number("weight_decay", &T::weight_decay, at_least(0), "Decoupled weight decay."),
       number("beta1", &T::beta1, from_to_below(0, 1), "Decay of the first moment."),
       number("beta2", &T::beta2, from_to_below(0, 1), "Decay of the second moment."),
@@ -298,8 +323,8 @@ Field<ExportOptions> importance_field() {
 Field<Recipe> export_field() {
   const Table<ExportOptions> table = {
       required(choice("format", &ExportOptions::format, kExportFormats,
-                      "peft: the adapter; safetensors: merged, Hugging Face layout; gguf:TYPE: merged, for llama.cpp; gguf-lora: the adapter "
-                      "for llama.cpp, beside the base's own file.")),
+                      "peft: the adapter; peft:per-expert: with a module for each expert, for vLLM; safetensors: merged, Hugging Face layout; gguf:TYPE: merged, for llama.cpp; "
+                      "gguf-lora: the adapter for llama.cpp, beside the base's own file.")),
       choice("rounding", &ExportOptions::rounding, {"nearest", "error_feedback"},
              "For forms below 8 bits. error_feedback: what rounding some columns of a matrix does to its outputs, over the training rows, is made up for in the columns that "
              "are rounded after them (GPTQ); minutes instead of seconds."),
@@ -335,7 +360,12 @@ const Table<Recipe>& recipe_table() {
       required(section("run", &T::run, run_table(), "Where and how the run goes.")),
       export_field(),
       section("report", &T::report,
-              {boolean("examples", &ReportOptions::examples, "Shows users' rows and answers in report.html; without it no artefact holds a row.")},
+              {boolean("examples", &ReportOptions::examples, "Shows users' rows and answers in report.html; without it no artefact holds a row."),
+               optional_path("compare", &ReportOptions::compare,
+                             "The folder of another run: its answers to the same test rows stand beside this one's, with a paired bootstrap interval of the difference. Relative to "
+                             "the working directory.", true),
+               number_or("cost_per_hour", "null", &ReportOptions::cost_per_hour, above(0),
+                         "What an hour of this machine costs: the report then says what a million tokens of prompts cost, at the speed of scoring the test rows.")},
               "The report."),
       texts("accept_licence", "a licence's identifier or a list of them", &T::accept_licence, true,
             "Licences that you have read and accept, by identifier: plan refuses a base whose licence is unknown, not for commercial use or limited "

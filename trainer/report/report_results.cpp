@@ -177,6 +177,37 @@ std::string other_scores(const Json& before, const Json& after) {
   return "<h3>Other scores</h3><div class=\"wide\"><table class=\"compact\"><tr><th></th><th class=\"n\">base</th><th class=\"n\">fine-tuned</th></tr>\n" + table + "</table></div>";
 }
 
+std::string interval_text(const Json& difference, const char* key) {
+  const auto value = html::number(difference, key);
+  const Json& interval = html::child(difference, "interval");
+  if (!value || !interval.is_array() || interval.size() != 2) return {};
+  return fmt::format("{:+.1f} points [{:+.1f}, {:+.1f}]", 100 * *value, 100 * interval[0].get<double>(), 100 * interval[1].get<double>());
+}
+
+// From the teacher and other runs on the same rows, what answers cost, and what was forgotten.
+std::string differences(const Json& evaluation) {
+  std::string lines;
+  const auto add = [&](const std::string& name, const std::string& value) {
+    if (!value.empty()) lines += fmt::format("<dt>{}</dt><dd>{}</dd>", html::escape(name), html::escape(value));
+  };
+  const Json& from_teacher = html::child(evaluation, "student_minus_teacher");
+  add("accuracy, from the teacher's", interval_text(from_teacher, "accuracy"));
+  if (const auto same = html::number(from_teacher, "same_answers")) add("the same answer as the teacher", html::percent(*same));
+  const Json& compared = html::child(evaluation, "compared");
+  add(fmt::format("accuracy, from that of run {}", html::text(compared, "run")), interval_text(compared, "difference"));
+  for (const auto& [key, name] : {std::pair{"after", "this model"}, std::pair{"teacher", "the teacher"}}) {
+    const Json& side = html::child(evaluation, key);
+    const auto speed = html::number(side, "tokens_per_s"), cost = html::number(side, "cost_per_million_tokens");
+    if (speed) add(fmt::format("{}: tokens of prompts answered", name), fmt::format("{} a second here{}", html::count(std::round(*speed)), cost ? fmt::format("; a million costs {:.3g}", *cost) : ""));
+  }
+  const Json& forgetting = html::child(evaluation, "forgetting");
+  if (const auto after = html::number(forgetting, "perplexity_after")) {
+    add("perplexity on data.general", fmt::format("{:.2f}, base {:.2f}", *after, html::number(forgetting, "perplexity_before").value_or(NAN)));
+    add("KL from the base there", fmt::format("{:.4f} nats a token", html::number(forgetting, "kl_from_base").value_or(NAN)));
+  }
+  return lines.empty() ? std::string() : "<h3>Beside others</h3><dl>" + lines + "</dl>";
+}
+
 }  // namespace
 
 std::string section(std::string_view id, std::string_view heading, std::string_view lead, const std::string& content) {
@@ -238,10 +269,13 @@ std::string results(const ReportData& data) {
       if (const auto score = html::number(baseline, "accuracy")) bars += bar_row(html::text(baseline, "name") + ", accuracy", *score, "before");
     }
   }
+  const Json& compared = html::child(data.evaluation, "compared");
+  if (const auto score = html::number(compared, "accuracy")) bars += bar_row(fmt::format("run {}, accuracy", html::text(compared, "run")), *score, "before");
   add("macro_f1", "macro-F1");
   std::string content;
   if (!bars.empty()) content += "<div class=\"wide\"><table class=\"bars\">" + bars + "</table></div>";
   content += other_scores(before, after);
+  content += differences(data.evaluation);
   const Json& answers = html::child(data.evaluation, "answers");
   if (data.examples && answers.is_array() && !answers.empty()) content += answers_table(answers);
   return section("results", "Results", "Scored on test rows that were never used for training or for choosing a checkpoint.", content);

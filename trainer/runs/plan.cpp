@@ -62,7 +62,8 @@ ordered_json tensor_table(const PreparedRun& run) {
   for (const auto& adapter : run.adapters->adapters()) {
     for (size_t i = 0; i < adapter.rules.size(); ++i) {
       const bool has_a = static_cast<int64_t>(i) % adapter.parts == 0;
-      trainable[adapter.rules[i]] = adapter.rank * (adapter.rules[i]->shape.at(0) + (has_a ? adapter.inputs : 0));
+      if (adapter.is_whole) trainable[adapter.rules[i]] = adapter.rules[i]->shape.at(0) * adapter.inputs;
+      else trainable[adapter.rules[i]] = adapter.rank * (adapter.rules[i]->shape.at(0) + (has_a ? adapter.inputs : 0));
     }
   }
   for (const auto& weight : run.decoder->weights()) {
@@ -104,7 +105,7 @@ Probe probe_training(PreparedRun& run) {
   double best = 1e30;
   for (int round = 0; round < 2; ++round) {   // the first one warms caches and the heap
     const auto start = Clock::now();
-    const auto teacher = run.teacher_signals(run.dataset.train, packs[packs.size() / 2], batch);
+    const auto teacher = run.teacher_signals(run.dataset.train.spans(packs[packs.size() / 2]), run.dataset.train.rows_of(packs[packs.size() / 2]), batch);
     options.teacher = teacher ? &*teacher : nullptr;
     run_micro_batch(*run.decoder, run.adapters.get(), batch, options);
     best = std::min(best, seconds_since(start));
@@ -132,7 +133,7 @@ int64_t disk_needed(const PreparedRun& run) {
   int64_t bytes = checkpoint * (run.recipe.run.keep_last + run.recipe.run.keep_best + 1) + run.adapters->num_parameters() * 4;
   for (const auto& wanted : run.recipe.exports) {
     const auto& format = wanted.format;
-    bytes += format == "peft" || format == "gguf-lora" ? run.adapters->num_parameters() * 4
+    bytes += format.starts_with("peft") || format == "gguf-lora" ? run.adapters->num_parameters() * 4
              : format.ends_with("F32")                           ? elements * 4
              : format.ends_with("16") || format == "safetensors" || hub_form_from_name(format) ? elements * 2
              : format == "gguf:Q8_0" || format == "gguf:Q6_K"    ? elements * 17 / 16
@@ -172,7 +173,7 @@ void plan_teacher(PreparedRun& run, ordered_json& json, std::vector<std::string>
   if (!licence.problem.empty()) errors.push_back("the teacher: " + licence.problem);
   if (teacher.cached()) {
     const auto* store = run.teacher_store.get();
-    const size_t missing = missing_signals(store, run.dataset.train).size() + missing_signals(store, run.dataset.validation).size();
+    const size_t missing = missing_signals(run, store, run.dataset.train).size() + missing_signals(run, store, run.dataset.validation).size();
     json["teacher"]["missing_rows"] = missing;
     if (run.teacher_store) {
       json["teacher"]["bytes_per_token"] = static_cast<double>(run.teacher_store->num_bytes()) / static_cast<double>(std::max<int64_t>(1, run.teacher_store->num_tokens()));
@@ -182,8 +183,16 @@ void plan_teacher(PreparedRun& run, ordered_json& json, std::vector<std::string>
     }
     if (missing > 0) return;
   }
+  if (teacher.answers()) {
+    const auto& answers = run.answers;
+    json["teacher"]["answers"] = {{"kept", answers.kept}, {"missing", answers.missing}, {"unfinished", answers.unfinished}, {"wrong", answers.wrong}};
+    if (!run.teacher_store) errors.push_back(run.no_teacher_store);
+    else if (answers.missing > 0) errors.push_back(fmt::format("the teacher's store lacks answers to {} rows — run `graft teach` with this recipe: it adds them", answers.missing));
+    return;
+  }
   const auto check = check_teacher(run);
   json["teacher"]["check"] = {{"tokens", check.tokens}, {"agreement", check.agreement}, {"teacher_loss", check.teacher_loss}, {"shifted_loss", check.shifted_loss}, {"divergence", check.divergence}};
+  if (check.spans > 0) json["teacher"]["check"]["spans"] = check.spans;
   if (const auto problem = check.problem(); !problem.empty()) errors.push_back(problem);
   if (const auto note = check.note(); !note.empty()) run.notes.push_back(note);
 }
@@ -342,8 +351,12 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
     form.second += tensor["bytes"].get<int64_t>();
   }
   for (const auto& [form, sums] : forms) line("frozen " + form, fmt::format("{} tensors, {:.1f} MiB", sums.first, sums.second / 1048576.0));
-  line("adapter", fmt::format("LoRA rank {} on {} linear layers, {:.2f} M parameters (float32), scale {:.4g}", json["adapter"]["rank"].get<int64_t>(),
-                              json["adapter"]["modules"].get<int64_t>(), json["adapter"]["parameters"].get<int64_t>() / 1e6, json["adapter"]["scale"].get<double>()));
+  if (run.recipe.adapter.kind == "full") {
+    line("trained whole", fmt::format("{} linear layers, {:.2f} M parameters (float32)", json["adapter"]["modules"].get<int64_t>(), json["adapter"]["parameters"].get<int64_t>() / 1e6));
+  } else {
+    line("adapter", fmt::format("LoRA rank {} on {} linear layers, {:.2f} M parameters (float32), scale {:.4g}", json["adapter"]["rank"].get<int64_t>(),
+                                json["adapter"]["modules"].get<int64_t>(), json["adapter"]["parameters"].get<int64_t>() / 1e6, json["adapter"]["scale"].get<double>()));
+  }
   text += "\ndata                  rows   tokens  supervised  longest\n";
   for (const auto* name : {"train", "validation", "test"}) {
     const auto& split = json["splits"][name];
@@ -374,8 +387,17 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
     const auto& teacher = json["teacher"];
     line("teacher", fmt::format("{}{}, licence {}, {}", teacher["model"].get<std::string>(), teacher["adapter"].get<bool>() ? " with its adapter" : "", teacher["licence"].get<std::string>(),
                                 teacher["signal"].get<std::string>()));
+    if (teacher.contains("answers")) {
+      const auto& answers = teacher["answers"];
+      line("", fmt::format("{} answers learnt; left out: {} unfinished, {} that are not the row's own (teacher.answers.keep {})", answers["kept"].get<int64_t>(),
+                           answers["unfinished"].get<int64_t>(), answers["wrong"].get<int64_t>(), run.recipe.teacher.answers_keep));
+    }
     if (teacher.contains("check")) {
       const auto& check = teacher["check"];
+      if (check.contains("spans")) {
+        line("", fmt::format("on {} tokens of the first step: {} spans that end with a token on both sides; the teacher's loss {:.2f} nats a token, divergence {:.3f}", check["tokens"].get<int64_t>(),
+                             check["spans"].get<int64_t>(), check["teacher_loss"].get<double>(), check["divergence"].get<double>()));
+      } else
       line("", wrapped(fmt::format("on {} tokens of the first step: {:.2f} nats for the rows' own tokens, {:.2f} for the next position's; the same likeliest token as the student on {:.0f} %; "
                                    "divergence {:.3f}",
                                    check["tokens"].get<int64_t>(), check["teacher_loss"].get<double>(), check["shifted_loss"].get<double>(), 100 * check["agreement"].get<double>(),

@@ -39,7 +39,7 @@ nlohmann::ordered_json plan_processes(const PreparedRun& run, int processes) {
     std::vector<int64_t> sizes;
     int64_t most_blocks = 0;
     for (const auto& sequences : run.micro_batches(run.sequences_of_step(step))) {
-      const auto work = run.work_of(run.dataset.train, sequences);
+      const auto work = run.work_of(run.dataset.train.spans(sequences));
       sizes.push_back(work.tokens);
       tokens += static_cast<double>(work.tokens);
       most_blocks = std::max(most_blocks, work.head_blocks);

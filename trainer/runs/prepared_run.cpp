@@ -18,6 +18,8 @@
 #include "trainer/report/machine_info.h"
 #include "trainer/runs/device_memory.h"
 #include "trainer/runs/recipe_inputs.h"
+#include "trainer/runs/student_answers.h"
+#include "trainer/runs/teacher_answers.h"
 #include "trainer/runs/teacher_inputs.h"
 
 namespace graft {
@@ -79,6 +81,7 @@ void PreparedRun::set_device(c10::Device where) {
   decoder->set_device(where);
   adapters->set_device(where);
   if (teacher) teacher->set_device(where);
+  if (span_teacher) span_teacher->set_device(where);
   adapters_changed();
 }
 
@@ -105,29 +108,30 @@ std::vector<std::vector<int64_t>> PreparedRun::micro_batches(const std::vector<i
   return pack_rows(sequences, dataset.train.lengths, recipe.data.pack_tokens);
 }
 
-PreparedRun::Work PreparedRun::work_of(const DatasetSplit& split, const std::vector<int64_t>& micro_batch, std::optional<int64_t> loss_buffer_bytes) const {
+PreparedRun::Work PreparedRun::work_of(const std::vector<TokenSpan>& rows, std::optional<int64_t> loss_buffer_bytes) const {
   Work work;
-  int64_t supervised = 0;
-  for (const auto& span : split.spans(micro_batch)) {
-    work.tokens += static_cast<int64_t>(span.ids.size());
-    supervised += count_targets(span.supervised);
-  }
-  work.head_blocks = cross_entropy_blocks(supervised, decoder->spec().vocab_size, loss_buffer_bytes.value_or(default_loss_buffer_bytes(device.device().is_cpu())));
+  for (const auto& row : rows) work.tokens += static_cast<int64_t>(row.ids.size());
+  work.head_blocks = cross_entropy_blocks(count_taught(rows), decoder->spec().vocab_size, loss_buffer_bytes.value_or(default_loss_buffer_bytes(device.device().is_cpu())));
   return work;
 }
 
 Batch PreparedRun::batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed) const {
-  auto packed = make_packed(split.spans(sequences));
+  return batch_of(split.spans(sequences), sequences, dropout_seed);
+}
+
+Batch PreparedRun::batch_of(const std::vector<TokenSpan>& rows, const std::vector<int64_t>& sequences, uint64_t dropout_seed) const {
+  auto packed = make_packed(rows);
   Batch batch;
   batch.tokens_N = std::move(packed.tokens);
   batch.positions_N = std::move(packed.positions);
   batch.document_offsets = std::move(packed.document_offsets);
   batch.labels_N = std::move(packed.labels);
   batch.weights_N = std::move(packed.weights);
+  batch.teaches_all = recipe.objective.teaches_all();
   if (dropout_seed != 0) {
     batch.dropout_seed = dropout_seed;
     for (size_t d = 0; d < sequences.size(); ++d) {
-      for (int64_t position = 0; position < split.lengths[sequences[d]]; ++position) {
+      for (int64_t position = 0; position < static_cast<int64_t>(rows[d].ids.size()); ++position) {
         batch.row_keys_N.push_back((sequences[d] << 24) + position);
       }
     }
@@ -135,13 +139,39 @@ Batch PreparedRun::batch_of(const DatasetSplit& split, const std::vector<int64_t
   return batch;
 }
 
-std::optional<TeacherSignals> PreparedRun::teacher_signals(const DatasetSplit& split, const std::vector<int64_t>& sequences, const Batch& batch) const {
-  if (teacher && !recipe.teacher.cached()) return teacher->signals(batch);
-  if (!teacher_store) return std::nullopt;
+std::vector<uint8_t> PreparedRun::taught_mask(const TokenSpan& row) const {
+  if (recipe.objective.teaches_all()) return std::vector<uint8_t>(row.ids.size(), 1);
+  return {row.supervised.begin(), row.supervised.end()};
+}
+
+int64_t PreparedRun::count_taught(const std::vector<TokenSpan>& rows) const {
+  int64_t count = 0;
+  for (const auto& row : rows) count += count_targets(taught_mask(row));
+  return count;
+}
+
+std::optional<TeacherSignals> PreparedRun::teacher_signals(const std::vector<TokenSpan>& rows, const std::vector<const Row*>& sources, const Batch& batch) const {
+  if (span_teacher) return span_teacher->signals(context, rows, sources);
+  if (teacher && !recipe.teacher.stored()) return teacher->signals(batch);
+  if (!teacher_store || !recipe.teacher.cached()) return std::nullopt;
   TeacherSignals signals;
   signals.temperature = recipe.objective.temperature;
-  for (const auto& span : split.spans(sequences)) teacher_store->read(taught_row_hash(span.ids, span.supervised), count_targets(span.supervised), signals.entries);
+  for (const auto& row : rows) {
+    const auto mask = taught_mask(row);
+    teacher_store->read(taught_row_hash(row.ids, mask), count_targets(mask), signals.entries);
+  }
   return signals;
+}
+
+// Rows that the student can answer, where it can.
+void check_on_policy(PreparedRun& run) {
+  if (run.recipe.objective.on_policy_share == 0) return;
+  if (run.device.gpu) fail("recipe", "expected run.device cpu with objective.on_policy, got {} — answers are decoded on the CPU only", run.device.name());
+  for (const auto& row : run.dataset.train.rows) {
+    if (row.kind == RowKind::kText) fail("recipe", "expected rows with a prompt with objective.on_policy, got one of format text ({}) — leave it out, or set objective.on_policy.share: 0", row_place(row));
+  }
+  run.notes.push_back(fmt::format("on policy: {} of the first step's rows are answered by the student, at most {} tokens each; how long that takes depends on its answers, and is not in the plan's time",
+                                  on_policy_sequences(run, 0).size(), run.recipe.objective.on_policy_max_new_tokens));
 }
 
 PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
@@ -175,10 +205,18 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   request.train = source_options(recipe.data.train);
   request.validation = source_options(recipe.data.validation);
   request.test = source_options(recipe.data.test);
+  request.general = source_options(recipe.data.general);
   request.validation_fraction = recipe.data.validation_fraction;
   request.context = run.context;
   request.max_tokens = recipe.data.max_tokens;
   request.over_long = over_long_of(recipe.data.over_long);
+  request.prompts_may_train = recipe.objective.on_policy_share > 0 || (recipe.objective.distils() && recipe.teacher.answers());
+  if (recipe.objective.distils() && recipe.teacher.answers() && !options.teaches) {
+    request.rewrite_rows = [&run](std::vector<Row>& rows) {
+      const auto counts = take_teacher_answers(run.recipe, run.teacher_store.get(), rows);
+      run.answers.kept += counts.kept, run.answers.missing += counts.missing, run.answers.unfinished += counts.unfinished, run.answers.wrong += counts.wrong;
+    };
+  }
   request.cache = store_folder(recipe);
   request.threads = static_cast<int>(run.threads);
   request.log = options.log;
@@ -188,12 +226,13 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   if (run.group->launch().local_rank == 0) run.group->barrier("tokenising the data");
   if (run.dataset.train.num_sequences() == 0) fail("data", "expected at least one row to train on, got none — see the findings of `graft plan`");
 
+  check_on_policy(run);
   run.steps_per_epoch = steps_per_epoch(run.dataset.train.num_sequences(), recipe.optimizer.batch_rows);
   run.total_steps = recipe.schedule.steps ? *recipe.schedule.steps
                                           : static_cast<int64_t>(std::llround(recipe.schedule.epochs * static_cast<double>(run.steps_per_epoch)));
   if (run.total_steps < 1) fail("recipe", "expected at least one step, got schedule.epochs {} of {} steps", recipe.schedule.epochs, run.steps_per_epoch);
   run.learning_rate = recipe.optimizer.learning_rate ? *recipe.optimizer.learning_rate
-                                                     : auto_learning_rate(run.decoder->spec().family, run.decoder->spec().hidden_size);
+                                                     : auto_learning_rate(run.decoder->spec().family, run.decoder->spec().hidden_size) * (recipe.adapter.kind == "full" ? 0.1 : 1);
   if (!recipe.optimizer.learning_rate) run.notes.push_back(fmt::format("learning rate {:.2e} (auto)", run.learning_rate));
   choose_recompute(run);
   return run;
@@ -228,6 +267,7 @@ Manifest manifest_of(const PreparedRun& run) {
     for (const auto& row : split->rows) rows.update(row.row_id);
     rows.update("|");
   }
+  for (const auto& row : run.dataset.general.rows) rows.update(row.row_id);
   manifest.rows_sha256 = rows.finish();
   manifest.base_licence = declared_licence(run.files.base);
   if (run.recipe.objective.distils()) {
@@ -253,6 +293,10 @@ int64_t largest_micro_batch(const PreparedRun& run) {
       for (const auto sequence : sequences) sum += run.dataset.train.lengths[sequence];
       tokens = std::max(tokens, sum);
     }
+  }
+  if (const auto answered = static_cast<int64_t>(on_policy_sequences(run, 0).size()); answered > 0) {   // as long as they may become
+    const int64_t longest = run.dataset.train.statistics.longest + run.recipe.objective.on_policy_max_new_tokens;
+    tokens = std::max({tokens, longest, std::min(run.recipe.data.pack_tokens, answered * longest)});
   }
   return tokens;
 }
@@ -295,6 +339,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   for (const auto& weight : run.decoder->weights()) estimate.base += static_cast<int64_t>(weight.tensor->bytes.size());
   if (run.served) estimate.served = run.served->num_bytes();
   if (run.teacher) estimate.teacher = run.teacher->num_bytes();
+  if (run.span_teacher) estimate.teacher = run.span_teacher->num_bytes();
   estimate.adapters = run.adapters->num_parameters() * 24;   // value, gradient (float64, and float32 for the update), two moments
   const int64_t per_token_layer = element * (2 * hidden + query + 2 * key + query + latent_width(spec) + 2 * width) + 4 * heads.num_heads + 4 * 7 * rank + 8;
   const int64_t layers = static_cast<int64_t>(spec.layers.size());

@@ -10,7 +10,7 @@
 #include "data/teacher_signals/teacher_store.h"
 #include "data/templates/conversation.h"
 #include "trainer/adapters/adapter_set.h"
-#include "trainer/distillation/teacher_model.h"
+#include "trainer/distillation/span_teacher.h"
 #include "trainer/exports/served_weights.h"
 #include "trainer/models/model_files.h"
 #include "trainer/report/file_hashes.h"
@@ -23,6 +23,12 @@
 
 namespace graft {
 
+// teacher.signal answers: what became of the rows of train and validation.
+struct AnswerCounts {
+  int64_t kept = 0, missing = 0;
+  int64_t unfinished = 0, wrong = 0;   // left out: did not end by themselves; are not the row's own (teacher.answers.keep right)
+};
+
 struct PreparedRun {
   std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();   // who trains together
   Recipe recipe;
@@ -34,8 +40,10 @@ struct PreparedRun {
   ModelFiles teacher_files;               // objective.kind distill; of self the student's
   std::shared_ptr<const FileHashes> teacher_hashes;
   std::unique_ptr<TeacherModel> teacher;  // beside the student, or for `graft teach`
+  std::unique_ptr<SpanTeacher> span_teacher;   // in its place, with objective.divergence spans
   std::unique_ptr<TeacherStore> teacher_store;   // teacher.signal cached: what `graft teach` wrote; null where it has not
   std::string no_teacher_store;           // why
+  AnswerCounts answers;
   std::shared_ptr<const FileHashes> base_hashes;   // of the base's weights, when PrepareOptions asks for them
   TemplateContext context;
   Dataset dataset;
@@ -62,10 +70,15 @@ struct PreparedRun {
   struct Work {
     int64_t tokens = 0, head_blocks = 0;
   };
-  Work work_of(const DatasetSplit& split, const std::vector<int64_t>& micro_batch, std::optional<int64_t> loss_buffer_bytes = std::nullopt) const;
+  Work work_of(const std::vector<TokenSpan>& rows, std::optional<int64_t> loss_buffer_bytes = std::nullopt) const;
   Batch batch_of(const DatasetSplit& split, const std::vector<int64_t>& sequences, uint64_t dropout_seed = 0) const;
-  // What the teacher says of the micro-batch's supervised tokens; nothing without one.
-  std::optional<TeacherSignals> teacher_signals(const DatasetSplit& split, const std::vector<int64_t>& sequences, const Batch& batch) const;
+  // Of any rows; sequences: what dropout's random numbers are keyed by.
+  Batch batch_of(const std::vector<TokenSpan>& rows, const std::vector<int64_t>& sequences, uint64_t dropout_seed = 0) const;
+  // Which of a row's tokens the teacher speaks of: the supervised ones, or all.
+  std::vector<uint8_t> taught_mask(const TokenSpan& row) const;
+  int64_t count_taught(const std::vector<TokenSpan>& rows) const;
+  // What the teacher says of the taught tokens of rows, which `batch` holds and `sources` were before they were tokens; nothing without one.
+  std::optional<TeacherSignals> teacher_signals(const std::vector<TokenSpan>& rows, const std::vector<const Row*>& sources, const Batch& batch) const;
 };
 
 struct PrepareOptions {

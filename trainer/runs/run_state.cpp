@@ -48,15 +48,18 @@ bool hashes_match(const fs::path& folder, const ordered_json& manifest) {
 }  // namespace
 
 ordered_json state_json(const RunState& state) {
-  return {{"step", state.step},
-          {"chain", state.chain},
-          {"best_loss", state.best_loss ? ordered_json(*state.best_loss) : ordered_json(nullptr)},
-          {"best_step", state.best_step},
-          {"evaluations_without_improvement", state.evaluations_without_improvement},
-          {"optimizer_steps", state.optimizer_steps},
-          {"tokens", state.tokens},
-          {"supervised_tokens", state.supervised_tokens},
-          {"seconds", state.seconds}};
+  ordered_json json = {{"step", state.step},
+                       {"chain", state.chain},
+                       {"best_loss", state.best_loss ? ordered_json(*state.best_loss) : ordered_json(nullptr)},
+                       {"best_step", state.best_step},
+                       {"evaluations_without_improvement", state.evaluations_without_improvement},
+                       {"optimizer_steps", state.optimizer_steps},
+                       {"tokens", state.tokens},
+                       {"supervised_tokens", state.supervised_tokens},
+                       {"seconds", state.seconds}};
+  if (!state.answers.empty()) json["answers"] = ordered_json::array();
+  for (const auto& answer : state.answers) json["answers"].push_back(to_json(answer));
+  return json;
 }
 
 RunState state_from_json(const ordered_json& json) {
@@ -70,6 +73,9 @@ RunState state_from_json(const ordered_json& json) {
   state.tokens = json.at("tokens").get<int64_t>();
   state.supervised_tokens = json.at("supervised_tokens").get<int64_t>();
   state.seconds = json.at("seconds").get<double>();
+  if (const auto answers = json.find("answers"); answers != json.end()) {
+    for (const auto& answer : *answers) state.answers.push_back(student_answer_from_json(answer));
+  }
   return state;
 }
 

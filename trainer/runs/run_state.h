@@ -10,6 +10,8 @@
 #include <ATen/core/Tensor.h>
 #include <nlohmann/json.hpp>
 
+#include "trainer/runs/student_answers.h"
+
 namespace graft {
 
 struct RunState {
@@ -21,6 +23,7 @@ struct RunState {
   int64_t optimizer_steps = 0;
   int64_t tokens = 0, supervised_tokens = 0;   // trained on so far
   double seconds = 0;                    // of training, over all parts of the run
+  std::vector<StudentAnswer> answers;    // that the student wrote for steps to come
 };
 
 struct StateTensors {

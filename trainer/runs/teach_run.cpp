@@ -11,8 +11,9 @@
 #include "trainer/models/families/licences.h"
 #include "trainer/report/log_file.h"
 #include "trainer/report/progress.h"
+#include "trainer/runs/stop_signals.h"
+#include "trainer/runs/teacher_answers.h"
 #include "trainer/runs/teacher_inputs.h"
-#include "trainer/runs/training_loop.h"
 
 namespace graft {
 
@@ -35,10 +36,10 @@ class Teaching {
 
   // The sequences of a split that the store lacks, once each.
   void add(const DatasetSplit& split) {
-    auto missing = missing_signals(&store_, split);
+    auto missing = missing_signals(run_, &store_, split);
     std::erase_if(missing, [&](int64_t sequence) {
       const auto span = split.spans({sequence}).front();
-      return !seen_.insert(taught_row_hash(span.ids, span.supervised)).second;
+      return !seen_.insert(taught_row_hash(span.ids, run_.taught_mask(span))).second;
     });
     for (auto& pack : pack_rows(missing, split.lengths, run_.recipe.data.pack_tokens)) packs_.push_back({&split, std::move(pack)});
     num_rows_ += static_cast<int64_t>(missing.size());
@@ -72,7 +73,8 @@ class Teaching {
     options.seed = static_cast<uint64_t>(run_.recipe.run.seed);
     int64_t first = 0;
     for (const auto& span : split.spans(sequences)) {
-      TaughtRow row{taught_row_hash(span.ids, span.supervised), count_targets(span.supervised), {}};
+      const auto mask = run_.taught_mask(span);
+      TaughtRow row{taught_row_hash(span.ids, mask), count_targets(mask), {}};
       options.row_key = row_key(row.hash);
       SignalEncoder encoder(form_);
       taught.entropy += add_entries(encoder, hidden_MC.narrow(0, first, row.num_tokens), run_.teacher->head(), options);
@@ -110,11 +112,40 @@ void check_licences(const PreparedRun& run) {
   }
 }
 
+int exit_code_of_stop() {
+  const int signal = pending_stop_signal();
+  if (signal == 0) return 0;
+  log().info("stopped; what is finished is kept, and graft teach goes on from there");
+  return 128 + signal;
+}
+
+TeachResult teach_answers(const PreparedRun& run) {
+  TeacherStore store(store_folder(run.recipe), answers_identity(run), TeacherStore::Mode::kTeach, [](const std::string& text) { log().info(text); });
+  const auto rows = rows_without_answers(run, store);
+  const int64_t before = store.num_rows();
+  const auto& options = run.recipe.teacher;
+  log().info(fmt::format("{} answers {} prompts{} on {} threads, {}, at most {} tokens each", run.teacher_files.base.filename().string(), rows.size(),
+                         before > 0 ? fmt::format(" ({} are answered)", before) : "", run.threads,
+                         options.answers_temperature == 0 ? "greedily" : fmt::format("at temperature {:g}", options.answers_temperature), options.answers_max_new_tokens));
+  const auto start = std::chrono::steady_clock::now();
+  Progress progress(log(), "teach", static_cast<int64_t>(rows.size()), Progress::Options());
+  const auto written = write_teacher_answers(run, store, rows, [&](int64_t done) { progress.update(done); });
+  progress.finish();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  log().info(fmt::format("{} answers written, {} tokens; {} did not end within teacher.answers.max_new_tokens and are not learnt", written.rows, written.tokens, written.rows - written.finished));
+  TeachResult result;
+  result.summary = {{"rows", store.num_rows()}, {"new_rows", written.rows}, {"tokens", store.num_tokens()}, {"unfinished", written.rows - written.finished}, {"seconds", seconds},
+                    {"complete", written.rows == static_cast<int64_t>(rows.size())}};
+  result.exit_code = exit_code_of_stop();
+  return result;
+}
+
 }  // namespace
 
 TeachResult teach(const Recipe& recipe) {
-  if (!recipe.objective.distils() || !recipe.teacher.cached()) {
-    fail("teach", "expected a recipe with objective.kind distill and teacher.signal cached, got {} and {} — training computes an online teacher itself", recipe.objective.kind, recipe.teacher.signal);
+  if (!recipe.objective.distils() || !recipe.teacher.stored()) {
+    fail("teach", "expected a recipe with objective.kind distill and teacher.signal cached or answers, got {} and {} — training computes an online teacher itself", recipe.objective.kind,
+         recipe.teacher.signal);
   }
   install_stop_signals();
   PrepareOptions prepare;
@@ -123,6 +154,7 @@ TeachResult teach(const Recipe& recipe) {
   auto run = prepare_run(recipe, prepare);
   run.dataset.require_usable();
   check_licences(run);
+  if (recipe.teacher.answers()) return teach_answers(run);
   TeacherStore store(store_folder(recipe), teacher_identity(run), TeacherStore::Mode::kTeach, [](const std::string& text) { log().info(text); });
   Teaching teaching(run, store);
   for (const auto* split : {&run.dataset.train, &run.dataset.validation}) teaching.add(*split);
@@ -144,10 +176,7 @@ TeachResult teach(const Recipe& recipe) {
   if (taught.tokens > 0) result.summary["entropy"] = taught.entropy / tokens;
   log().info(fmt::format("{} rows, {} supervised tokens, {:.1f} bytes a token{}", store.num_rows(), store.num_tokens(), bytes_per_token,
                          taught.tokens > 0 ? fmt::format("; the teacher's entropy is {:.2f} nats a token", taught.entropy / tokens) : ""));
-  if (const int signal = pending_stop_signal(); signal != 0) {
-    log().info("stopped; what is finished is kept, and graft teach goes on from there");
-    result.exit_code = 128 + signal;
-  }
+  result.exit_code = exit_code_of_stop();
   return result;
 }
 

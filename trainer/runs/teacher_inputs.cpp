@@ -7,6 +7,7 @@
 #include "data/rows/packing.h"
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "trainer/runs/teacher_answers.h"
 
 namespace graft {
 
@@ -32,7 +33,7 @@ std::vector<fs::path> teacher_weight_files(const ModelFiles& files) {
 struct CheckedTokens {
   Batch batch;
   std::vector<int64_t> sequences;
-  std::vector<int32_t> labels, shifted;   // of supervised tokens
+  std::vector<int32_t> labels, shifted;   // of taught tokens
 };
 
 // Whole rows of the first step.
@@ -40,13 +41,13 @@ CheckedTokens first_tokens(const PreparedRun& run) {
   CheckedTokens checked;
   int64_t tokens = 0;
   for (const auto sequence : run.sequences_of_step(0)) {
-    const auto count = count_targets(run.dataset.train.spans({sequence}).front().supervised);
+    const auto count = run.count_taught(run.dataset.train.spans({sequence}));
     if (tokens > 0 && tokens + count > kCheckedTokens) break;
     checked.sequences.push_back(sequence);
     tokens += count;
   }
   checked.batch = run.batch_of(run.dataset.train, checked.sequences);
-  for (const auto token : checked.batch.supervised_tokens()) checked.labels.push_back(checked.batch.labels_N[static_cast<size_t>(token)]);
+  for (const auto token : checked.batch.taught_tokens()) checked.labels.push_back(checked.batch.tokens_N[static_cast<size_t>(token) + 1]);
   checked.shifted = checked.labels;
   if (!checked.shifted.empty()) std::rotate(checked.shifted.begin(), checked.shifted.begin() + 1, checked.shifted.end());
   return checked;
@@ -117,28 +118,37 @@ void take_teacher(PreparedRun& run, const PrepareOptions& options) {
   if (!wanted.is_self()) {
     run.teacher_files = find_model(wanted.model);
     if (wanted.adapter) run.teacher_files.adapter = *wanted.adapter;
-    if (options.hash_base || wanted.cached()) run.teacher_hashes = std::make_shared<const FileHashes>(teacher_weight_files(run.teacher_files));
+    if (options.hash_base || wanted.stored()) run.teacher_hashes = std::make_shared<const FileHashes>(teacher_weight_files(run.teacher_files));
   }
-  if (!wanted.cached() || options.teaches) {
+  if (recipe.objective.by_spans()) {
+    run.span_teacher = std::make_unique<SpanTeacher>(wanted);
+    return;
+  }
+  if (wanted.cached() ? options.teaches : !wanted.answers()) {
     run.teacher = wanted.is_self() ? std::make_unique<TeacherModel>(*run.decoder, *run.adapters) : std::make_unique<TeacherModel>(wanted, *run.decoder, *run.context.tokenizer);
     if (!run.teacher->note().empty()) run.notes.push_back(run.teacher->note());
   }
-  if (!wanted.cached() || options.teaches) return;
+  if (!wanted.stored() || options.teaches) return;
   try {
-    run.teacher_store = std::make_unique<TeacherStore>(store_folder(recipe), teacher_identity(run), TeacherStore::Mode::kRead);
+    run.teacher_store = std::make_unique<TeacherStore>(store_folder(recipe), wanted.answers() ? answers_identity(run) : teacher_identity(run), TeacherStore::Mode::kRead);
   } catch (const UserError& error) {
     run.no_teacher_store = error.what();
   }
 }
 
-TeacherIdentity teacher_identity(const PreparedRun& run) {
+std::string teacher_weights_hash(const PreparedRun& run) {
   const auto& recipe = run.recipe;
   Sha256 hash;
   for (const auto& file : run.teacher_hashes->get()) hash.update(file.sha256);
   hash.update(fmt::format("|{}|{}|{}", recipe.teacher.compute, run.teacher_files.run ? run.teacher_files.quantize_base : recipe.teacher.quantize_base,
                           run.teacher_files.run ? load_recipe(*run.teacher_files.run / "recipe.yaml", {}).adapter.quantization_aware : "none"));
+  return hash.finish();
+}
+
+TeacherIdentity teacher_identity(const PreparedRun& run) {
+  const auto& recipe = run.recipe;
   TeacherIdentity identity;
-  identity.teacher = hash.finish();
+  identity.teacher = teacher_weights_hash(run);
   identity.tokenizer = run.context.tokenizer->fingerprint;
   identity.chat_template = run.context.chat_template ? run.context.chat_template->fingerprint() : "none";
   identity.form = form_of(run);
@@ -147,34 +157,44 @@ TeacherIdentity teacher_identity(const PreparedRun& run) {
   return identity;
 }
 
-std::vector<int64_t> missing_signals(const TeacherStore* store, const DatasetSplit& split) {
+std::vector<int64_t> missing_signals(const PreparedRun& run, const TeacherStore* store, const DatasetSplit& split) {
   std::vector<int64_t> missing;
   for (int64_t sequence = 0; sequence < split.num_sequences(); ++sequence) {
     const auto span = split.spans({sequence}).front();
-    if (!store || !store->contains(taught_row_hash(span.ids, span.supervised))) missing.push_back(sequence);
+    if (!store || !store->contains(taught_row_hash(span.ids, run.taught_mask(span)))) missing.push_back(sequence);
   }
   return missing;
 }
 
 std::string TeacherCheck::note() const {
-  if (tokens < kFewTokens || teacher_loss < shifted_loss || !problem().empty()) return {};
+  if (spans > 0 || tokens < kFewTokens || teacher_loss < shifted_loss || !problem().empty()) return {};
   return fmt::format("warning: the teacher finds the rows' own tokens no likelier than those of the next position ({:.2f} and {:.2f} nats a token): it does not know this task", teacher_loss,
                      shifted_loss);
 }
 
 std::string TeacherCheck::problem() const {
-  if (tokens < kFewTokens || teacher_loss < shifted_loss + kClearly) return {};
+  if (spans > 0 || tokens < kFewTokens || teacher_loss < shifted_loss + kClearly) return {};   // spans were aligned by their text
   return fmt::format("expected the teacher to find the rows' own tokens likelier than those of the next position, got {:.2f} nats a token for their own and {:.2f} for the next — do teacher and "
                      "student share template, tokens and positions? A teacher that was trained for another task or template cannot teach these rows", teacher_loss, shifted_loss);
 }
 
 TeacherCheck check_teacher(const PreparedRun& run) {
   const auto checked = first_tokens(run);
-  const auto signals = run.teacher_signals(run.dataset.train, checked.sequences, checked.batch);
   TeacherCheck check;
   check.tokens = static_cast<int64_t>(checked.labels.size());
-  if (!signals || check.tokens == 0) return check;
-  const auto student_MC = supervised_hidden(*run.decoder, checked.batch);
+  if (check.tokens == 0) return check;
+  const auto signals = run.teacher_signals(run.dataset.train.spans(checked.sequences), run.dataset.train.rows_of(checked.sequences), checked.batch);
+  if (!signals) return check;
+  if (signals->by_spans) {
+    for (const auto& span : signals->spans) check.teacher_loss -= span.log_probability / static_cast<double>(check.tokens);
+    check.spans = static_cast<int64_t>(signals->spans.size());
+    ObjectiveLossOptions options;
+    options.want_gradient = false;
+    check.divergence = objective_loss(taught_hidden(*run.decoder, checked.batch), WholeHead(run.decoder->head()), checked.labels, {}, objective_of(run.recipe.objective), &*signals, options)
+                           .weighted_divergence / static_cast<double>(check.tokens);
+    return check;
+  }
+  const auto student_MC = taught_hidden(*run.decoder, checked.batch);
   const auto student_head = run.decoder->head();
   if (signals->head) {
     CrossEntropyOptions options;

@@ -12,11 +12,13 @@ std::filesystem::path store_folder(const Recipe& recipe);
 // With objective.kind distill fills what PreparedRun has of a teacher; student, adapters and tokenizer are there. UserError where its tokens are not the student's.
 void take_teacher(PreparedRun& run, const PrepareOptions& options);
 
-// What decides its signals. Waits for the teacher's hashes.
+// Hex SHA-256 over its files, adapter and forms. Waits for their hashes.
+std::string teacher_weights_hash(const PreparedRun& run);
+// What decides its signals. Waits for the same.
 TeacherIdentity teacher_identity(const PreparedRun& run);
 
 // Sequences of a split that the store lacks; all of them where there is none.
-std::vector<int64_t> missing_signals(const TeacherStore* store, const DatasetSplit& split);
+std::vector<int64_t> missing_signals(const PreparedRun& run, const TeacherStore* store, const DatasetSplit& split);
 
 // Teacher and student on some of the first step's supervised tokens, before anything is trained.
 struct TeacherCheck {
@@ -25,6 +27,7 @@ struct TeacherCheck {
   double teacher_loss = 0;           // mean negative log-likelihood of the rows' own tokens
   double shifted_loss = 0;           // the same of each token's successor among them: what a teacher says that reads other rows or positions
   double divergence = 0;             // the objective's
+  int64_t spans = 0;                 // of a teacher with another tokenizer: then neither agreement nor shifted_loss
   std::string problem() const;       // why this cannot be right; else empty
   std::string note() const;          // that it is doubtful
 };

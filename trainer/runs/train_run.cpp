@@ -66,7 +66,7 @@ void agree_on_recipe(ProcessGroup& group, const Recipe& recipe) {
   plain.model.base = plain.run.out = "";
   plain.run.cache.reset();
   plain.adapter.from.reset();
-  for (auto* sources : {&plain.data.train, &plain.data.validation, &plain.data.test}) {
+  for (auto* sources : {&plain.data.train, &plain.data.validation, &plain.data.test, &plain.data.general}) {
     for (auto& source : *sources) source.path = "";
   }
   const auto mine = ordered_json({{"recipe", resolved_json(plain)}, {"program", program_build_id()}});
@@ -197,9 +197,10 @@ TrainResult train_together(const Recipe& recipe, const TrainOptions& options, co
   }
   start_alike(run, state, optimizer, resumed);
   run.adapters_changed();
-  log().info(fmt::format("{} {} steps on {}{}: {} rows, LoRA rank {} on {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
+  log().info(fmt::format("{} {} steps on {}{}: {} rows, {} {} layers of {}", resumed ? "training on to" : "training", run.total_steps,
                          group->alone() ? "" : fmt::format("{} processes ({}) of ", group->size(), group->launch().launcher),
-                         run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads), run.dataset.train.statistics.rows, run.recipe.adapter.rank, run.adapters->adapters().size(), run.files.base.filename().string()));
+                         run.device.gpu ? run.device.name() : fmt::format("{} threads", run.threads), run.dataset.train.statistics.rows,
+                         run.recipe.adapter.kind == "full" ? "the whole matrices of" : fmt::format("LoRA rank {} on", run.recipe.adapter.rank), run.adapters->adapters().size(), run.files.base.filename().string()));
   if (run.recipe.objective.distils()) log().info("loss: " + objective_formula(run.recipe.objective, run.recipe.teacher));
   const auto loop = run_training_loop(run, folder ? &*folder : nullptr, state, optimizer);
   if (loop.end == LoopEnd::kInterrupted) {

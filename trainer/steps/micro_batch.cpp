@@ -1,5 +1,7 @@
 #include "trainer/steps/micro_batch.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -9,16 +11,16 @@
 namespace graft {
 namespace {
 
-struct SupervisedRows {
+struct LossRows {
   at::Tensor index_M;    // int64
-  at::Tensor places_N;   // int64, on a GPU: of a token among the rows, their number where it is not supervised
-  std::vector<int32_t> labels_M;
+  at::Tensor places_N;   // int64, on a GPU: of a token among the rows, their number where it is none
+  std::vector<int32_t> labels_M;   // kUnsupervised where only a teacher is followed
   std::vector<float> weights_M;
 };
 
-SupervisedRows supervised_rows(const Batch& batch, c10::Device device) {
-  SupervisedRows rows;
-  const auto index = batch.supervised_tokens();
+LossRows loss_rows(const Batch& batch, c10::Device device) {
+  LossRows rows;
+  const auto index = batch.taught_tokens();
   for (const auto n : index) {
     rows.labels_M.push_back(batch.labels_N[n]);
     if (!batch.weights_N.empty()) rows.weights_M.push_back(batch.weights_N[n]);
@@ -35,7 +37,7 @@ SupervisedRows supervised_rows(const Batch& batch, c10::Device device) {
 }
 
 // Rows where they came from in x, zeros elsewhere.
-at::Tensor put_back(const at::Tensor& rows_MC, const SupervisedRows& rows, const at::Tensor& x_NC) {
+at::Tensor put_back(const at::Tensor& rows_MC, const LossRows& rows, const at::Tensor& x_NC) {
   if (x_NC.is_cpu()) return at::zeros_like(x_NC).index_copy_(0, rows.index_M, rows_MC);
   return at::cat({rows_MC, at::zeros({1, x_NC.size(1)}, x_NC.options())}).index_select(0, rows.places_N);   // on a GPU index_copy_ sorts first
 }
@@ -55,8 +57,7 @@ void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& b
   const bool below = record.input.x_NC.requires_grad();
   if (below) inputs.push_back(record.input.x_NC);
   for (const auto* adapter : adapters.adapters_of_layer(layer)) {
-    inputs.push_back(adapter->slot.lora_a_RC);
-    inputs.push_back(adapter->slot.lora_b_OR);
+    for (const auto& [leaf, offset] : adapter->leaves()) inputs.push_back(leaf);
   }
   std::vector<at::Tensor> outputs = {record.output_NC}, output_gradients = {gradient_NC};
   // A router may stand before everything that is trained here: then nothing comes of its loss.
@@ -67,9 +68,7 @@ void backward_layer(const Decoder& decoder, AdapterSet& adapters, const Batch& b
   auto gradients = torch::autograd::grad(outputs, inputs, output_gradients, /*retain_graph=*/false, /*create_graph=*/false);
   size_t slot = below ? 1 : 0;
   for (const auto* adapter : adapters.adapters_of_layer(layer)) {
-    adapters.gradients.narrow(0, adapter->offset_a, adapter->size_a()).add_(gradients[slot].reshape(-1));
-    adapters.gradients.narrow(0, adapter->offset_b, adapter->size_b()).add_(gradients[slot + 1].reshape(-1));
-    slot += 2;
+    for (const auto& [leaf, offset] : adapter->leaves()) adapters.gradients.narrow(0, offset, leaf.numel()).add_(gradients[slot++].reshape(-1));
   }
   gradient_NC = below ? gradients[0] : at::Tensor();
 }
@@ -103,15 +102,15 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
     if (balancing && routing.chosen_NK.defined()) balancing->add(routing);
   }
   const auto& x_NC = stream.x_NC;
-  const auto rows = supervised_rows(batch, x_NC.device());
+  const auto rows = loss_rows(batch, x_NC.device());
   MicroBatchResult result;
-  result.num_supervised = static_cast<int64_t>(rows.labels_M.size());
+  result.num_supervised = std::count_if(rows.labels_M.begin(), rows.labels_M.end(), [](int32_t label) { return label != kUnsupervised; });
   if (balancing) {
     result.expert_tokens = balancing->expert_tokens();
     result.load_balancing_loss = balancing->loss();
     balancing->set_weight(options.load_balancing * options.gradient_scale * static_cast<double>(result.num_supervised));
   }
-  if (result.num_supervised == 0) return result;
+  if (rows.labels_M.empty()) return result;
 
   const bool backward = options.want_gradient && lowest < num_layers;
   auto selected_MC = x_NC.index_select(0, rows.index_M).requires_grad_(backward);
@@ -123,6 +122,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   ObjectiveLossOptions loss_options;
   loss_options.want_gradient = backward;
   loss_options.gradient_scale = options.gradient_scale;
+  loss_options.divergence_scale = options.divergence_scale;
   loss_options.buffer_bytes = options.loss_buffer_bytes.value_or(default_loss_buffer_bytes(hidden_MC.is_cpu()));
   const auto loss_with = [&](const HeadPieces& head) {
     return objective_loss(hidden_MC.detach(), head, rows.labels_M, rows.weights_M, options.objective, options.teacher, loss_options);
@@ -131,8 +131,8 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   result.weighted_loss = loss.weighted_loss;
   result.weighted_cross_entropy = loss.weighted_cross_entropy;
   result.weighted_divergence = loss.weighted_divergence;
-  for (const auto correct : loss.correct_M) result.num_correct += correct;
-  result.losses_M = std::move(loss.cross_entropies_M);
+  for (const auto correct : loss.correct) result.num_correct += correct;
+  result.losses_M = std::move(loss.cross_entropies);
   if (!backward) return result;
 
   const auto gradient_MC = torch::autograd::grad({hidden_MC}, {selected_MC}, {loss.gradient_MC})[0];

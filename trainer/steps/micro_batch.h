@@ -15,6 +15,7 @@ enum class Recompute { kNone, kLayer };   // keep each layer's graph, or run its
 struct MicroBatchOptions {
   bool want_gradient = true;
   double gradient_scale = 1;              // 1 / the step's count of supervised tokens
+  std::optional<double> divergence_scale; // 1 / that of tokens on which a teacher is followed; unset: the same
   Recompute recompute = Recompute::kNone;
   WeightGate* weights = nullptr;          // of a base that does not lie whole in this process
   bool share_prefix = true;               // computes the rows' common beginning once (trainer/models/batch.h)
@@ -22,12 +23,12 @@ struct MicroBatchOptions {
   double load_balancing = 0;
   bool want_routing = false;              // fills MicroBatchResult::expert_tokens
   Objective objective;
-  const TeacherSignals* teacher = nullptr;   // of the batch's supervised tokens, where the objective has a share of it
+  const TeacherSignals* teacher = nullptr;   // of the batch's taught_tokens(), where the objective has a share of it
   std::optional<int64_t> loss_buffer_bytes;   // unset: default_loss_buffer_bytes
 };
 
 struct MicroBatchResult {
-  double weighted_loss = 0;               // sum over supervised tokens of weight * loss (trainer/distillation/objective.h)
+  double weighted_loss = 0;               // what gradient_scale times gives this micro-batch's part of the step's loss (trainer/distillation/objective.h)
   double weighted_cross_entropy = 0;      // of weight * negative log-likelihood: the same without a teacher
   double weighted_divergence = 0;         // of the teacher
   int64_t num_supervised = 0;

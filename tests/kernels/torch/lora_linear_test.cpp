@@ -19,11 +19,12 @@ struct LinearSetup {
   int64_t num_rows, inputs;
   std::vector<int64_t> outputs;
   bool merged = false;
+  bool whole = false;   // all parts, or where there are adapters every second one, are trained themselves
 };
 
 void PrintTo(const LinearSetup& setup, std::ostream* out) {
   *out << "prologue " << static_cast<int>(setup.prologue) << " bias " << setup.bias << " adapters " << setup.adapters << " dropout " << setup.dropout
-       << (setup.merged ? " merged" : "") << " [" << setup.num_rows << ", " << setup.inputs << "]";
+       << (setup.merged ? " merged" : "") << (setup.whole ? " whole" : "") << " [" << setup.num_rows << ", " << setup.inputs << "]";
 }
 
 struct Result {
@@ -45,10 +46,18 @@ class LoraLinear : public ::testing::TestWithParam<LinearSetup> {
     std::vector<FrozenWeight> weights;
     std::vector<LinearPart> parts(setup.outputs.size());
     std::vector<at::Tensor> inputs = {x};
-    for (size_t i = 0; i < parts.size(); ++i) weights.push_back(frozen(random_tensor({setup.outputs[i], setup.inputs}, 10 + i, 0.2)));
+    std::vector<at::Tensor> matrices;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      matrices.push_back(random_tensor({setup.outputs[i], setup.inputs}, 10 + i, 0.2));
+      weights.push_back(frozen(matrices[i]));
+    }
     for (size_t i = 0; i < parts.size(); ++i) {
       parts[i].weight = &weights[i];
       if (setup.bias) parts[i].bias_O = random_tensor({setup.outputs[i]}, 20 + i);
+      if (setup.whole && (!setup.adapters || i % 2 == 1)) {
+        inputs.push_back(parts[i].whole_OC = leaf(matrices[i].clone()));
+        continue;
+      }
       if (!setup.adapters) continue;
       parts[i].lora_a_RC = leaf(random_tensor({3 + static_cast<int64_t>(i), setup.inputs}, 30 + i, 0.3));
       parts[i].lora_b_OR = leaf(random_tensor({setup.outputs[i], 3 + static_cast<int64_t>(i)}, 40 + i, 0.3));
@@ -97,7 +106,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LoraLinear,
                                            LinearSetup{kNorm, false, true, 0.5, 65, 33, {5, 5}}, LinearSetup{kGeluGated, true, true, 0, 19, 21, {15}},
                                            LinearSetup{kGelu, true, true, 0.25, 21, 18, {7, 4}}, LinearSetup{kNone, true, true, 0, 33, 17, {8, 3, 11}, true},
                                            LinearSetup{kNorm, true, true, 0, 37, 24, {12, 6, 6}, true}, LinearSetup{kGated, false, true, 0, 19, 21, {15}, true},
-                                           LinearSetup{kGeluGated, true, true, 0, 5, 300, {270}, true}, LinearSetup{kGelu, false, true, 0, 21, 18, {7, 4}, true}));
+                                           LinearSetup{kGeluGated, true, true, 0, 5, 300, {270}, true}, LinearSetup{kGelu, false, true, 0, 21, 18, {7, 4}, true},
+                                           LinearSetup{kNorm, true, false, 0, 37, 24, {12, 6, 6}, false, true}, LinearSetup{kGated, false, false, 0, 19, 21, {15}, false, true},
+                                           LinearSetup{kNone, false, true, 0, 33, 70, {8, 3, 65}, false, true}, LinearSetup{kGelu, true, true, 0.25, 21, 18, {7, 4}, false, true}));
 
 // A weight that holds the adapter already, by its formula in double: y = p W^T + bias, dp = dy W, dB = s dy^T (p A^T), dA = s B^T dy^T p.
 TEST(MergedLoraLinear, IsTheWeightAloneWithTheAdaptersGradients) {

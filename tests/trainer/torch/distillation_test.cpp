@@ -32,21 +32,22 @@ struct Pair {
   }
   TeacherSignals signals(const Batch& batch) const {
     TeacherSignals signals;
-    signals.hidden_MC = supervised_hidden(*teacher.decoder, batch);
+    signals.hidden_MC = taught_hidden(*teacher.decoder, batch);
     signals.head = std::make_shared<WholeHead>(teacher.decoder->head());
     return signals;
   }
-  MicroBatchResult run(const Batch& batch, const Objective& objective, const TeacherSignals* teacher_signals) {
+  MicroBatchResult run(const Batch& batch, const Objective& objective, const TeacherSignals* teacher_signals, double divergence_scale = 1.0 / 50) {
     adapters.gradients.zero_();
     MicroBatchOptions options;
     options.gradient_scale = 1.0 / 50;
+    options.divergence_scale = divergence_scale;
     options.objective = objective;
     options.teacher = teacher_signals;
     return run_micro_batch(*student.decoder, &adapters, batch, options);
   }
 };
 
-at::Tensor full_logits(const Decoder& decoder, const Batch& batch) { return head_logits(supervised_hidden(decoder, batch), decoder.head()).to(at::kDouble); }
+at::Tensor full_logits(const Decoder& decoder, const Batch& batch) { return head_logits(taught_hidden(decoder, batch), decoder.head()).to(at::kDouble); }
 
 at::Tensor kl(const at::Tensor& p, const at::Tensor& q) { return (p.exp() * (p - q)).sum(1); }   // of log-probabilities
 
@@ -60,51 +61,68 @@ at::Tensor divergence(const Objective& objective, const at::Tensor& teacher_logi
   return factor * (b * kl(p, m) + (1 - b) * kl(q, m));
 }
 
-at::Tensor weights_of(const Batch& batch) {
+at::Tensor weights_of(const Batch& batch, const std::vector<int64_t>& tokens) {
   std::vector<double> weights;
-  for (const auto token : batch.supervised_tokens()) weights.push_back(batch.weights_N[static_cast<size_t>(token)]);
+  for (const auto token : tokens) weights.push_back(batch.weights_N[static_cast<size_t>(token)]);
   return at::tensor(weights, at::kDouble);
 }
 
 const Objective kObjectives[] = {{1, Divergence::kForwardKl, 0.5, 1, false},  {0.3, Divergence::kForwardKl, 0.5, 2, true},      {1, Divergence::kReverseKl, 0.5, 1, false},
                                  {0.6, Divergence::kReverseKl, 0.5, 0.7, false}, {1, Divergence::kJensenShannon, 0.5, 1, false}, {0.8, Divergence::kJensenShannon, 0.2, 1.5, true}};
 
+// The supervised tokens alone, and all tokens, of which the supervised have a cross-entropy.
+Batch some_taught_batch(bool all) {
+  auto batch = test::some_batch(0, false);
+  batch.teaches_all = all;
+  return batch;
+}
+
 TEST(Distillation, LossesEqualTheFormulasOverFullLogits) {
   Pair pair;
-  const auto batch = test::some_batch(0, false);
-  const auto signals = pair.signals(batch);
-  const auto student = full_logits(*pair.student.decoder, batch), teacher = full_logits(*pair.teacher.decoder, batch);
-  const auto weights = weights_of(batch);
-  std::vector<int64_t> labels;
-  for (const auto token : batch.supervised_tokens()) labels.push_back(batch.labels_N[static_cast<size_t>(token)]);
-  const double entropy = -(at::log_softmax(student, 1).gather(1, at::tensor(labels).unsqueeze(1)).squeeze(1) * weights).sum().item<double>();
-  for (const auto& objective : kObjectives) {
-    const auto result = pair.run(batch, objective, &signals);
-    const double expected = (divergence(objective, teacher, student) * weights).sum().item<double>();
-    EXPECT_NEAR(result.weighted_divergence, expected, 2e-6 * expected);
-    EXPECT_NEAR(result.weighted_cross_entropy, entropy, 2e-6 * entropy);
-    const double mixed = (1 - objective.teacher_share) * entropy + objective.teacher_share * expected;
-    EXPECT_NEAR(result.weighted_loss, mixed, 2e-6 * mixed);
+  for (const bool all : {false, true}) {
+    const auto batch = some_taught_batch(all);
+    const auto signals = pair.signals(batch);
+    const auto student = full_logits(*pair.student.decoder, batch), teacher = full_logits(*pair.teacher.decoder, batch);
+    ASSERT_EQ(student.size(0) > static_cast<int64_t>(batch.supervised_tokens().size()), all);
+    const auto weights = weights_of(batch, batch.taught_tokens());
+    double entropy = 0;
+    const auto taught = batch.taught_tokens();
+    const auto log_probabilities = at::log_softmax(student, 1);
+    for (size_t m = 0; m < taught.size(); ++m) {
+      const auto label = batch.labels_N[static_cast<size_t>(taught[m])];
+      if (label != kUnsupervised) entropy -= log_probabilities[static_cast<int64_t>(m)][label].item<double>() * batch.weights_N[static_cast<size_t>(taught[m])];
+    }
+    for (const auto& objective : kObjectives) {
+      const auto result = pair.run(batch, objective, &signals, 1.0 / 80);
+      const double expected = (divergence(objective, teacher, student) * weights).sum().item<double>();
+      EXPECT_NEAR(result.weighted_divergence, expected, 2e-6 * expected);
+      EXPECT_NEAR(result.weighted_cross_entropy, entropy, 2e-6 * entropy);
+      EXPECT_EQ(result.num_supervised, static_cast<int64_t>(batch.supervised_tokens().size()));
+      const double mixed = (1 - objective.teacher_share) * entropy / 50 + objective.teacher_share * expected / 80;
+      EXPECT_NEAR(result.weighted_loss / 50, mixed, 2e-6 * mixed);
+    }
   }
 }
 
 // Central differences of the formula in double are not those of float32 models: along the gradient itself they are large enough to compare.
 TEST(Distillation, GradientsAreTheSlopesOfTheLosses) {
   Pair pair;
-  const auto batch = test::some_batch(0, false);
-  const auto signals = pair.signals(batch);
-  for (const auto& objective : kObjectives) {
-    pair.run(batch, objective, &signals);
-    const auto gradient = pair.adapters.gradients.clone(), begin = pair.adapters.parameters.clone();
-    const double norm = gradient.norm().item<double>(), step = 2e-3;
-    ASSERT_GT(norm, 0);
-    const auto loss_at = [&](double distance) {
-      pair.adapters.parameters.copy_(begin + (gradient * (distance / norm)).to(at::kFloat));
-      return pair.run(batch, objective, &signals).weighted_loss / 50;
-    };
-    const double slope = (loss_at(step) - loss_at(-step)) / (2 * step);
-    pair.adapters.parameters.copy_(begin);
-    EXPECT_NEAR(slope / norm, 1, 2e-3) << static_cast<int>(objective.divergence) << " " << objective.teacher_share;
+  for (const bool all : {false, true}) {
+    const auto batch = some_taught_batch(all);
+    const auto signals = pair.signals(batch);
+    for (const auto& objective : kObjectives) {
+      pair.run(batch, objective, &signals, 1.0 / 80);
+      const auto gradient = pair.adapters.gradients.clone(), begin = pair.adapters.parameters.clone();
+      const double norm = gradient.norm().item<double>(), step = 2e-3;
+      ASSERT_GT(norm, 0);
+      const auto loss_at = [&](double distance) {
+        pair.adapters.parameters.copy_(begin + (gradient * (distance / norm)).to(at::kFloat));
+        return pair.run(batch, objective, &signals, 1.0 / 80).weighted_loss / 50;
+      };
+      const double slope = (loss_at(step) - loss_at(-step)) / (2 * step);
+      pair.adapters.parameters.copy_(begin);
+      EXPECT_NEAR(slope / norm, 1, 2e-3) << static_cast<int>(objective.divergence) << " " << objective.teacher_share << (all ? " all tokens" : "");
+    }
   }
 }
 
@@ -142,11 +160,11 @@ TEST(Distillation, SelfIsTheBaseWhateverWasTrained) {
   const TeacherModel teacher(*pair.student.decoder, pair.adapters);
   const auto batch = test::some_batch(0, false);
   pair.adapters.set_enabled(false);
-  const auto base = supervised_hidden(*pair.student.decoder, batch);
+  const auto base = taught_hidden(*pair.student.decoder, batch);
   pair.adapters.set_enabled(true);
-  EXPECT_FALSE(at::equal(supervised_hidden(*pair.student.decoder, batch), base));
+  EXPECT_FALSE(at::equal(taught_hidden(*pair.student.decoder, batch), base));
   EXPECT_TRUE(at::equal(teacher.hidden(batch), base));
-  EXPECT_FALSE(at::equal(supervised_hidden(*pair.student.decoder, batch), base)) << "its adapters stayed off";
+  EXPECT_FALSE(at::equal(taught_hidden(*pair.student.decoder, batch), base)) << "its adapters stayed off";
 }
 
 TEST(Distillation, RowsLearnTheSameAloneAndTogether) {
@@ -205,7 +223,7 @@ at::Tensor dense(const SignalRows& rows, int64_t vocab) {
 
 TEST(SignalEntries, AreTheLikeliestTokensAndTheRest) {
   Pair pair;
-  const auto hidden_MC = supervised_hidden(*pair.teacher.decoder, test::some_batch(0, false));
+  const auto hidden_MC = taught_hidden(*pair.teacher.decoder, test::some_batch(0, false));
   const int64_t vocab = pair.teacher.decoder->head().rows();
   for (const double temperature : {1.0, 2.0}) {
     const auto probabilities = at::softmax(head_logits(hidden_MC, pair.teacher.decoder->head()).to(at::kDouble) / temperature, 1);
@@ -222,7 +240,7 @@ TEST(SignalEntries, AreTheLikeliestTokensAndTheRest) {
 TEST(SignalEntries, DrawsAreTheTeachersOnAverage) {
   Pair pair;
   const auto batch = test::some_batch(0, false);
-  const auto hidden_MC = supervised_hidden(*pair.teacher.decoder, batch);
+  const auto hidden_MC = taught_hidden(*pair.teacher.decoder, batch);
   const int64_t vocab = pair.teacher.decoder->head().rows();
   const auto probabilities = at::softmax(head_logits(hidden_MC, pair.teacher.decoder->head()).to(at::kDouble), 1);
   const SignalForm form{SignalForm::Kind::kDrawn, 50, vocab};
