@@ -4,6 +4,7 @@
   tools/bench/end_to_end [--rounds 5] [--steps 6] [--threads 2] [--only 512,2048,banking77] [--results FILE] [--json]
   tools/bench/end_to_end --random qwen3-8b|qwen3-30b-a3b|gpt-oss-20b|deepseek-v2-lite|qwen3-0.6b [--layers N] [--only 2048] [--device cuda:0] [--steps 6] [--rows 1] [--form Q4_K_M] [--peft]
 
+The last row of 512 and 2048 is the time that torch.mm takes for a step's products alone (matrix_products.py).
 The two alternate; PEFT runs with and without checkpointing, and its better figure of each kind counts. Both read the same bf16
 safetensors directory, made once from the Q4_1 file; a further row is graft on the Q4_1 file itself. Measured from outside, the same
 way for both: a step ends when its line appears; the first step counts from the start of the process; memory is the peak
@@ -153,6 +154,12 @@ def run_graft(graft: str, model: pathlib.Path, rows: list, steps: list, threads:
     return found | {"device_gib": manifest.get("peak_device_memory_bytes", 0) / 2**30}
 
 
+def run_products(tokens: int, threads: int) -> dict:
+    """The step's products alone by torch.mm, as if they were a step."""
+    done = subprocess.run([sys.executable, str(ROOT / "tools/bench/matrix_products.py"), str(tokens), str(threads)], stdout=subprocess.PIPE, text=True, check=True)
+    return {"tokens_per_s": tokens / json.loads(done.stdout)["seconds"], "rows_per_s": 0.0, "peak_gib": 0.0, "first_step_s": 0.0, "device_gib": 0.0}
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 def median_of(results: list[dict]) -> dict:
@@ -172,6 +179,8 @@ def compare(kind: str, found: dict[str, list[dict]]) -> dict:
     ratios = {"tokens_per_s_ratio": ours["tokens_per_s"] / max(peer["tokens_per_s"] for peer in peers),
               "peak_memory_ratio": ours["peak_gib"] / min(peer["peak_gib"] for peer in peers),
               "first_step_ratio": ours["first_step_s"] / min(peer["first_step_s"] for peer in peers)}
+    if PRODUCTS in middle:
+        ratios["share_of_products_rate"] = ours["tokens_per_s"] / middle[PRODUCTS]["tokens_per_s"]
     print("graft over the better PEFT: " + ", ".join(f"{key.removesuffix('_ratio')} {value:.2f}" for key, value in ratios.items()), flush=True)
     return {"ratios": ratios, "medians": middle}
 
@@ -237,6 +246,7 @@ def run_random(arguments: argparse.Namespace) -> None:
 
 
 DEFAULT_KINDS = "512,2048,banking77"
+PRODUCTS = "torch.mm alone"
 
 
 def main() -> None:
@@ -274,6 +284,8 @@ def main() -> None:
                 "PEFT, checkpointing": lambda steps=steps: run_peft(base, steps, True, arguments.threads, work),
                 "graft on the Q4_1 file": lambda rows=rows, steps=steps: run_graft(arguments.graft, MODEL, rows, steps, arguments.threads, work),
             }
+            if kind.isdigit():   # all tokens are supervised there, so that the head has them all
+                runs[kind][PRODUCTS] = lambda kind=kind: run_products(int(kind), arguments.threads)
         found = {kind: {name: [] for name in runs[kind]} for kind in kinds}
         if arguments.results and arguments.results.exists():
             found |= json.loads(arguments.results.read_text())

@@ -91,7 +91,7 @@ Table<AdapterOptions> adapter_table() {
   using T = AdapterOptions;
   return {
       choice("kind", &T::kind, {"lora", "full", "none"},
-             "lora trains low-rank adapters on a frozen base. full trains the linear layers' matrices themselves, in float32 (20 bytes a weight beside the base: value, gradient, "
+             "lora trains low-rank adapters on a frozen base. full trains the linear layers' matrices themselves, in float32 (24 bytes a weight beside the base: value, gradients, "
              "moments); embedding, head and norms stay frozen, experts cannot be trained so; rank, alpha and dropout have no meaning then, and exports are merged forms."),
       optional_path("from", &T::from, "A PEFT adapter folder to start from instead of B = 0."),
       integer("rank", &T::rank, {.low = 1, .high = 65536}, "Rank r of A and B: 16 to 64 for a task, 256 beyond 100,000 rows."),

@@ -60,7 +60,8 @@ TEST_P(FusedMixtures, HaveThePlainLossAndGradients) {
   // Both sides are rounded to float32 in every layer; in these tiny models with states such roundings grow a hundredfold on their way.
   const std::string_view family = GetParam();
   const bool has_states = family == "qwen3_next" || family == "qwen3_5_moe_text" || family == "kimi_linear";
-  const double of_loss = has_states ? 1e-5 : 1e-6, of_gradients = has_states ? 1e-3 : 5e-6;
+  // The plain side's bits depend on where ATen's matrices lie in memory: of twenty processes one was seen with a loss 2.3e-6 away.
+  const double of_loss = has_states ? 1e-5 : 5e-6, of_gradients = has_states ? 1e-3 : 5e-6;
   const auto compare = [&](const test::LossAndGradients& fused) {
     EXPECT_NEAR(fused.loss, plain.loss, of_loss * plain.loss);
     EXPECT_LE((fused.gradients - plain.gradients).norm().item<double>(), of_gradients * plain.gradients.norm().item<double>());
