@@ -251,6 +251,41 @@ class Distillation(unittest.TestCase):
         self.assertEqual(sum(int(count) for count in counts.groups()), 40, plan)
         self.refused("plan", self.recipe("documents", {}, teacher, data={"train": [{"path": str(self.rows), "format": "text"}]}), "format text")
 
+    def test_a_teacher_that_is_shown_a_demonstration(self):
+        shown = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "rose 1"}, {"role": "assistant", "content": "red"}]
+        demonstration = self.folder / "demonstration.json"
+        demonstration.write_text(json.dumps({"messages": shown}))
+        import torch
+        student, teacher, encoded, optimizer = self.peer_models()
+        prefix = "".join(f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in shown)
+        from tokenizers import Tokenizer
+        before = Tokenizer.from_file(str(self.student / "tokenizer.json")).encode(prefix).ids
+        theirs = []
+        for _ in range(STEPS):
+            losses, count = 0, 0
+            for row in encoded:
+                kept = torch.tensor(row["mask"][1:], dtype=torch.bool)
+                with torch.no_grad():
+                    p = teacher(torch.tensor([before + row["ids"]])).logits[0, len(before):-1][kept]
+                losses = losses + trl_divergence(student(torch.tensor([row["ids"]])).logits[0, :-1][kept], p, 0, 1).sum()
+                count += kept.sum().item()
+            loss = losses / count
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
+            optimizer.step()
+            theirs.append(loss.item())
+        teacher = {"demonstration": str(demonstration)}
+        self.assert_same_losses([line["loss"] for line in self.train("demonstrated", {}, teacher)], theirs)
+        cached = teacher | {"signal": "cached", "entries": "top", "count": 599}
+        self.run_recipe("teach", self.recipe("teach_demonstrated", {}, cached))
+        for a, b in zip([line["loss"] for line in self.train("demonstrated_cached", {}, cached)], theirs, strict=True):
+            self.assertLess(abs(a - b), 0.01 * b)
+        self_taught = self.train("demonstrated_self", {"on_policy": {"share": 1, "max_new_tokens": 4}}, {"model": "self"} | teacher)
+        self.assertGreater(self_taught[0]["divergence"] + self_taught[0]["on_policy_divergence"], 1e-3)   # the base with the demonstration is not the base without
+        demonstration.write_text(json.dumps({"messages": [{"role": "user", "content": "?"}]}))
+        self.refused("plan", self.recipe("no_answer", {}, teacher), "ends with a system message or an answer")
+
     def test_torchtunes_forward_kl_is_the_same_up_to_the_teachers_entropy(self):
         import torch
         entropies = []

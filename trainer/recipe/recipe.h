@@ -77,17 +77,26 @@ struct ObjectiveOptions {
 struct TeacherOptions {
   std::string model = "none";            // none | self: the student's base without its adapter | path of a model, as ModelOptions::base
   std::optional<std::string> adapter;    // a PEFT folder; default: a run folder's own
+  std::optional<std::string> demonstration;   // a JSON file of messages that stand before a row's own for the teacher alone
   std::string compute = "bfloat16";
   std::string quantize_base = "none";
   std::string signal = "online";         // online | cached | answers: the last two written by `graft teach`
   std::string entries = "drawn";         // of the cache: drawn | top
   int64_t num_entries = 50;              // key: count
+  // In place of a model: a completions server, which `graft teach` asks.
+  std::optional<std::string> server;     // http://127.0.0.1:8080/v1
+  std::optional<std::string> server_model;   // as it names it; null: the only one that it lists
+  std::optional<std::string> key_env;    // environment variable that holds its key
+  std::optional<std::string> licence;    // of its model
+  bool allow_remote = false;
+  double answer_seconds = 120;           // longest wait for an answer
   // key: answers: {temperature, top_p, max_new_tokens, keep}
   double answers_temperature = 0, answers_top_p = 1;
   int64_t answers_max_new_tokens = 256;
   std::string answers_keep = "finished"; // finished | right
 
   bool is_self() const { return model == "self"; }
+  bool has_files() const { return !is_self() && !server; }
   bool cached() const { return signal == "cached"; }
   bool answers() const { return signal == "answers"; }
   bool stored() const { return cached() || answers(); }   // by `graft teach`, before training

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <set>
 
+#include "data/teacher_signals/server_address.h"
 #include "trainer/recipe/recipe_schema.h"
 
 namespace graft {
@@ -63,6 +64,44 @@ void check_source(Reader& reader, const YamlValue& root, const std::string& path
   }
 }
 
+// A teacher behind a server: where the rows go, by whose word, and with no key in the recipe. What stands in the recipe is not shown where it may be one.
+void check_server(Reader& reader, const YamlValue& root, const Recipe& recipe) {
+  const auto& teacher = recipe.teacher;
+  const auto problem = [&](const std::string& key, const std::string& text) {
+    const auto& place = written(root, key).place;
+    reader.problem(place.override_text ? root.place : place, text);   // --set is shown with its value
+  };
+  if (!teacher.server) {
+    const std::pair<const char*, bool> given[] = {{"server_model", teacher.server_model.has_value()}, {"key_env", teacher.key_env.has_value()}, {"licence", teacher.licence.has_value()},
+                                                  {"allow_remote", teacher.allow_remote}, {"answer_seconds", teacher.answer_seconds != TeacherOptions().answer_seconds}};
+    for (const auto& [key, is_given] : given) {
+      if (is_given) problem(fmt::format("teacher.{}", key), fmt::format("expected no key 'teacher.{}' without teacher.server, got one — it would have no effect", key));
+    }
+    return;
+  }
+  const auto needs = [&](bool met, const std::string& key, const std::string& wanted, const std::string& got) {
+    if (!met) problem("teacher." + key, fmt::format("expected teacher.{} {} with teacher.server, got {}", key, wanted, got));
+  };
+  const auto wrong = problem_of_server(*teacher.server);
+  if (!wrong.empty()) problem("teacher.server", wrong + " (teacher.server)");
+  needs(!wrong.empty() || server_address(*teacher.server).loopback || teacher.allow_remote, "allow_remote", "true for another machine than this (localhost, 127.0.0.1, [::1])",
+        "false — the rows would go there");
+  const auto is_name = [](const std::string& text) {
+    return text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == text.npos && !std::isdigit(static_cast<unsigned char>(text[0]));
+  };
+  needs(!teacher.key_env || is_name(*teacher.key_env), "key_env", "to be the name of an environment variable, in capitals,", "another text — the key itself stands in no file: export it under a name, and give the name");
+  needs(teacher.licence.has_value(), "licence", "to name the licence of the server's model", "none — graft cannot read it there: for example apache-2.0");
+  needs(teacher.model == "none", "model", "none", "a model too — take one of them out");
+  needs(!teacher.adapter, "adapter", "null", "a folder — the server has its adapters");
+  needs(teacher.compute == TeacherOptions().compute, "compute", TeacherOptions().compute, teacher.compute + " — the server decides");
+  needs(teacher.quantize_base == "none", "quantize_base", "none", teacher.quantize_base + " — the server decides");
+  needs(teacher.cached(), "signal", "cached", teacher.signal + " — `graft teach` asks it, once for all runs");
+  needs(teacher.entries == "top", "entries", "top", teacher.entries + " — a server gives its likeliest tokens");
+  if (recipe.objective.temperature != 1) {
+    problem("objective.temperature", fmt::format("expected objective.temperature 1 with teacher.server, got {:g} — a server gives probabilities of temperature 1", recipe.objective.temperature));
+  }
+}
+
 // A teacher and an objective that learns from it.
 void check_distillation(Reader& reader, const YamlValue& root, const Recipe& recipe) {
   const auto& objective = recipe.objective;
@@ -74,9 +113,11 @@ void check_distillation(Reader& reader, const YamlValue& root, const Recipe& rec
   }
   if (!objective.distils()) {
     if (teacher.model != "none") problem("teacher.model", fmt::format("expected teacher.model none with objective.kind {}, got a teacher — set objective.kind: distill", objective.kind));
+    if (teacher.server) problem("teacher.server", fmt::format("expected no teacher.server with objective.kind {}, got one — set objective.kind: distill", objective.kind));
     return;
   }
-  if (teacher.model == "none") problem("objective.kind", "expected teacher.model with objective.kind distill, got none — name the teacher's model");
+  check_server(reader, root, recipe);
+  if (teacher.model == "none" && !teacher.server) problem("objective.kind", "expected teacher.model with objective.kind distill, got none — name the teacher's model");
   const auto needs = [&](bool met, const std::string& key, const std::string& wanted, const std::string& got) {
     if (!met) problem(key, fmt::format("expected {} {}, got {}", key, wanted, got));
   };
@@ -87,6 +128,10 @@ void check_distillation(Reader& reader, const YamlValue& root, const Recipe& rec
     needs(objective.teacher_tokens == "supervised", "objective.teacher_tokens", "supervised " + with, objective.teacher_tokens);
     needs(objective.on_policy_share == 0, "objective.on_policy.share", "0 " + with, fmt::format("{:g}", objective.on_policy_share));
     needs(objective.temperature == 1, "objective.temperature", "1 " + with, fmt::format("{:g}", objective.temperature));
+  }
+  if (teacher.demonstration) {
+    needs(objective.teacher_tokens == "supervised", "objective.teacher_tokens", "supervised with teacher.demonstration", objective.teacher_tokens);
+    needs(!objective.by_spans() && !teacher.answers(), "teacher.demonstration", "null with objective.divergence spans and teacher.signal answers", "a file");
   }
   if (teacher.is_self()) {
     needs(!teacher.stored(), "teacher.signal", "online with teacher.model self", teacher.signal + " — it is computed beside the student without a second model");

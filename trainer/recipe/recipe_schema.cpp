@@ -194,6 +194,9 @@ Table<TeacherOptions> teacher_table() {
            "Who is learnt from: a model as in model.base (of a run folder: with its adapter), or self: the student's own base, its adapter switched off. Needs the "
            "student's tokenizer.", false, {"none", "self"}),
       optional_path("adapter", &T::adapter, "A PEFT adapter folder on the teacher; null: a run folder's own."),
+      optional_path("demonstration", &T::demonstration,
+                    "A JSON file {\"messages\": [...]} that the teacher alone reads before each row's messages: instructions, worked examples. The student learns to answer as if it had "
+                    "read them. A system message in it takes the place of the row's."),
       choice("compute", &T::compute, {"bfloat16", "float32"}, "As model.compute."),
       choice("quantize_base", &T::quantize_base, kBaseForms, "As model.quantize_base."),
       choice("signal", &T::signal, {"online", "cached", "answers"},
@@ -202,6 +205,14 @@ Table<TeacherOptions> teacher_table() {
       choice("entries", &T::entries, {"drawn", "top"},
              "cached, of each token: drawn counts of draws from the teacher's distribution, an unbiased target of forward_kl; top the likeliest tokens and the mass of the rest."),
       integer("count", &T::num_entries, {.low = 1, .high = 65535}, "cached: how many draws, or likeliest tokens."),
+      optional_text("server", "null or URL", &T::server,
+                    "In place of teacher.model: an OpenAI-compatible completions server with a model of the student's tokenizer, such as http://127.0.0.1:8080/v1, which `graft teach` asks "
+                    "(docs/distillation.md). With signal cached and entries top. Holds no key."),
+      optional_text("server_model", "null or text", &T::server_model, "The model's name there; null: the only one that the server lists."),
+      optional_text("key_env", "null or text", &T::key_env, "Name of the environment variable that holds the server's key. The key itself stands in no file."),
+      optional_text("licence", "null or text", &T::licence, "The licence of the server's model, which graft cannot read: required with teacher.server, and checked as a model's own."),
+      boolean("allow_remote", &T::allow_remote, "Lets rows go to a server on another machine."),
+      number("answer_seconds", &T::answer_seconds, above(0), "Longest wait for an answer of the server."),
       group<T>("answers",
                {number("temperature", &T::answers_temperature, at_least(0), "Of sampling; 0: greedy."),
                 number("top_p", &T::answers_top_p, {.low = 0, .high = 1, .above_low = true}, "Of sampling; 1: all tokens."),

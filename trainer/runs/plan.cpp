@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <set>
 
 #include <sys/statvfs.h>
 
 #include "data/rows/packing.h"
+#include "data/teacher_signals/server_teacher.h"
 #include "kernels/common/error.h"
 #include "trainer/exports/export.h"
 #include "trainer/models/families/licences.h"
@@ -164,13 +166,41 @@ std::vector<std::string> refused_exports(const PreparedRun& run) {
   return refused;
 }
 
+// What `graft teach` would send to a server.
+void plan_server(PreparedRun& run, ordered_json& json, std::vector<std::string>& errors) {
+  const auto& teacher = run.recipe.teacher;
+  const auto address = server_address(*teacher.server);
+  std::set<std::string> seen;
+  int64_t tokens = 0, taught = 0, tokens_before = 0;
+  for (const auto* split : {&run.dataset.train, &run.dataset.validation}) {
+    for (const auto sequence : missing_signals(run, run.teacher_store.get(), *split)) {
+      const auto span = split->spans({sequence}).front();
+      const auto mask = run.taught_mask(span);
+      if (!seen.insert(taught_row_hash(span.ids, mask)).second) continue;
+      tokens += static_cast<int64_t>(span.ids.size());
+      for (size_t i = 1; i < mask.size(); ++i) {
+        if (mask[i]) ++taught, tokens_before += static_cast<int64_t>(i);
+      }
+    }
+  }
+  json["server"] = {{"host", address.host}, {"rows", seen.size()}, {"tokens", tokens}, {"taught_tokens", taught}, {"tokens_before_taught", tokens_before}};
+  if (!address.loopback && !address.encrypted) run.notes.push_back("the server is another machine, and its URL begins with http: rows and key go there unencrypted");
+  if (seen.empty()) return;
+  try {
+    key_of_variable(teacher.key_env.value_or(""));
+  } catch (const UserError& error) {
+    errors.push_back(error.what());
+  }
+}
+
 // What is said of the teacher, and why it cannot teach these rows.
 void plan_teacher(PreparedRun& run, ordered_json& json, std::vector<std::string>& errors) {
   const auto& teacher = run.recipe.teacher;
-  json["teacher"] = {{"model", teacher.is_self() ? "self" : run.teacher_files.base.filename().string()}, {"adapter", run.teacher_files.adapter.has_value() && !teacher.is_self()},
-                     {"signal", teacher.signal}, {"licence", declared_licence(run.teacher_files.base)}};
-  const auto licence = check_licence(declared_licences(run.teacher_files.base), run.recipe.accept_licence);
+  json["teacher"] = {{"model", teacher_name(run)}, {"adapter", run.teacher_files.adapter.has_value() && teacher.has_files()}, {"signal", teacher.signal},
+                     {"licence", teacher_licence(run)}};
+  const auto licence = check_licence(teacher_licences(run), run.recipe.accept_licence);
   if (!licence.problem.empty()) errors.push_back("the teacher: " + licence.problem);
+  if (teacher.server) plan_server(run, json["teacher"], errors);
   if (teacher.cached()) {
     const auto* store = run.teacher_store.get();
     const size_t missing = missing_signals(run, store, run.dataset.train).size() + missing_signals(run, store, run.dataset.validation).size();
@@ -391,6 +421,12 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
       const auto& answers = teacher["answers"];
       line("", fmt::format("{} answers learnt; left out: {} unfinished, {} that are not the row's own (teacher.answers.keep {})", answers["kept"].get<int64_t>(),
                            answers["unfinished"].get<int64_t>(), answers["wrong"].get<int64_t>(), run.recipe.teacher.answers_keep));
+    }
+    if (teacher.contains("server")) {
+      const auto& server = teacher["server"];
+      line("would send", wrapped(fmt::format("{} rows of {} tokens to {}; where the server scores no prompts, {} requests of {} tokens: one for each taught token, with those before it",
+                                             server["rows"].get<int64_t>(), server["tokens"].get<int64_t>(), server["host"].get<std::string>(), server["taught_tokens"].get<int64_t>(),
+                                             server["tokens_before_taught"].get<int64_t>())));
     }
     if (teacher.contains("check")) {
       const auto& check = teacher["check"];

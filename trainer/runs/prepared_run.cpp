@@ -150,9 +150,13 @@ int64_t PreparedRun::count_taught(const std::vector<TokenSpan>& rows) const {
   return count;
 }
 
-std::optional<TeacherSignals> PreparedRun::teacher_signals(const std::vector<TokenSpan>& rows, const std::vector<const Row*>& sources, const Batch& batch) const {
+Batch PreparedRun::teacher_batch(const std::vector<TokenSpan>& rows, const std::vector<const Row*>& sources, const Batch& batch, bool on_policy) const {
+  return demonstration ? demonstrated_batch(context, *demonstration, rows, sources, on_policy) : batch;
+}
+
+std::optional<TeacherSignals> PreparedRun::teacher_signals(const std::vector<TokenSpan>& rows, const std::vector<const Row*>& sources, const Batch& batch, bool on_policy) const {
   if (span_teacher) return span_teacher->signals(context, rows, sources);
-  if (teacher && !recipe.teacher.stored()) return teacher->signals(batch);
+  if (teacher && !recipe.teacher.stored()) return teacher->signals(teacher_batch(rows, sources, batch, on_policy));
   if (!teacher_store || !recipe.teacher.cached()) return std::nullopt;
   TeacherSignals signals;
   signals.temperature = recipe.objective.temperature;
@@ -271,9 +275,10 @@ Manifest manifest_of(const PreparedRun& run) {
   manifest.rows_sha256 = rows.finish();
   manifest.base_licence = declared_licence(run.files.base);
   if (run.recipe.objective.distils()) {
-    manifest.teacher_name = run.recipe.teacher.is_self() ? "self" : run.teacher_files.base.filename().string();
-    manifest.teacher_licence = declared_licence(run.teacher_files.base);
+    manifest.teacher_name = teacher_name(run);
+    manifest.teacher_licence = teacher_licence(run);
     if (run.teacher_hashes) manifest.teacher = run.teacher_hashes->get();
+    if (run.demonstration) manifest.teacher.push_back(manifest_file(*run.recipe.teacher.demonstration));
   }
   manifest.threads = run.threads;
   manifest.seed = run.recipe.run.seed;

@@ -18,6 +18,7 @@
 #include "trainer/parallel/sharded_base.h"
 #include "trainer/recipe/recipe.h"
 #include "trainer/report/manifest.h"
+#include "trainer/runs/demonstration.h"
 #include "trainer/runs/device_choice.h"
 #include "trainer/steps/micro_batch.h"
 
@@ -40,6 +41,7 @@ struct PreparedRun {
   ModelFiles teacher_files;               // objective.kind distill; of self the student's
   std::shared_ptr<const FileHashes> teacher_hashes;
   std::unique_ptr<TeacherModel> teacher;  // beside the student, or for `graft teach`
+  std::optional<Demonstration> demonstration;   // that it is shown
   std::unique_ptr<SpanTeacher> span_teacher;   // in its place, with objective.divergence spans
   std::unique_ptr<TeacherStore> teacher_store;   // teacher.signal cached: what `graft teach` wrote; null where it has not
   std::string no_teacher_store;           // why
@@ -78,7 +80,9 @@ struct PreparedRun {
   std::vector<uint8_t> taught_mask(const TokenSpan& row) const;
   int64_t count_taught(const std::vector<TokenSpan>& rows) const;
   // What the teacher says of the taught tokens of rows, which `batch` holds and `sources` were before they were tokens; nothing without one.
-  std::optional<TeacherSignals> teacher_signals(const std::vector<TokenSpan>& rows, const std::vector<const Row*>& sources, const Batch& batch) const;
+  std::optional<TeacherSignals> teacher_signals(const std::vector<TokenSpan>& rows, const std::vector<const Row*>& sources, const Batch& batch, bool on_policy = false) const;
+  // What a teacher beside the student reads in place of `batch`.
+  Batch teacher_batch(const std::vector<TokenSpan>& rows, const std::vector<const Row*>& sources, const Batch& batch, bool on_policy = false) const;
 };
 
 struct PrepareOptions {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/rows/packing.h"
+#include "data/teacher_signals/server_teacher.h"
 #include "kernels/common/error.h"
 #include "trainer/distillation/signal_entries.h"
 #include "trainer/models/families/licences.h"
@@ -32,7 +33,8 @@ struct Taught {
 
 class Teaching {
  public:
-  Teaching(PreparedRun& run, TeacherStore& store) : run_(run), store_(store), form_(teacher_identity(run).form) {}
+  // server: who is asked in place of run.teacher; null: nobody.
+  Teaching(PreparedRun& run, TeacherStore& store, ServerTeacher* server) : run_(run), store_(store), server_(server), form_(teacher_identity(run).form) {}
 
   // The sequences of a split that the store lacks, once each.
   void add(const DatasetSplit& split) {
@@ -41,17 +43,30 @@ class Teaching {
       const auto span = split.spans({sequence}).front();
       return !seen_.insert(taught_row_hash(span.ids, run_.taught_mask(span))).second;
     });
-    for (auto& pack : pack_rows(missing, split.lengths, run_.recipe.data.pack_tokens)) packs_.push_back({&split, std::move(pack)});
+    for (auto& pack : pack_rows(missing, split.lengths, server_ ? 1 : run_.recipe.data.pack_tokens)) packs_.push_back({&split, std::move(pack)});
     num_rows_ += static_cast<int64_t>(missing.size());
   }
   int64_t num_rows() const { return num_rows_; }
 
-  // Until all is written, or a signal came.
+  // Until all is written, or a signal came. What is finished is kept too when a server fails.
   Taught go(Progress& progress) {
     Taught taught;
+    try {
+      teach(progress, taught);
+    } catch (const UserError&) {
+      write();
+      throw;
+    }
+    write();
+    return taught;
+  }
+
+ private:
+  void teach(Progress& progress, Taught& taught) {
     auto saved = std::chrono::steady_clock::now();
     for (const auto& [split, sequences] : packs_) {
-      teach_pack(*split, sequences, taught);
+      if (server_) ask_server(*split, sequences.front(), taught);
+      else teach_pack(*split, sequences, taught);
       progress.update(taught.rows);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - saved).count();
       if (static_cast<int64_t>(rows_.size()) >= kRowsOfShard || seconds > kSecondsOfShard) {
@@ -60,13 +75,22 @@ class Teaching {
       }
       if (pending_stop_signal() != 0) break;
     }
-    write();
-    return taught;
   }
 
- private:
+  void ask_server(const DatasetSplit& split, int64_t sequence, Taught& taught) {
+    const auto span = split.spans({sequence}).front();
+    const auto mask = run_.taught_mask(span);
+    TaughtRow row{taught_row_hash(span.ids, mask), count_targets(mask), {}};
+    SignalEncoder encoder(form_);
+    if (!server_->teach(encoder, span.ids, mask, row_place(split.row_of_sequence(sequence)))) return;   // stopped within it
+    row.bits = encoder.take();
+    ++taught.rows;
+    taught.tokens += row.num_tokens;
+    rows_.push_back(std::move(row));
+  }
+
   void teach_pack(const DatasetSplit& split, const std::vector<int64_t>& sequences, Taught& taught) {
-    const auto hidden_MC = run_.teacher->hidden(run_.batch_of(split, sequences)).cpu();
+    const auto hidden_MC = run_.teacher->hidden(run_.teacher_batch(split.spans(sequences), split.rows_of(sequences), run_.batch_of(split, sequences))).cpu();
     EntryOptions options;
     options.form = form_;
     options.temperature = run_.recipe.objective.temperature;
@@ -98,6 +122,7 @@ class Teaching {
   };
   PreparedRun& run_;
   TeacherStore& store_;
+  ServerTeacher* server_;
   SignalForm form_;
   std::set<std::string> seen_;
   std::vector<Pack> packs_;
@@ -106,10 +131,21 @@ class Teaching {
 };
 
 void check_licences(const PreparedRun& run) {
-  for (const auto& base : {run.files.base, run.teacher_files.base}) {
-    const auto licence = check_licence(declared_licences(base), run.recipe.accept_licence);
-    if (!licence.problem.empty()) fail("plan", "{} ({})", licence.problem, base.filename().string());
-  }
+  const auto check = [&](const std::vector<std::string>& declared, const std::string& name) {
+    const auto licence = check_licence(declared, run.recipe.accept_licence);
+    if (!licence.problem.empty()) fail("plan", "{} ({})", licence.problem, name);
+  };
+  check(declared_licences(run.files.base), run.files.base.filename().string());
+  check(teacher_licences(run), teacher_name(run));
+}
+
+std::unique_ptr<ServerTeacher> ask_server(const PreparedRun& run) {
+  const auto& teacher = run.recipe.teacher;
+  if (!teacher.server) return nullptr;
+  const auto variable = teacher.key_env.value_or("");
+  const ServerOptions options{server_address(*teacher.server), teacher.server_model.value_or(""), key_of_variable(variable), variable, teacher.answer_seconds, teacher_identity(run).form};
+  return std::make_unique<ServerTeacher>(options, *run.context.tokenizer, row_place(run.dataset.train.rows.front()), [] { return pending_stop_signal() != 0; },
+                                         [](const std::string& text) { log().info(text); });
 }
 
 int exit_code_of_stop() {
@@ -155,14 +191,20 @@ TeachResult teach(const Recipe& recipe) {
   run.dataset.require_usable();
   check_licences(run);
   if (recipe.teacher.answers()) return teach_answers(run);
-  TeacherStore store(store_folder(recipe), teacher_identity(run), TeacherStore::Mode::kTeach, [](const std::string& text) { log().info(text); });
-  Teaching teaching(run, store);
+  auto identity = teacher_identity(run);
+  const auto server = ask_server(run);
+  if (const int code = exit_code_of_stop(); code != 0) return {code, {}};
+  if (server) identity.served = server->served();
+  TeacherStore store(store_folder(recipe), identity, TeacherStore::Mode::kTeach, [](const std::string& text) { log().info(text); });
+  Teaching teaching(run, store, server.get());
   for (const auto* split : {&run.dataset.train, &run.dataset.validation}) teaching.add(*split);
   const int64_t before = store.num_rows();
-  log().info(fmt::format("teaching {} rows{} by {} on {} threads: {}", teaching.num_rows(), before > 0 ? fmt::format(" ({} are there)", before) : "", run.teacher_files.base.filename().string(),
-                         run.threads, objective_formula(recipe.objective, recipe.teacher)));
+  const auto where_from = recipe.teacher.server ? fmt::format("{} behind {}", server->served().value("id", ""), server_address(*recipe.teacher.server).host)
+                                                : fmt::format("{} on {} threads", teacher_name(run), run.threads);
+  log().info(fmt::format("teaching {} rows{} by {}: {}", teaching.num_rows(), before > 0 ? fmt::format(" ({} are there)", before) : "", where_from,
+                         objective_formula(recipe.objective, recipe.teacher)));
   const auto where = run.device.device();
-  if (!where.is_cpu()) run.teacher->set_device(where);
+  if (!where.is_cpu() && run.teacher) run.teacher->set_device(where);
   const auto start = std::chrono::steady_clock::now();
   Progress progress(log(), "teach", teaching.num_rows(), Progress::Options());
   const auto taught = teaching.go(progress);
@@ -173,9 +215,10 @@ TeachResult teach(const Recipe& recipe) {
   const double bytes_per_token = static_cast<double>(store.num_bytes()) / static_cast<double>(std::max<int64_t>(1, store.num_tokens()));
   result.summary = {{"rows", store.num_rows()}, {"new_rows", taught.rows}, {"tokens", store.num_tokens()}, {"bytes", store.num_bytes()}, {"bytes_per_token", bytes_per_token},
                     {"seconds", seconds}, {"complete", taught.rows == teaching.num_rows()}};
-  if (taught.tokens > 0) result.summary["entropy"] = taught.entropy / tokens;
+  const bool has_entropy = taught.tokens > 0 && !server;   // a server gives a part of the distribution
+  if (has_entropy) result.summary["entropy"] = taught.entropy / tokens;
   log().info(fmt::format("{} rows, {} supervised tokens, {:.1f} bytes a token{}", store.num_rows(), store.num_tokens(), bytes_per_token,
-                         taught.tokens > 0 ? fmt::format("; the teacher's entropy is {:.2f} nats a token", taught.entropy / tokens) : ""));
+                         has_entropy ? fmt::format("; the teacher's entropy is {:.2f} nats a token", taught.entropy / tokens) : ""));
   result.exit_code = exit_code_of_stop();
   return result;
 }

@@ -5,6 +5,7 @@
 
 #include "checkpoints/hash.h"
 #include "data/rows/packing.h"
+#include "data/teacher_signals/server_address.h"
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/runs/teacher_answers.h"
@@ -114,8 +115,9 @@ void take_teacher(PreparedRun& run, const PrepareOptions& options) {
   const auto& recipe = run.recipe;
   if (!recipe.objective.distils()) return;
   const auto& wanted = recipe.teacher;
+  if (wanted.demonstration) run.demonstration = read_demonstration(*wanted.demonstration);
   run.teacher_files = run.files;
-  if (!wanted.is_self()) {
+  if (wanted.has_files()) {
     run.teacher_files = find_model(wanted.model);
     if (wanted.adapter) run.teacher_files.adapter = *wanted.adapter;
     if (options.hash_base || wanted.stored()) run.teacher_hashes = std::make_shared<const FileHashes>(teacher_weight_files(run.teacher_files));
@@ -124,7 +126,7 @@ void take_teacher(PreparedRun& run, const PrepareOptions& options) {
     run.span_teacher = std::make_unique<SpanTeacher>(wanted);
     return;
   }
-  if (wanted.cached() ? options.teaches : !wanted.answers()) {
+  if (!wanted.server && (wanted.cached() ? options.teaches : !wanted.answers())) {
     run.teacher = wanted.is_self() ? std::make_unique<TeacherModel>(*run.decoder, *run.adapters) : std::make_unique<TeacherModel>(wanted, *run.decoder, *run.context.tokenizer);
     if (!run.teacher->note().empty()) run.notes.push_back(run.teacher->note());
   }
@@ -138,6 +140,7 @@ void take_teacher(PreparedRun& run, const PrepareOptions& options) {
 
 std::string teacher_weights_hash(const PreparedRun& run) {
   const auto& recipe = run.recipe;
+  if (recipe.teacher.server) return sha256(fmt::format("server\n{}\n{}", server_address(*recipe.teacher.server).url, recipe.teacher.server_model.value_or("")));
   Sha256 hash;
   for (const auto& file : run.teacher_hashes->get()) hash.update(file.sha256);
   hash.update(fmt::format("|{}|{}|{}", recipe.teacher.compute, run.teacher_files.run ? run.teacher_files.quantize_base : recipe.teacher.quantize_base,
@@ -149,12 +152,31 @@ TeacherIdentity teacher_identity(const PreparedRun& run) {
   const auto& recipe = run.recipe;
   TeacherIdentity identity;
   identity.teacher = teacher_weights_hash(run);
+  if (recipe.teacher.server) identity.served = nlohmann::ordered_json::object();
   identity.tokenizer = run.context.tokenizer->fingerprint;
   identity.chat_template = run.context.chat_template ? run.context.chat_template->fingerprint() : "none";
+  if (run.demonstration) identity.chat_template += " after " + run.demonstration->sha256;
   identity.form = form_of(run);
   identity.temperature = recipe.objective.temperature;
   identity.seed = static_cast<uint64_t>(recipe.run.seed);
   return identity;
+}
+
+std::string teacher_name(const PreparedRun& run) {
+  const auto& teacher = run.recipe.teacher;
+  if (teacher.is_self()) return "self";
+  if (!teacher.server) return run.teacher_files.base.filename().string();
+  const auto name = teacher.server_model ? *teacher.server_model : run.teacher_store ? run.teacher_store->served().value("id", "") : "the server's model";
+  return name.starts_with('/') ? fs::path(name).filename().string() : name;   // llama.cpp's server names a model by its file
+}
+
+std::vector<std::string> teacher_licences(const PreparedRun& run) {
+  const auto& teacher = run.recipe.teacher;
+  return teacher.server ? std::vector<std::string>{teacher.licence.value_or("")} : declared_licences(run.teacher_files.base);
+}
+
+std::string teacher_licence(const PreparedRun& run) {
+  return run.recipe.teacher.server ? teacher_licences(run).front() : declared_licence(run.teacher_files.base);
 }
 
 std::vector<int64_t> missing_signals(const PreparedRun& run, const TeacherStore* store, const DatasetSplit& split) {

@@ -17,6 +17,12 @@ std::string teacher_weights_hash(const PreparedRun& run);
 // What decides its signals. Waits for the same.
 TeacherIdentity teacher_identity(const PreparedRun& run);
 
+// "self", the name of its file or folder, or of a server's model.
+std::string teacher_name(const PreparedRun& run);
+// What its files state of its licence, or the recipe of a server's model; and the first of it, or "unknown".
+std::vector<std::string> teacher_licences(const PreparedRun& run);
+std::string teacher_licence(const PreparedRun& run);
+
 // Sequences of a split that the store lacks; all of them where there is none.
 std::vector<int64_t> missing_signals(const PreparedRun& run, const TeacherStore* store, const DatasetSplit& split);
 

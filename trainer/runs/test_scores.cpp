@@ -184,7 +184,7 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder* f
     log().info(fmt::format("test accuracy without the {} rows whose text stands in train: {:.1f} %", static_cast<int64_t>(test.rows.size()) - unseen.rows,
                            100 * unseen.accuracy));
   }
-  if (run.recipe.objective.distils() && !run.recipe.teacher.is_self()) {
+  if (run.recipe.objective.distils() && run.recipe.teacher.has_files()) {
     std::optional<LoadedModel> loaded;   // training from a store never had it
     if (!run.teacher && !run.span_teacher) loaded = load_teacher(run.recipe.teacher);
     const LoadedModel* own = run.span_teacher ? &run.span_teacher->loaded() : loaded ? &*loaded : nullptr;

@@ -127,6 +127,7 @@ StepRows step_rows(const PreparedRun& run, int64_t step, const std::vector<Stude
     for (const auto place : group) {
       const auto& answer = answers[static_cast<size_t>(place)];
       micro_batch.sequences.push_back(answer.sequence);
+      micro_batch.sources.push_back(&train.row_of_sequence(answer.sequence));
       micro_batch.rows.push_back({answer.ids, answer.supervised, static_cast<float>(train.row_of_sequence(answer.sequence).weight)});
     }
     rows.micro_batches.push_back(std::move(micro_batch));
@@ -179,7 +180,7 @@ StepResult run_step(PreparedRun& run, RunState& state, AdamW& optimizer, double 
   const SharedWork work(run, rows.micro_batches, options);
   const auto figures = work.figures(num_figures, /*signals=*/true, "loss", [&](const MicroBatch& micro_batch, double* values) {
     const auto batch = run.batch_of(micro_batch.rows, micro_batch.sequences, dropout_seed);
-    const auto teacher = run.teacher_signals(micro_batch.rows, micro_batch.sources, batch);
+    const auto teacher = run.teacher_signals(micro_batch.rows, micro_batch.sources, batch, micro_batch.on_policy);
     auto of_batch = options;
     of_batch.teacher = teacher ? &*teacher : nullptr;
     if (micro_batch.on_policy) without_cross_entropy(of_batch);
