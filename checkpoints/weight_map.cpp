@@ -91,6 +91,8 @@ bool is_linear_weight(const WeightRule& rule) {
   return rule.ours.starts_with("layers.") && std::any_of(std::begin(kModules), std::end(kModules), holds) && !holds(".convolution") && rule.ours.ends_with(".weight") && rule.shape.size() == 2;
 }
 
+bool is_expert_weight(const WeightRule& rule) { return is_linear_weight(rule) && rule.ours.find(".experts.") != std::string::npos; }
+
 const WeightRule* WeightMap::find(std::string_view ours) const {
   for (const auto& rule : rules) {
     if (rule.ours == ours) return &rule;

@@ -55,6 +55,8 @@ struct WeightRule {
 
 // Whether it is the weight of a linear in a layer, as engines quantise them: no embedding, head, router, convolution or indexer.
 bool is_linear_weight(const WeightRule& rule);
+// Whether it is the matrix of one of several experts that a router chooses from.
+bool is_expert_weight(const WeightRule& rule);
 
 struct WeightMap {
   std::vector<WeightRule> rules;

@@ -39,6 +39,19 @@ std::vector<Bytes> scaled_bytes(const std::byte* data, int64_t rows, int64_t col
   return {std::move(codes), bytes_of_numbers(scales)};
 }
 
+// One scale, a bfloat16 number, for each scale_rows x scale_columns.
+template <typename Block>
+bool shares_scales(const std::byte* data, int64_t rows, int64_t columns, int64_t scale_rows, int64_t scale_columns) {
+  const Blocks<Block> blocks{data, columns};
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t column = 0; column < columns; column += Block::kElements) {
+      const float scale = blocks.at(row, column).scale;
+      if (scale != blocks.at(row - row % scale_rows, column - column % scale_columns).scale || scale != bf16_to_float(float_to_bf16(scale))) return false;
+    }
+  }
+  return true;
+}
+
 // Neighbours in a byte; the even one, or the first, in the low nibble or the high one.
 template <typename Block>
 Bytes pairs_of(const Blocks<Block>& blocks, int64_t rows, bool even_is_low) {
@@ -158,6 +171,18 @@ void quantize_for_hub(HubLayout layout, int64_t group, const float* values, int6
   for (int64_t row = 0; row < rows; ++row, blocks += own.size() * sizeof own[0]) {
     encode_row(values + row * columns, columns, global_scale, importance.empty() ? nullptr : importance.data(), own.data());
     std::memcpy(blocks, own.data(), own.size() * sizeof own[0]);
+  }
+}
+
+bool keeps_blocks(HubLayout layout, const std::byte* blocks, int64_t rows, int64_t columns) {
+  switch (layout) {
+    case HubLayout::kInt4:
+    case HubLayout::kMxfp4:
+    case HubLayout::kNf4: return true;
+    case HubLayout::kInt8: return shares_scales<BlockI8>(blocks, rows, columns, 1, columns);
+    case HubLayout::kFp8: return shares_scales<BlockF8E4M3>(blocks, rows, columns, 1, columns);
+    case HubLayout::kFp8Squares: return shares_scales<BlockF8E4M3>(blocks, rows, columns, kSquare, kSquare);
+    default: return false;
   }
 }
 

@@ -36,6 +36,10 @@ bool fits_hub_layout(HubLayout layout, int64_t group, int64_t rows, int64_t colu
 void quantize_for_hub(HubLayout layout, int64_t group, const float* values, int64_t rows, int64_t columns, float global_scale, std::span<const float> importance, std::byte* blocks);
 inline constexpr int64_t kHubSlab = 128;
 
+// Whether hub_bytes holds blocks of hub_block_type as they are, without a change of any value: their scales lie as the layout has them. Of a matrix that was in such a
+// form before; false where the answer needs more than the blocks (NVFP4, zero points, GPTQ's float16).
+bool keeps_blocks(HubLayout layout, const std::byte* blocks, int64_t rows, int64_t columns);
+
 // The tensors of a matrix [rows, columns] in the order of hub_bytes; `module` is its name without ".weight".
 std::vector<TensorDeclaration> hub_tensors(HubLayout layout, int64_t group, const std::string& module, int64_t rows, int64_t columns);
 

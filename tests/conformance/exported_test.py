@@ -3,7 +3,8 @@
 
   exported_test.py FAMILY --graft PROGRAM --goldens DIR
 GGUF: the base as F32 with the adapter as a GGUF LoRA, and the merged model, in llama.cpp; the same base read back by graft gives logits and
-gradients of the golden. Safetensors: the merged model, and a GGUF base written back in hub layout, in transformers. PEFT: the same bytes.
+gradients of the golden. Safetensors: the merged model, and a GGUF base written back in hub layout, in transformers. PEFT: the same bytes; with a module for each expert,
+added to the matrices of those names in the base's own files, in transformers.
 """
 import argparse
 import importlib
@@ -25,7 +26,7 @@ from conformance_test import expect_pass
 from llama_cpp import LlamaCpp
 from reader import mean_kl
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 from transformers.utils import logging
 
@@ -72,6 +73,37 @@ def peft_error(golden: dict, folder: pathlib.Path, adapter: pathlib.Path) -> flo
     return float((logits - golden["logits"]).norm() / golden["logits"].norm())
 
 
+def add_by_name(model: pathlib.Path, adapter: pathlib.Path, out: pathlib.Path) -> None:
+    """W + scale B A for every module of an adapter, W being the tensor of that name."""
+    shutil.copytree(model, out, ignore=shutil.ignore_patterns("*.safetensors", "*.index.json"))
+    weights = {name: tensor for path in model.glob("*.safetensors") for name, tensor in load_file(path).items()}
+    options, factors = json.loads((adapter / "adapter_config.json").read_text()), load_file(adapter / "adapter_model.safetensors")
+    for name, a in factors.items():
+        if ".lora_A." not in name:
+            continue
+        module, b = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"), factors[name.replace(".lora_A.", ".lora_B.")]
+        rank, alpha = options["rank_pattern"].get(module, options["r"]), options["alpha_pattern"].get(module, options["lora_alpha"])
+        if a.shape[0] != rank:
+            raise Failed(f"{name} has rank {a.shape[0]}, its config says {rank}")
+        scale = alpha / (rank ** 0.5 if options["use_rslora"] else rank)
+        weights[module + ".weight"] = (weights[module + ".weight"].double() + scale * (b.double() @ a.double())).float()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "model.safetensors", metadata={"format": "pt"})
+
+
+def check_experts_apart(program: str, case, golden: dict, model: pathlib.Path, adapter: pathlib.Path, out: pathlib.Path, report: dict) -> None:
+    to_modules = ("export", model, "--to", "peft:per-expert", "--adapter", adapter, "--out", out / "per_expert")
+    if not any(".experts." in name for name in load_file(adapter / "adapter_model.safetensors")):
+        return
+    if case.config["model_type"] == "gpt_oss":
+        refused(program, "export peft, which these engines read", *to_modules)
+        return
+    graft(program, *to_modules)
+    if case.stacked or case.reference:
+        return
+    add_by_name(model, out / "per_expert", out / "added")
+    at_most("experts apart, added by name, in transformers", transformers_error(golden, out / "added"), 1e-5, report)
+
+
 def at_most(what: str, value: float, bound: float, report: dict) -> None:
     report[what] = value
     if not value <= bound:
@@ -93,6 +125,7 @@ def check_case(program: str, case, folder: pathlib.Path, kl_bound: float) -> dic
     ours, theirs = load_file(out / "peft" / "adapter_model.safetensors"), load_file(adapter / "adapter_model.safetensors")
     if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], tensor) for name, tensor in theirs.items()):
         raise Failed("the PEFT export is not the adapter that was loaded")
+    check_experts_apart(program, case, golden, model, adapter, out, report)
     if not case.reference:
         at_most("PEFT export in PEFT", peft_error(golden, model, out / "peft"), 1e-5, report)
     if not case.reference:      # config.json as transformers 5 writes it, with all that its class has by default

@@ -19,7 +19,7 @@ from tiny_bases import CASES, LLAMA, make_base, relative_l2
 from case import Case
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, CompressedTensorsConfig
 from transformers.utils import logging
 
@@ -103,6 +103,32 @@ class Dense(unittest.TestCase):
                 _, weights = dense_twin(base)
                 for name, tensor in load_file(plain / "model.safetensors").items():
                     self.assertTrue(torch.equal(tensor, weights[name]), name)
+
+    def test_what_is_not_adapted_stays_as_it_was(self):
+        """Codes and scales of a base in the same form, whatever its scales are: here those of blocks are powers of two, as DeepSeek V3.1 has them, which no rounding of the values would find."""
+        base, adapter, again = self.folder / "kept", self.folder / "kept_adapter", self.folder / "kept_again"
+        shutil.copytree(self.base.adapter, adapter)
+        save_file({name: tensor for name, tensor in load_file(adapter / "adapter_model.safetensors").items() if ".q_proj." in name}, adapter / "adapter_model.safetensors")
+        config = json.loads((adapter / "adapter_config.json").read_text()) | {"target_modules": ["q_proj"]}
+        (adapter / "adapter_config.json").write_text(json.dumps(config))
+        for form in ("compressed-tensors:w4a16", "compressed-tensors:w8a8", "compressed-tensors:fp8", "compressed-tensors:fp8-block", "compressed-tensors:mxfp4", "nf4"):
+            with self.subTest(form):
+                exported(self.base.path, form, base, "--force")
+                tensors = load_file(base / "model.safetensors")
+                if form.endswith("fp8-block"):
+                    for module, parts in quantised_modules(tensors).items():
+                        scale = parts["weight_scale"].float()
+                        power = 2 ** torch.ceil(torch.log2(scale))
+                        spread = (scale / power).repeat_interleave(128, 0).repeat_interleave(128, 1)[:parts["weight"].shape[0], :parts["weight"].shape[1]]
+                        tensors[module + ".weight"] = (parts["weight"].float() * spread).to(torch.float8_e4m3fn)
+                        tensors[module + ".weight_scale"] = power.bfloat16()
+                    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+                exported(base, form, again, "--adapter", adapter, "--force")
+                result = load_file(again / "model.safetensors")
+                self.assertEqual(result.keys(), tensors.keys())
+                changed = {name for name, tensor in tensors.items() if not torch.equal(tensor.view(torch.uint8), result[name].view(torch.uint8))}
+                self.assertTrue(changed)
+                self.assertEqual({name for name in changed if ".q_proj." not in name}, set())
 
     def test_what_a_form_cannot_hold_is_refused(self):
         out = self.folder / "refused"

@@ -104,7 +104,7 @@ int run(const Options& options, bool json) {
   const auto decoder = load_decoder(files.base, ComputeType::kFloat32, files.quantize_base);
   std::unique_ptr<AdapterSet> adapters;
   if (folder) {
-    request.options = adapter_options(*folder);
+    request.options = adapter_options(*decoder, *folder);
     adapters = load_adapter(*decoder, *folder);
     if (files.run && options.adapter.empty()) request.options.quantization_aware = load_recipe(*files.run / "recipe.yaml", {}).adapter.quantization_aware;
   }

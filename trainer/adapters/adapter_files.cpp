@@ -9,12 +9,19 @@
 #include "checkpoints/peft_adapter.h"
 #include "kernels/common/error.h"
 #include "trainer/adapters/peft_layout.h"
+#include "trainer/adapters/whole_matrices.h"
 
 namespace graft {
 
 namespace fs = std::filesystem;
 
 namespace {
+
+PeftAdapter read_stacked(Decoder& decoder, const fs::path& folder) {
+  auto adapter = read_peft_adapter(folder);
+  stack_experts(adapter, decoder, folder);
+  return adapter;
+}
 
 AdapterOptions options_of(const PeftAdapter& adapter, const fs::path& folder) {
   const auto modules = modules_of(adapter);
@@ -66,17 +73,26 @@ void copy_values(AdapterSet& adapters, const PeftAdapter& adapter, const fs::pat
 
 }  // namespace
 
-AdapterOptions adapter_options(const fs::path& folder) { return options_of(read_peft_adapter(folder), folder); }
+AdapterOptions adapter_options(Decoder& decoder, const fs::path& folder) {
+  return holds_whole_matrices(folder) ? whole_matrices_options(folder) : options_of(read_stacked(decoder, folder), folder);
+}
 
 std::unique_ptr<AdapterSet> load_adapter(Decoder& decoder, const fs::path& folder) {
-  const auto adapter = read_peft_adapter(folder);
+  if (holds_whole_matrices(folder)) return load_whole_matrices(decoder, folder);
+  const auto adapter = read_stacked(decoder, folder);
   auto adapters = std::make_unique<AdapterSet>(decoder, options_of(adapter, folder), 0);
   copy_values(*adapters, adapter, folder);
   return adapters;
 }
 
 void copy_adapter(AdapterSet& adapters, const fs::path& folder) {
-  const auto adapter = read_peft_adapter(folder);
+  const bool is_whole = !adapters.adapters().empty() && adapters.adapters().front().is_whole;
+  if (is_whole != holds_whole_matrices(folder)) {
+    fail("adapters", "expected {} as adapter.kind says, got {} ({}) — set adapter.kind as it was when that was trained", is_whole ? "whole matrices" : "a LoRA adapter",
+         is_whole ? "an adapter" : "whole matrices", folder.string());
+  }
+  if (is_whole) return copy_whole_matrices(adapters, folder);
+  const auto adapter = read_stacked(adapters.decoder(), folder);
   const double scale = adapter_scale(options_of(adapter, folder));
   if (std::abs(scale - adapters.scale()) > 1e-6 * std::abs(scale)) {
     fail("adapters", "expected an adapter of scale {:g}, as adapter.rank, alpha and scaling say, got {:g} ({}) — take over its rank, alpha and scaling, or it computes something else",

@@ -15,6 +15,7 @@
 #include "trainer/exports/hub_files.h"
 #include "trainer/exports/kept_layers.h"
 #include "trainer/exports/low_rank_updates.h"
+#include "trainer/exports/mxfp4_export.h"
 #include "trainer/exports/output_place.h"
 #include "trainer/exports/peft_export.h"
 #include "trainer/exports/quantized_hub_export.h"
@@ -98,6 +99,9 @@ std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportForm
   if (request.importance && !format.takes_importance())
     fail("exports", "expected an importance matrix with a form of fewer than 8 bits that searches for its scales, got one with {} — leave it out, or choose another form", format.name);
   if (request.products) check_takes_feedback(format);
+  if (request.adapters && request.options.kind == "full" && !format.is_merged()) {
+    fail("exports", "expected a merged form of a model whose matrices were trained whole, got {} — take safetensors or a gguf form", format.name);
+  }
   auto holder = std::make_unique<Prepared>();   // source points into it
   auto& prepared = *holder;
   auto& source = prepared.source;
@@ -172,7 +176,7 @@ ExportResult plan_export(const ExportRequest& request) {
   result.format = format.name;
   switch (format.kind) {
     case Kind::kPeft:
-      if (request.adapters) result.tensors = peft_tensors(*request.adapters);
+      if (request.adapters) result.tensors = peft_tensors(*request.adapters, request.options, format);
       break;
     case Kind::kSafetensors:
       if (source.is_gguf()) config_from_spec(prepared->spec);   // refuses what config.json cannot say
@@ -181,6 +185,11 @@ ExportResult plan_export(const ExportRequest& request) {
     case Kind::kQuantizedHub:
       if (source.is_gguf()) config_from_spec(prepared->spec);
       result.tensors = quantized_hub_tensors(source, format);
+      warn_of_rounding(request, result);
+      break;
+    case Kind::kMxfp4:
+      if (source.is_gguf()) config_from_spec(prepared->spec);
+      result.tensors = mxfp4_tensors(source, format);
       warn_of_rounding(request, result);
       break;
     case Kind::kGguf:
@@ -215,6 +224,10 @@ ExportResult export_model(const ExportRequest& request) {
       break;
     case Kind::kQuantizedHub:
       write_quantized_hub(source, format, out, result);
+      warn_of_rounding(request, result);
+      break;
+    case Kind::kMxfp4:
+      write_mxfp4(source, format, out, result);
       warn_of_rounding(request, result);
       break;
     case Kind::kGguf:

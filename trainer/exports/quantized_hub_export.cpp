@@ -22,7 +22,9 @@ constexpr std::string_view kEnding = ".weight";
 
 std::string module_of(const std::string& name) { return name.substr(0, name.size() - kEnding.size()); }
 
-// Stacked experts and transposed matrices are no linear modules to engines.
+bool is_expert(const MergedTensor& tensor) { return is_expert_weight(*tensor.parts.front().rule); }
+
+// Transposed matrices are no linear modules to engines.
 bool is_linear(const MergedWeights& weights, const MergedTensor& tensor) {
   const auto& rule = *tensor.parts.front().rule;
   return is_linear_weight(rule) && rule.hub.ends_with(kEnding) && weights.shape(tensor).size() == 2 && !rule.hub_form.transposed;
@@ -42,7 +44,22 @@ struct Plan {
   std::vector<std::string> plain_modules, misfits;
 };
 
-Plan plan_of(const MergedWeights& weights, const ExportFormat& format) {
+// Engines read quantised experts as matrices of their own, whatever they make of them in memory.
+void check_experts(const MergedWeights& weights, const ExportSource& source, const ExportFormat& format) {
+  const auto found = std::find_if(weights.tensors().begin(), weights.tensors().end(), is_expert);
+  if (found == weights.tensors().end()) return;
+  if (weights.shape(*found).size() != 2) {
+    fail("exports", "expected experts that are matrices of their own for {}, got {}, whose files and engines hold all experts in one tensor ({}) — export mxfp4, as it is published, or a "
+         "form of gguf", format.name, source.spec->family, weights.name(*found));
+  }
+  if (format.hub.layout == HubLayout::kNf4) {
+    fail("exports", "expected a model without experts for nf4, got {}: transformers stacks them in memory, where bitsandbytes quantises linear layers only — export compressed-tensors:w4a16 or "
+         "another form", source.spec->family);
+  }
+}
+
+Plan plan_of(const MergedWeights& weights, const ExportSource& source, const ExportFormat& format) {
+  check_experts(weights, source, format);
   Plan plan;
   plan.layout = format.hub.layout;
   plan.group = format.hub.group;
@@ -59,8 +76,10 @@ Plan plan_of(const MergedWeights& weights, const ExportFormat& format) {
   plan.blocks = hub_block_type(plan.layout, plan.group);
   plan.plain_modules = {"lm_head"};
   int64_t num_quantized = 0;
+  // vLLM multiplies all matrices of a layer's experts in one form.
+  const bool experts_fit = std::all_of(weights.tensors().begin(), weights.tensors().end(), [&](const MergedTensor& tensor) { return !is_expert(tensor) || fits(tensor, plan.group); });
   for (const auto& tensor : weights.tensors()) {
-    const bool linear = is_linear(weights, tensor), chosen = linear && fits(tensor, plan.group);
+    const bool linear = is_linear(weights, tensor), chosen = linear && fits(tensor, plan.group) && (experts_fit || !is_expert(tensor));
     plan.quantized.push_back(chosen);
     num_quantized += chosen;
     const auto module = module_of(weights.name(tensor));
@@ -84,6 +103,23 @@ std::vector<float> importance_of(const ExportSource& source, const MergedTensor&
   const size_t first = static_cast<size_t>(form.whole.empty() ? 0 : form.first / (rule.shape.at(0) * rule.shape.at(1))) * columns;
   if (all.size() < first + columns) return {};
   return {all.begin() + static_cast<int64_t>(first), all.begin() + static_cast<int64_t>(first + columns)};
+}
+
+void write_blocks(SafetensorsDirectoryWriter& writer, const Plan& plan, const std::string& module, const std::byte* blocks, int64_t rows, int64_t columns, float global_scale) {
+  const auto tensors = hub_tensors(plan.layout, plan.group, module, rows, columns);
+  const auto bytes = hub_bytes(plan.layout, plan.group, blocks, rows, columns, global_scale);
+  for (size_t i = 0; i < tensors.size(); ++i) writer.write(tensors[i].name, bytes[i]);
+}
+
+// What no adapter sits on and was in this form before stays as it was, scales and codes. What is adapted is rounded anew: at the base's own scales most changes would be
+// rounded away together.
+bool wrote_as_stored(SafetensorsDirectoryWriter& writer, const Plan& plan, MergedWeights& weights, const MergedTensor& tensor) {
+  if (!MergedWeights::keeps_bytes(tensor, plan.blocks)) return false;
+  const auto shape = weights.shape(tensor);
+  const auto blocks = weights.bytes(tensor, plan.blocks);
+  if (!keeps_blocks(plan.layout, blocks.data(), shape[0], shape[1])) return false;
+  write_blocks(writer, plan, module_of(weights.name(tensor)), blocks.data(), shape[0], shape[1], 1);
+  return true;
 }
 
 void write_matrix(SafetensorsDirectoryWriter& writer, const Plan& plan, MergedWeights& weights, const MergedTensor& tensor, const std::vector<float>& importance) {
@@ -115,9 +151,7 @@ void write_matrix(SafetensorsDirectoryWriter& writer, const Plan& plan, MergedWe
   } catch (const UserError& error) {
     fail("exports", "{} (tensor {})", error.what(), weights.name(tensor));
   }
-  const auto tensors = hub_tensors(plan.layout, plan.group, module_of(weights.name(tensor)), rows, columns);
-  const auto bytes = hub_bytes(plan.layout, plan.group, blocks.data(), rows, columns, global_scale);
-  for (size_t i = 0; i < tensors.size(); ++i) writer.write(tensors[i].name, bytes[i]);
+  write_blocks(writer, plan, module_of(weights.name(tensor)), blocks.data(), rows, columns, global_scale);
 }
 
 std::vector<ExportedTensor> described(const MergedWeights& weights, const Plan& plan) {
@@ -135,16 +169,18 @@ std::vector<ExportedTensor> described(const MergedWeights& weights, const Plan& 
 
 std::vector<ExportedTensor> quantized_hub_tensors(const ExportSource& source, const ExportFormat& format) {
   const MergedWeights weights(source, NameColumn::kHub);
-  return described(weights, plan_of(weights, format));
+  return described(weights, plan_of(weights, source, format));
 }
 
 void write_quantized_hub(const ExportSource& source, const ExportFormat& format, const std::filesystem::path& path, ExportResult& result) {
   MergedWeights weights(source, NameColumn::kHub);
-  const auto plan = plan_of(weights, format);
+  const auto plan = plan_of(weights, source, format);
   result.tensors = described(weights, plan);
-  if (!plan.misfits.empty())
-    result.notes.push_back(fmt::format("{} linear layers stay {}, since their columns are no whole blocks of {}: {}{}", plan.misfits.size(), info(plan.plain).name,
-                                       info(plan.blocks).block_elements, plan.misfits.front(), plan.misfits.size() > 1 ? ", ..." : ""));
+  if (!plan.misfits.empty()) {
+    const int64_t width = plan.layout == HubLayout::kFp8Squares ? kHubSlab : info(plan.blocks).block_elements;
+    result.notes.push_back(fmt::format("{} linear layers stay {}, since their columns, or those of other matrices of their experts, are no whole blocks of {}: {}{}", plan.misfits.size(),
+                                       info(plan.plain).name, width, plan.misfits.front(), plan.misfits.size() > 1 ? ", ..." : ""));
+  }
   std::vector<TensorDeclaration> declarations;
   for (size_t i = 0; i < plan.quantized.size(); ++i) {
     const auto& tensor = result.tensors[i];
@@ -163,7 +199,7 @@ void write_quantized_hub(const ExportSource& source, const ExportFormat& format,
     if (plan.quantized[i]) {
       const auto importance = importance_of(source, merged);
       num_unweighed += importance.empty();
-      write_matrix(writer, plan, weights, merged, importance);
+      if (!wrote_as_stored(writer, plan, weights, merged)) write_matrix(writer, plan, weights, merged, importance);
     } else {
       writer.write(weights.name(merged), weights.bytes(merged, plan.plain));
     }

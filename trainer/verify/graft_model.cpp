@@ -79,7 +79,7 @@ std::unique_ptr<ServedModel> open_with_graft(const ServedArtefact& artefact) {
   const auto& model = artefact.is_adapter() ? artefact.base : artefact.path;
   auto decoder = load_decoder(model, ComputeType::kFloat32);
   std::unique_ptr<AdapterSet> adapters;
-  if (artefact.format == "peft") adapters = load_adapter(*decoder, artefact.path);
+  if (artefact.format.starts_with("peft")) adapters = load_adapter(*decoder, artefact.path);
   if (artefact.format == "gguf-lora") adapters = load_gguf_adapter(*decoder, artefact.path);
   return std::make_unique<GraftModel>(std::move(decoder), std::move(adapters), load_tokenizer(model));
 }

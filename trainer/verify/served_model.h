@@ -42,9 +42,9 @@ class ServedModel {
 
 struct ServedArtefact {
   std::filesystem::path path;   // GGUF file, merged directory or PEFT folder
-  std::string format;           // "gguf:F16", "safetensors", "peft", "gguf-lora", "base"
+  std::string format;           // "gguf:F16", "safetensors", "peft", "peft:per-expert", "gguf-lora", "base"
   std::filesystem::path base;   // beside which adapters are served
-  bool is_adapter() const { return format == "peft" || format == "gguf-lora"; }
+  bool is_adapter() const { return format.starts_with("peft") || format == "gguf-lora"; }
 };
 
 // The chat template that the artefact is served with: its own, an adapter without one has its base's. Null: none.

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "checkpoints/peft_adapter.h"
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "tests/support/error_of.h"
@@ -103,12 +104,12 @@ TEST(Export, BlocksOfLatentKeysAndValuesKeepTheirValues) {
 TEST(Export, PeftFolderGivesTheSameAdapterBitForBit) {
   Trained trained;
   const auto result = trained.to("peft", "adapter");
-  const auto options = adapter_options(result.path);
+  const auto decoder = load_decoder(trained.model.folder.path(), ComputeType::kFloat32);
+  const auto options = adapter_options(*decoder, result.path);
   EXPECT_EQ(options.rank, 3);
   EXPECT_EQ(options.alpha, 5);
   EXPECT_EQ(options.scaling, "rslora");
   trained.adapters->set_enabled(false);
-  const auto decoder = load_decoder(trained.model.folder.path(), ComputeType::kFloat32);
   const auto loaded = load_adapter(*decoder, result.path);
   EXPECT_EQ(loaded->adapters().size(), 5u);
   EXPECT_TRUE(loaded->parameters.equal(trained.adapters->parameters));
@@ -119,6 +120,105 @@ TEST(Export, PeftFolderGivesTheSameAdapterBitForBit) {
     EXPECT_THAT(test::read_file(file), testing::Not(HasSubstr(trained.model.folder.path().parent_path().string()))) << file;
   }
   EXPECT_THAT(test::read_file(result.path / "README.md"), HasSubstr("| seed | 7 |"));
+}
+
+// Of every family: a module for each expert, named as checkpoints name it, and the same adapter when it is read again.
+TEST(Export, ExpertsApartAreTheSameAdapter) {
+  for (const auto& family : test::every_family()) {
+    SCOPED_TRACE(family);
+    test::TinyModel model(family);
+    test::TemporaryFolder out;
+    AdapterOptions options;
+    options.rank = 3;
+    options.alpha = 5;
+    options.targets = {"all-linear"};
+    const auto* experts = model.decoder->spec().experts();
+    for (const auto* linear : model.decoder->linears()) {
+      if (linear->is_bank() && linear->module_name.ends_with(".down_proj")) options.ranks[linear->module_name] = 2;
+    }
+    AdapterSet adapters(*model.decoder, options, 1);
+    auto* values = adapters.parameters.data_ptr<float>();
+    for (int64_t i = 0; i < adapters.num_parameters(); ++i) values[i] = static_cast<float>(counter_uniform(3, 0, i) - 0.5);
+    ExportRequest request;
+    request.base = model.folder.path();
+    request.decoder = model.decoder.get();
+    request.adapters = &adapters;
+    request.options = options;
+    request.format = "peft:per-expert";
+    request.out = out / "adapter";
+    if (!experts || family == "gpt_oss") {
+      const char* expected = experts ? "expected experts that are modules of their own" : "expected a model with experts";
+      EXPECT_THAT(test::error_of([&] { plan_export(request); }), HasSubstr(expected));
+      EXPECT_THAT(test::error_of([&] { export_model(request); }), HasSubstr(expected));
+      EXPECT_FALSE(fs::exists(request.out));
+      continue;
+    }
+    const auto plan = plan_export(request);
+    const auto result = export_model(request);
+    EXPECT_EQ(plan.tensors.size(), result.tensors.size());
+    const auto file = read_peft_adapter(result.path);
+    int64_t gates = 0, downs = 0;
+    for (const auto& [module, factors] : file.modules) {
+      if (module.find(".experts.") == std::string::npos) continue;
+      const bool is_down = module.ends_with(".down_proj") || module.ends_with(".w2");
+      ++(is_down ? downs : gates);
+      EXPECT_EQ(factors.rank, is_down ? 2 : 3) << module;
+      EXPECT_EQ(factors.in, is_down ? experts->width : model.decoder->spec().hidden_size) << module;
+      EXPECT_EQ(factors.out, is_down ? model.decoder->spec().hidden_size : experts->width) << module;
+    }
+    EXPECT_EQ(gates, 2 * downs);
+    EXPECT_EQ(downs % experts->router.num_experts, 0);
+    EXPECT_GT(downs, 0);
+    const auto expected = logits_of(*model.decoder);
+    adapters.set_enabled(false);
+    EXPECT_GT(relative_error(logits_of(*model.decoder), expected), 1e-3);
+    const auto loaded = load_adapter(*model.decoder, result.path);
+    EXPECT_TRUE(loaded->parameters.equal(adapters.parameters));
+    EXPECT_EQ(relative_error(logits_of(*model.decoder), expected), 0);
+  }
+}
+
+// As PEFT with transformers 4 trains them: gate and up with an A each. Here they share one of the sum of the two ranks.
+TEST(Export, ExpertsWithAnAForEachMatrixAreRead) {
+  test::TinyModel model("qwen3_moe");
+  test::TemporaryFolder out;
+  PeftAdapter file;
+  file.rank = 2;
+  file.alpha = 3;
+  file.target_modules = {"gate_proj", "up_proj", "down_proj"};
+  uint64_t draw = 0;
+  for (const auto& weight : model.decoder->weights()) {
+    const auto& rule = *weight.rule;
+    if (rule.ours.find(".experts.") == std::string::npos) continue;
+    const int64_t rows = rule.shape[0], columns = rule.shape[1];
+    LoraFactors factors{2, columns, rows, std::vector<float>(static_cast<size_t>(2 * columns)), std::vector<float>(static_cast<size_t>(2 * rows)), false};
+    for (auto* values : {&factors.a, &factors.b}) {
+      for (auto& value : *values) value = static_cast<float>(counter_uniform(5, 0, draw++) - 0.5);
+    }
+    file.modules[rule.hub.substr(0, rule.hub.size() - std::string(".weight").size())] = std::move(factors);
+  }
+  write_peft_adapter(out / "adapter", file);
+  const auto loaded = load_adapter(*model.decoder, out / "adapter");
+  int64_t checked = 0;
+  for (const auto& adapter : loaded->adapters()) {
+    const bool is_down = adapter.parts == 1;
+    ASSERT_EQ(adapter.rank, is_down ? 2 : 4);
+    EXPECT_EQ(adapter.slot.scale, 1.5);
+    const auto a = adapter.slot.lora_a_RC.view({adapter.num_experts, adapter.rank, adapter.inputs}), b = adapter.slot.lora_b_OR.view({adapter.num_experts, adapter.outputs, adapter.rank});
+    for (size_t i = 0; i < adapter.rules.size(); ++i) {
+      const auto& rule = *adapter.rules[i];
+      auto& own = file.modules.at(rule.hub.substr(0, rule.hub.size() - std::string(".weight").size()));
+      const auto expected = at::matmul(at::from_blob(own.b.data(), {own.out, 2}), at::from_blob(own.a.data(), {2, own.in}));
+      const int64_t expert = static_cast<int64_t>(i) / adapter.parts, part = static_cast<int64_t>(i) % adapter.parts;
+      EXPECT_LT(relative_error(at::matmul(b[expert].narrow(0, part * own.out, own.out), a[expert]), expected), 1e-6) << rule.ours;
+      ++checked;
+    }
+  }
+  EXPECT_EQ(checked, static_cast<int64_t>(file.modules.size()));
+  auto damaged = file;
+  damaged.modules.erase("model.layers.1.mlp.experts.2.up_proj");
+  write_peft_adapter(out / "damaged", damaged);
+  EXPECT_THAT(test::error_of([&] { load_adapter(*model.decoder, out / "damaged"); }), HasSubstr("got none of model.layers.1.mlp.experts.2.up_proj"));
 }
 
 TEST(Export, ThePlanSaysWhatTheExportWrites) {

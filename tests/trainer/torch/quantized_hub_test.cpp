@@ -53,8 +53,8 @@ TEST_P(QuantizedHub, ExportsComeBackAsTheyWereRounded) {
     request.format = form;
     request.out = out / "model";
     request.replace = true;
-    if (GetParam() == "gpt2") {   // its matrices are transposed, which engines take for other modules
-      EXPECT_THAT(test::error_of([&] { export_model(request); }), testing::HasSubstr("expected linear layers that"));
+    if (GetParam() == "gpt2" || GetParam() == "gpt_oss") {   // its matrices are transposed, which engines take for other modules; one tensor holds all experts
+      EXPECT_THAT(test::error_of([&] { export_model(request); }), testing::HasSubstr(GetParam() == "gpt2" ? "expected linear layers that" : "expected experts that are matrices of their own"));
       return;
     }
     const auto result = export_model(request);
