@@ -55,6 +55,8 @@ void Hdf5File::throw_failed(const std::string& action) const {
 }
 
 Hdf5File::Hdf5File(const std::filesystem::path& path, Mode mode) : path_(path) {
+  // Before anything else of HDF5: at the end of the process it would write a file again that it could not write, and crash.
+  [[maybe_unused]] static const herr_t no_exit_handler = H5dont_atexit();
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // our errors, not HDF5's stack on stderr
   file_ = mode == Mode::kCreate ? H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)
                                 : H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);

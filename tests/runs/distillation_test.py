@@ -4,6 +4,7 @@ is killed goes on; what cannot be learnt from is refused."""
 import json
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -411,6 +412,21 @@ class Distillation(unittest.TestCase):
         self.assertEqual(losses["of_whole"], losses["of_killed"])
         again = json.loads(graft_program.run("teach", killed, "--json").stdout.strip().splitlines()[-1])
         self.assertEqual(again["new_rows"], 0)
+
+    def test_a_full_disk_keeps_what_was_taught(self):
+        rows = write_rows(self.folder / "for_full_disk.jsonl", 6000, seed=4)
+        recipe = self.recipe("full_disk", {}, {"signal": "cached", "entries": "drawn", "count": 10}, rows, run__cache=str(self.folder / "full_cache"))
+        process = subprocess.Popen([graft_program.PROGRAM, "teach", str(recipe)], stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while len(list((self.folder / "full_cache").glob("teacher-*/part-*.h5"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))   # no file may grow from here on
+        _, messages = process.communicate()
+        self.assertEqual(process.returncode, 3, messages)
+        self.assertIn("error: [graft", messages)
+        summary = json.loads(graft_program.run("teach", recipe, "--json").stdout.strip().splitlines()[-1])
+        self.assertEqual(summary["rows"], 6000)
+        self.assertLess(summary["new_rows"], 6000, "what was written before was lost")
 
     def test_what_cannot_be_learnt_from_is_refused(self):
         cached = {"signal": "cached", "entries": "drawn", "count": 30}
