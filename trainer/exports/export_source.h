@@ -18,13 +18,14 @@
 
 namespace graft {
 
-// One adapted matrix: its weight becomes W + scale * B A.
+// One adapted matrix: its weight becomes W + scale * B A; without A (null) it becomes B, a matrix that was trained whole.
 struct LowRankUpdate {
   const WeightRule* rule = nullptr;  // of the weight
   const float* a_RC = nullptr;       // [rank, inputs], row-major
-  const float* b_OR = nullptr;       // [outputs, rank], rows in our order
+  const float* b_OR = nullptr;       // [outputs, rank], rows in our order; whole: [outputs, inputs]
   int64_t rank = 0, inputs = 0, outputs = 0;
   double scale = 0;
+  bool is_whole() const { return a_RC == nullptr; }
 };
 
 struct ExportSource {

@@ -10,8 +10,8 @@ std::map<const WeightRule*, LowRankUpdate> low_rank_updates(const AdapterSet& ad
     for (size_t i = 0; i < adapter.rules.size(); ++i) {
       const auto* rule = adapter.rules[i];
       const int64_t outputs = rule->shape.at(0);
-      updates[rule] = {rule, a, b, adapter.rank, adapter.inputs, outputs, adapter.slot.scale};
-      b += outputs * adapter.rank;
+      updates[rule] = {rule, adapter.is_whole ? nullptr : a, b, adapter.is_whole ? 0 : adapter.rank, adapter.inputs, outputs, adapter.slot.scale};
+      b += outputs * (adapter.is_whole ? adapter.inputs : adapter.rank);
       if (static_cast<int64_t>(i + 1) % adapter.parts == 0) a += adapter.rank * adapter.inputs;
     }
   }

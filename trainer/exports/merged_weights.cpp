@@ -50,6 +50,10 @@ void merge_rows(const MergedPart& tensor, const Rows& rows, int64_t first, int64
   }
   if (!tensor.update) return;
   const auto& update = *tensor.update;
+  if (update.is_whole()) {
+    for (int64_t r = 0; r < count; ++r) std::copy_n(update.b_OR + rows.ours(first + r) * rows.columns, rows.columns, merged_NC + r * rows.columns);
+    return;
+  }
   std::vector<float> b_NR(count * update.rank);
   for (int64_t r = 0; r < count; ++r) {
     std::copy_n(update.b_OR + rows.ours(first + r) * update.rank, update.rank, b_NR.data() + r * update.rank);
@@ -116,6 +120,7 @@ std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn source, N
   values = taken_rows(std::move(values), columns, stored_row_of_ours(rule, source));
   if (tensor.update) {
     const auto& update = *tensor.update;
+    if (update.is_whole()) return {update.b_OR, update.b_OR + rows * columns};
     matrix_product(rows, columns, update.rank, {update.b_OR, update.rank}, {update.a_RC, columns}, values.data(), columns, static_cast<float>(update.scale), 1);
   }
   return values;
