@@ -86,7 +86,8 @@ def add_by_name(model: pathlib.Path, adapter: pathlib.Path, out: pathlib.Path) -
         if a.shape[0] != rank:
             raise Failed(f"{name} has rank {a.shape[0]}, its config says {rank}")
         scale = alpha / (rank ** 0.5 if options["use_rslora"] else rank)
-        weights[module + ".weight"] = (weights[module + ".weight"].double() + scale * (b.double() @ a.double())).float()
+        weight = module + ".weight" if module + ".weight" in weights else module.replace(".mlp.", ".block_sparse_moe.") + ".weight"   # transformers 5 writes Kimi's dense layers so
+        weights[weight] = (weights[weight].double() + scale * (b.double() @ a.double())).float()
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -41,7 +41,7 @@ class Experts(Runs):
         self.assertEqual([tensor["adapter_parameters"] for tensor in routers], [0] * 4)
 
     def test_train_and_export(self):
-        forms = ["peft", "gguf:F32", "gguf-lora"]
+        forms = ["peft", "peft:per-expert", "gguf:F32", "gguf-lora"]
         self.train("whole", export=[{"format": form, "verify": {"max_mean_kl": 1e-6}} for form in forms])
         lines = self.lines("whole")
         self.assertLess(lines[-1]["loss"], lines[0]["loss"])
@@ -51,6 +51,7 @@ class Experts(Runs):
             self.assertTrue(0.9 * CHOSEN < line["load_balancing_loss"] < EXPERTS * CHOSEN, line)
         certificates = [json.loads(path.read_text()) for path in (self.folder / "whole/certificates").glob("*.json")]
         self.assertEqual(len(certificates), len(forms))
+        self.assertTrue((self.folder / "whole/exports/peft-per-expert/adapter_config.json").exists())
 
     def test_load_balancing_spreads_the_tokens(self):
         figures = {}
