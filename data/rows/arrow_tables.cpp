@@ -1,25 +1,13 @@
 #include "data/rows/arrow_tables.h"
 
-#include <dlfcn.h>
-
 #include "kernels/common/error.h"
+#include "kernels/common/module_function.h"
 
 namespace graft {
 namespace {
 
-// Beside the program, else where this build put it.
-std::filesystem::path module_path() {
-  constexpr const char* kName = "libgraft_arrow.so";
-  std::error_code error;
-  const auto beside = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / kName;
-  if (!error && std::filesystem::exists(beside)) return beside;
-  return std::filesystem::path(GRAFT_ARROW_MODULE_FOLDER) / kName;
-}
-
 ReadParquetFunction* load_module() {
-  const std::string path = module_path().string();
-  void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: Arrow keeps threads and memory pools
-  void* function = module ? dlsym(module, "graft_read_parquet") : nullptr;
+  void* function = module_function("libgraft_arrow.so", "graft_read_parquet", GRAFT_ARROW_MODULE_FOLDER);
   if (!function) {
     throw MachineError(
         "data", fmt::format("expected libgraft_arrow.so, which reads Parquet, got \"{}\" — build the target graft_arrow, "

@@ -30,6 +30,7 @@ Json description_of(const TeacherIdentity& identity) {
   Json json = {{"kind", "teacher"}, {"codec", kCodecVersion}, {"teacher", identity.teacher}, {"tokenizer", identity.tokenizer}, {"template", identity.chat_template},
                {"form", drawn ? "drawn" : "top"}, {"entries", identity.form.num_entries}, {"vocabulary", identity.form.vocab_size}, {"temperature", identity.temperature}};
   if (drawn) json["seed"] = identity.seed;
+  if (!identity.served.is_null()) json["served"] = identity.served;
   return json;
 }
 
@@ -59,6 +60,28 @@ std::string differences(const Json& there, const Json& here) {
   fail("teach", "expected this teacher's signals for this tokenizer and template in {}, got none{} — run `graft teach` with this recipe", cache.string(), others);
 }
 
+// kRead does not ask a server: the one store of its address takes the place of what it would say.
+void take_served(const fs::path& cache, TeacherIdentity& identity) {
+  std::vector<std::string> names;
+  Json served;
+  auto wanted = description_of(identity);
+  wanted.erase("served");
+  for (const auto& store : list_stores(cache)) {
+    auto description = store.kind == "teacher" ? read_index(cache / store.name).value("description", Json()) : Json();
+    if (!description.contains("served")) continue;
+    const Json said = description["served"];
+    description.erase("served");
+    if (description != wanted) continue;
+    served = said;
+    names.push_back(store.name);
+  }
+  if (names.size() > 1) {
+    fail("teach", "expected the signals of one model of this server in {}, got {}: the server had another model in between — remove those that are not wanted with `graft cache remove`",
+         cache.string(), fmt::join(names, ", "));
+  }
+  if (!names.empty()) identity.served = served;
+}
+
 uint8_t nibble(char digit) { return static_cast<uint8_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10); }
 
 }  // namespace
@@ -72,7 +95,8 @@ std::string taught_row_hash(std::span<const int32_t> ids, std::span<const uint8_
 }
 
 TeacherStore::TeacherStore(const fs::path& cache, const TeacherIdentity& identity, Mode mode, StoreLog log) : identity_(identity) {
-  const auto description = description_of(identity);
+  if (mode == Mode::kRead && identity.served.is_object()) take_served(cache, identity_);
+  const auto description = description_of(identity_);
   name_ = "teacher-" + sha256(description.dump()).substr(0, 16);
   const auto path = cache / name_;
   if (mode == Mode::kTeach) {

@@ -14,13 +14,15 @@
 #include <unordered_map>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "data/stores/shard_folder.h"
 #include "data/teacher_signals/signal_codec.h"
 
 namespace graft {
 
 struct TeacherIdentity {
-  std::string teacher;         // SHA-256 (hex) over its files and adapter
+  std::string teacher;         // SHA-256 (hex) over its files and adapter; of a server over its URL and the model's name there
   std::string tokenizer;       // fingerprint
   std::string chat_template;   // fingerprint; "none"
   SignalForm form;
@@ -33,6 +35,7 @@ struct TeacherIdentity {
     nlohmann::ordered_json template_arguments;
   };
   std::optional<Answers> answers;   // in place of `form`
+  nlohmann::ordered_json served;    // of a server: what it says of its model; kRead: {}, whatever it said. Null: no server
 };
 
 // Hex SHA-256 of a row's tokens and of which are supervised.
@@ -55,6 +58,7 @@ class TeacherStore {
   int64_t num_rows() const { return static_cast<int64_t>(places_.size()); }
   int64_t num_tokens() const { return num_tokens_; }
   int64_t num_bytes() const;   // of signals and their offsets
+  const nlohmann::ordered_json& served() const { return identity_.served; }   // kRead too: as it was said
   // One shard. Rows that are there are left out. MachineError when the disk is full: what was added before stays.
   void add(std::span<const TaughtRow> rows);
   // Appends a row's tokens. UserError where it is missing, or has another number of tokens.
