@@ -33,7 +33,7 @@ bool is_loopback(std::string_view name) {
 }
 
 // A problem, or the address.
-std::string read(const std::string& url, ServerAddress& address) {
+std::string take_address(const std::string& url, ServerAddress& address) {
   std::string_view rest = url;
   address.encrypted = rest.starts_with("https://");
   if (!address.encrypted && !rest.starts_with("http://")) return "expected a URL that begins with http:// or https://";
@@ -60,12 +60,12 @@ std::string read(const std::string& url, ServerAddress& address) {
 
 std::string problem_of_server(const std::string& url) {
   ServerAddress address;
-  return read(url, address);
+  return take_address(url, address);
 }
 
 ServerAddress server_address(const std::string& url) {
   ServerAddress address;
-  if (const auto problem = read(url, address); !problem.empty()) fail("teacher", "{} (teacher.server)", problem);
+  if (const auto problem = take_address(url, address); !problem.empty()) fail("teacher", "{} (teacher.server)", problem);
   return address;
 }
 

@@ -7,20 +7,20 @@
 namespace graft {
 namespace {
 
-using Json = nlohmann::json;
+using PlainJson = nlohmann::json;   // ordered, an object of many keys takes the square of their number
 
 // null where there is nothing of that name or place, whatever `value` is.
-const Json& at(const Json& value, const char* key) {
-  static const Json kNothing;
+const PlainJson& at(const PlainJson& value, const char* key) {
+  static const PlainJson kNothing;
   const auto found = value.is_object() ? value.find(key) : value.end();
   return value.is_object() && found != value.end() ? *found : kNothing;
 }
-const Json& at(const Json& value, size_t index) {
-  static const Json kNothing;
+const PlainJson& at(const PlainJson& value, size_t index) {
+  static const PlainJson kNothing;
   return value.is_array() && index < value.size() ? value[index] : kNothing;
 }
 
-const Json& first_choice(const Json& answer) { return at(at(answer, "choices"), size_t{0}); }
+const PlainJson& first_choice(const PlainJson& answer) { return at(at(answer, "choices"), size_t{0}); }
 
 std::optional<int64_t> number_of(std::string_view digits) {
   int64_t value = 0;
@@ -29,7 +29,7 @@ std::optional<int64_t> number_of(std::string_view digits) {
   return value;
 }
 
-double number_or_nan(const Json& value) { return value.is_number() ? value.get<double>() : std::nan(""); }
+double number_or_nan(const PlainJson& value) { return value.is_number() ? value.get<double>() : std::nan(""); }
 
 // vLLM writes "token_id:17" where it is asked for ids.
 ServedToken token_of(const std::string& text, double log_probability) {
@@ -39,34 +39,34 @@ ServedToken token_of(const std::string& text, double log_probability) {
   return {std::nullopt, text, log_probability};
 }
 
-std::vector<ServedToken> tokens_by_text(const Json& object) {
+std::vector<ServedToken> tokens_by_text(const PlainJson& object) {
   std::vector<ServedToken> tokens;
   if (!object.is_object()) return tokens;
   for (const auto& [text, value] : object.items()) tokens.push_back(token_of(text, number_or_nan(value)));
   return tokens;
 }
 
-std::vector<ServedToken> tokens_by_id(const Json& object) {
+std::vector<ServedToken> tokens_by_id(const PlainJson& object) {
   std::vector<ServedToken> tokens;
   if (!object.is_object()) return tokens;
   for (const auto& [id, value] : object.items()) {
-    const Json& text = at(value, "decoded_token");
+    const PlainJson& text = at(value, "decoded_token");
     tokens.push_back({number_of(id).value_or(-1), text.is_string() ? std::optional(text.get<std::string>()) : std::nullopt, number_or_nan(at(value, "logprob"))});
   }
   return tokens;
 }
 
 // [{"id", "token", "bytes", "logprob"}]; OpenAI's has no id.
-std::vector<ServedToken> tokens_of_list(const Json& list) {
+std::vector<ServedToken> tokens_of_list(const PlainJson& list) {
   std::vector<ServedToken> tokens;
   if (!list.is_array()) return tokens;
   for (const auto& entry : list) {
     ServedToken token{std::nullopt, std::nullopt, number_or_nan(at(entry, "logprob"))};
-    if (const Json& id = at(entry, "id"); id.is_number_integer()) token.id = id.get<int64_t>();
-    if (const Json& bytes = at(entry, "bytes"); bytes.is_array()) {
+    if (const PlainJson& id = at(entry, "id"); id.is_number_integer()) token.id = id.get<int64_t>();
+    if (const PlainJson& bytes = at(entry, "bytes"); bytes.is_array()) {
       token.text.emplace();
       for (const auto& byte : bytes) *token.text += static_cast<char>(byte.is_number_integer() ? byte.get<int>() : 0);
-    } else if (const Json& text = at(entry, "token"); text.is_string()) {
+    } else if (const PlainJson& text = at(entry, "token"); text.is_string()) {
       token.text = text.get<std::string>();
     }
     tokens.push_back(std::move(token));
@@ -84,31 +84,31 @@ std::string completion_request(ServerForm form, const std::string& model, std::s
   return request.dump();
 }
 
-bool answers_as(ServerForm form, const Json& answer, size_t num_ids) {
-  const Json& choice = first_choice(answer);
-  const Json& top = at(at(choice, "logprobs"), "top_logprobs");
+bool answers_as(ServerForm form, const PlainJson& answer, size_t num_ids) {
+  const PlainJson& choice = first_choice(answer);
+  const PlainJson& top = at(at(choice, "logprobs"), "top_logprobs");
   if (form == ServerForm::kScoresPrompt) return at(choice, "prompt_logprobs").is_array() && at(choice, "prompt_logprobs").size() == num_ids;
   if (form == ServerForm::kEchoes) return num_ids > 1 && top.is_array() && top.size() >= num_ids;
   return !served_tokens(form, answer, 0).empty();
 }
 
-std::vector<ServedToken> served_tokens(ServerForm form, const Json& answer, size_t position) {
-  const Json& choice = first_choice(answer);
-  const Json& logprobs = at(choice, "logprobs");
+std::vector<ServedToken> served_tokens(ServerForm form, const PlainJson& answer, size_t position) {
+  const PlainJson& choice = first_choice(answer);
+  const PlainJson& logprobs = at(choice, "logprobs");
   if (form == ServerForm::kScoresPrompt) return tokens_by_id(at(at(choice, "prompt_logprobs"), position));
   if (form == ServerForm::kEchoes) return tokens_by_text(at(at(logprobs, "top_logprobs"), position));
   auto tokens = tokens_of_list(at(at(at(logprobs, "content"), size_t{0}), "top_logprobs"));
   return tokens.empty() ? tokens_by_text(at(at(logprobs, "top_logprobs"), size_t{0})) : tokens;
 }
 
-std::optional<int64_t> tokens_read(const Json& answer) {
-  const Json& count = at(at(answer, "usage"), "prompt_tokens");
+std::optional<int64_t> tokens_read(const PlainJson& answer) {
+  const PlainJson& count = at(at(answer, "usage"), "prompt_tokens");
   return count.is_number_integer() ? std::optional(count.get<int64_t>()) : std::nullopt;
 }
 
-std::vector<ServedToken> echoed_tokens(const Json& answer) {
+std::vector<ServedToken> echoed_tokens(const PlainJson& answer) {
   std::vector<ServedToken> tokens;
-  const Json& texts = at(at(first_choice(answer), "logprobs"), "tokens");
+  const PlainJson& texts = at(at(first_choice(answer), "logprobs"), "tokens");
   if (!texts.is_array()) return tokens;
   for (const auto& text : texts) tokens.push_back(text.is_string() ? token_of(text.get<std::string>(), 0) : ServedToken());
   return tokens;
@@ -116,9 +116,9 @@ std::vector<ServedToken> echoed_tokens(const Json& answer) {
 
 std::string server_message(const std::string& body) {
   constexpr size_t kMost = 300;
-  const auto json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  const auto json = PlainJson::parse(body, nullptr, /*allow_exceptions=*/false);
   std::string message = body;
-  for (const Json* candidate : {&at(at(json, "error"), "message"), &at(json, "error"), &at(json, "message"), &at(json, "detail")}) {
+  for (const PlainJson* candidate : {&at(at(json, "error"), "message"), &at(json, "error"), &at(json, "message"), &at(json, "detail")}) {
     if (!candidate->is_string()) continue;
     message = candidate->get<std::string>();
     break;

@@ -12,7 +12,7 @@
 namespace graft {
 namespace {
 
-using Json = nlohmann::json;
+using PlainJson = nlohmann::json;
 
 constexpr int kTries = 5;                  // of a server that asks to wait
 constexpr double kLongestWait = 60;        // seconds
@@ -100,8 +100,8 @@ std::optional<HttpAnswer> ServerTeacher::send(const std::string& path, const std
   }
 }
 
-Json ServerTeacher::parsed(const HttpAnswer& answer, const std::string& place) const {
-  auto json = Json::parse(answer.body, nullptr, /*allow_exceptions=*/false);
+PlainJson ServerTeacher::parsed(const HttpAnswer& answer, const std::string& place) const {
+  auto json = PlainJson::parse(answer.body, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) refuse("an answer in JSON", fmt::format("\"{}\"", server_message(shown(answer.body))), place, "is teacher.server the URL of a completions server?");
   return json;
 }
@@ -117,12 +117,12 @@ void ServerTeacher::ask_for_model(const std::string& place) {
   if (answer->status != 200) refuse_status(*answer, place);
   const auto json = parsed(*answer, place);
   std::string names;
-  const Json* chosen = nullptr;
-  const auto list = json.is_object() && json.contains("data") && json["data"].is_array() ? json["data"] : Json::array();
+  const PlainJson* chosen = nullptr;
+  const auto list = json.is_object() && json.contains("data") && json["data"].is_array() ? json["data"] : PlainJson::array();
   for (const auto& model : list) {
     if (!model.is_object() || !model.contains("id") || !model["id"].is_string()) continue;
     const auto id = model["id"].get<std::string>();
-    const auto aliases = model.value("aliases", Json::array());
+    const auto aliases = model.value("aliases", PlainJson::array());
     if (options_.model.empty() ? list.size() == 1 : id == options_.model || std::find(aliases.begin(), aliases.end(), options_.model) != aliases.end()) chosen = &model;
     if (names.size() < 300) names += (names.empty() ? "" : ", ") + id;
   }
@@ -143,7 +143,7 @@ void ServerTeacher::ask_for_model(const std::string& place) {
   if (options_.model.empty()) options_.model = served_["id"].get<std::string>();
 }
 
-std::optional<Json> ServerTeacher::ask(ServerForm form, std::span<const int32_t> ids, const std::string& place, std::optional<int32_t> forced) const {
+std::optional<PlainJson> ServerTeacher::ask(ServerForm form, std::span<const int32_t> ids, const std::string& place, std::optional<int32_t> forced) const {
   const auto answer = send("/completions", completion_request(form, options_.model, ids, options_.form.num_entries, forced), place);
   if (!answer) return std::nullopt;
   if (answer->status != 200) refuse_status(*answer, place);

@@ -282,6 +282,7 @@ class ServerTeacher(unittest.TestCase):
                 (here, {"licence": None}, {}, "the licence of the server's model"),
                 (here, {"licence": "cc-by-nc-4.0"}, {}, "not for commercial use"),
                 (here, {"model": str(self.student)}, {}, "teacher.model none"),
+                (here, {"demonstration": "shown.json"}, {}, "teacher.demonstration null"),
                 (here, {"signal": "online"}, {}, "teacher.signal cached"),
                 (here, {"entries": "drawn"}, {}, "teacher.entries top"),
                 (here, {}, {"objective__temperature": 2}, "objective.temperature 1"),

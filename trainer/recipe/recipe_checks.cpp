@@ -93,6 +93,7 @@ void check_server(Reader& reader, const YamlValue& root, const Recipe& recipe) {
   needs(teacher.licence.has_value(), "licence", "to name the licence of the server's model", "none — graft cannot read it there: for example apache-2.0");
   needs(teacher.model == "none", "model", "none", "a model too — take one of them out");
   needs(!teacher.adapter, "adapter", "null", "a folder — the server has its adapters");
+  needs(!teacher.demonstration, "demonstration", "null", "a file — the server is shown the rows alone");
   needs(teacher.compute == TeacherOptions().compute, "compute", TeacherOptions().compute, teacher.compute + " — the server decides");
   needs(teacher.quantize_base == "none", "quantize_base", "none", teacher.quantize_base + " — the server decides");
   needs(teacher.cached(), "signal", "cached", teacher.signal + " — `graft teach` asks it, once for all runs");

@@ -10,8 +10,6 @@
 namespace graft {
 namespace {
 
-using Json = nlohmann::json;
-
 TEST(ServerAddress, tells_this_machine_from_others) {
   for (const char* url : {"http://127.0.0.1:8080/v1", "http://127.9.8.7/v1", "https://LocalHost/v1/", "http://[::1]:80/v1", "http://localhost"}) EXPECT_TRUE(server_address(url).loopback) << url;
   for (const char* url : {"http://127.0.0.1.example.org/v1", "http://localhost.example.org", "http://127.0.0/v1", "http://127.0.0.256", "http://0x7f000001", "http://2130706433", "http://127.0.0.1.",
@@ -38,21 +36,21 @@ TEST(ServerAddress, holds_nothing_but_an_address) {
 }
 
 TEST(ServerAnswers, have_three_forms) {
-  const auto scores = Json::parse(R"({"choices": [{"prompt_logprobs": [null, {"17": {"logprob": -0.5, "rank": 1, "decoded_token": "a"}, "4": {"logprob": -1}}]}]})");
+  const auto scores = nlohmann::json::parse(R"({"choices": [{"prompt_logprobs": [null, {"17": {"logprob": -0.5, "rank": 1, "decoded_token": "a"}, "4": {"logprob": -1}}]}]})");
   EXPECT_TRUE(answers_as(ServerForm::kScoresPrompt, scores, 2));
   EXPECT_FALSE(answers_as(ServerForm::kScoresPrompt, scores, 3));
   EXPECT_TRUE(served_tokens(ServerForm::kScoresPrompt, scores, 0).empty());
   ASSERT_EQ(served_tokens(ServerForm::kScoresPrompt, scores, 1).size(), 2u);
   EXPECT_EQ(served_tokens(ServerForm::kScoresPrompt, scores, 1)[0].id, 17);
   EXPECT_EQ(served_tokens(ServerForm::kScoresPrompt, scores, 1)[0].text, "a");
-  const auto echoes = Json::parse(R"({"choices": [{"logprobs": {"tokens": ["x", "y"], "top_logprobs": [null, {"a": -0.5, "token_id:9": -2}, {"b": 0}]}}]})");
+  const auto echoes = nlohmann::json::parse(R"({"choices": [{"logprobs": {"tokens": ["x", "y"], "top_logprobs": [null, {"a": -0.5, "token_id:9": -2}, {"b": 0}]}}]})");
   EXPECT_TRUE(answers_as(ServerForm::kEchoes, echoes, 2));
   const auto tokens = served_tokens(ServerForm::kEchoes, echoes, 1);
   ASSERT_EQ(tokens.size(), 2u);
   EXPECT_EQ(tokens[0].text, "a");
   EXPECT_EQ(tokens[1].id, 9);
   EXPECT_EQ(echoed_tokens(echoes)[1].text, "y");
-  const auto next = Json::parse(R"({"choices": [{"logprobs": {"content": [{"top_logprobs": [{"id": 3, "token": "\ufffd", "bytes": [200], "logprob": -0.25}]}]}}], "usage": {"prompt_tokens": 5}})");
+  const auto next = nlohmann::json::parse(R"({"choices": [{"logprobs": {"content": [{"top_logprobs": [{"id": 3, "token": "\ufffd", "bytes": [200], "logprob": -0.25}]}]}}], "usage": {"prompt_tokens": 5}})");
   EXPECT_FALSE(answers_as(ServerForm::kEchoes, next, 2));
   EXPECT_TRUE(answers_as(ServerForm::kNextToken, next, 2));
   EXPECT_EQ(served_tokens(ServerForm::kNextToken, next, 0)[0].text, "\xc8");
@@ -69,7 +67,7 @@ TEST(ServerAnswers, may_hold_anything) {
     for (const std::string value : values) {
       std::string text;
       for (const char c : place) text += c == '%' ? value : std::string(1, c);
-      const auto answer = Json::parse(text);
+      const auto answer = nlohmann::json::parse(text);
       for (const auto form : {ServerForm::kScoresPrompt, ServerForm::kEchoes, ServerForm::kNextToken}) {
         answers_as(form, answer, 2);
         for (const size_t position : {0, 1, 7}) {
