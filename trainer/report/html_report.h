@@ -14,7 +14,7 @@
 //                       "memory_bytes": n, "memory": {"base": n, ...},      the sum's parts, in bytes
 //                       "tensors": [{"name", "shape": [..], "form": "Q4_1", "bytes": n, "adapter_parameters": n}, ...],
 //                       "notes": ["..."], "findings": [{"severity", "message"}]}         what the plan said and warned of
-//   evaluation.json    {"student_minus_teacher"?, "compared"?, "forgetting"? (trainer/runs/test_scores.cpp),
+//   evaluation.json    {"student_minus_teacher"?, "compared"?, "forgetting"?, "speed"? (trainer/runs/test_scores.cpp),
 //                       "before": {"accuracy", "macro_f1", "loss", "perplexity", "calibration_error", "rows", "accuracy_interval": [low, high]},
 //                       "after": {...}, "baselines": [{"name", "accuracy"}],
 //                       "labels": [...], "confusion": [[...], ...],         [expected][answered]; one more column: an answer that is no label

@@ -196,7 +196,7 @@ std::string differences(const Json& evaluation) {
   const Json& compared = html::child(evaluation, "compared");
   add(fmt::format("accuracy, from that of run {}", html::text(compared, "run")), interval_text(compared, "difference"));
   for (const auto& [key, name] : {std::pair{"after", "this model"}, std::pair{"teacher", "the teacher"}}) {
-    const Json& side = html::child(evaluation, key);
+    const Json& side = html::child(html::child(evaluation, "speed"), key);
     const auto speed = html::number(side, "tokens_per_s"), cost = html::number(side, "cost_per_million_tokens");
     if (speed) add(fmt::format("{}: tokens of prompts answered", name), fmt::format("{} a second here{}", html::count(std::round(*speed)), cost ? fmt::format("; a million costs {:.3g}", *cost) : ""));
   }

@@ -174,7 +174,7 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder* f
   const auto trained_report = report_of(trained, options), base_report = report_of(base, options);
   const EvaluatedModel before{base, base_report}, after{trained, trained_report};
   auto json = evaluation_json(before, after, test.rows, run.recipe.report.examples ? kReportExamples : 0);
-  add_speed(json["after"], trained, run.recipe.report.cost_per_hour);
+  add_speed(json["speed"]["after"], trained, run.recipe.report.cost_per_hour);
   const auto right = right_answers(trained);
   json["rows_sha256"] = rows_hash(test.rows);
   json["right_answers"] = right;
@@ -191,7 +191,7 @@ std::optional<ordered_json> score_test_rows(PreparedRun& run, const RunFolder* f
     // Where it is not beside the student it reads the rows in its own template and tokenizer.
     const auto teacher = evaluate("test, teacher", run.teacher ? run.teacher->decoder() : *own->decoder, test.rows, own ? &own->context : nullptr);
     add_teacher_score(json, trained, teacher, report_of(teacher, options));
-    add_speed(json["teacher"], teacher, run.recipe.report.cost_per_hour);
+    add_speed(json["speed"]["teacher"], teacher, run.recipe.report.cost_per_hour);
   }
   if (run.recipe.report.compare) add_compared_run(json, *run.recipe.report.compare, right);
   if (folder) write_file_atomic(folder->path() / "evaluation.json", json.dump(1) + "\n");
