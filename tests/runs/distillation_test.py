@@ -40,6 +40,14 @@ def torchtune_forward_kl(student, teacher):
     return -(torch.softmax(teacher, -1) * torch.log_softmax(student, -1)).sum(-1)
 
 
+def update(optimizer, student, loss) -> None:
+    import torch
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
+    optimizer.step()
+
+
 class Distillation(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -102,10 +110,7 @@ class Distillation(unittest.TestCase):
                     theirs.append(teacher(torch.tensor([ids])).logits[0, prompt - 1:-1])
                 ours.append(student(torch.tensor([ids])).logits[0, prompt - 1:-1])
             loss = loss_of(torch.cat(ours), torch.cat(theirs))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
-            optimizer.step()
+            update(optimizer, student, loss)
             losses.append(loss.item())
         return losses
 
@@ -144,10 +149,7 @@ class Distillation(unittest.TestCase):
                 theirs.append(teacher_logits[kept])
                 labels.append(ids[0, 1:][kept])
             loss = loss_of(torch.cat(ours), torch.cat(theirs), torch.cat(labels), *([torch.cat(supervised)] if all_tokens else []))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
-            optimizer.step()
+            update(optimizer, student, loss)
             losses.append(loss.item())
         return losses
 
@@ -271,10 +273,7 @@ class Distillation(unittest.TestCase):
                 losses = losses + trl_divergence(student(torch.tensor([row["ids"]])).logits[0, :-1][kept], p, 0, 1).sum()
                 count += kept.sum().item()
             loss = losses / count
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
-            optimizer.step()
+            update(optimizer, student, loss)
             theirs.append(loss.item())
         teacher = {"demonstration": str(demonstration)}
         self.assert_same_losses([line["loss"] for line in self.train("demonstrated", {}, teacher)], theirs)

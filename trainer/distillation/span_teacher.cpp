@@ -4,6 +4,7 @@
 
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "trainer/models/packed_batch.h"
 
 namespace graft {
 namespace {
@@ -94,17 +95,10 @@ TeacherSignals SpanTeacher::signals(const TemplateContext& student, const std::v
   std::vector<TokenSpan> theirs;
   for (size_t i = 0; i < rows.size(); ++i) aligned.push_back(align_row(student, loaded_.context, *sources[i], rows[i]));
   for (const auto& row : aligned) theirs.push_back({row.teacher_ids, row.teacher_supervised, 1});
-  auto packed = make_packed(theirs);
-  Batch batch;
-  batch.tokens_N = std::move(packed.tokens);
-  batch.positions_N = std::move(packed.positions);
-  batch.document_offsets = std::move(packed.document_offsets);
-  batch.labels_N = std::move(packed.labels);
-  std::vector<int32_t> labels;
-  for (const auto token : batch.supervised_tokens()) labels.push_back(batch.labels_N[static_cast<size_t>(token)]);
+  const auto batch = packed_batch(theirs);
   CrossEntropyOptions options;
   options.want_gradient = false;
-  const auto losses = linear_cross_entropy(taught_hidden(*loaded_.decoder, batch), WholeHead(loaded_.decoder->head()), labels, {}, options).losses_M;
+  const auto losses = linear_cross_entropy(taught_hidden(*loaded_.decoder, batch), WholeHead(loaded_.decoder->head()), supervised_labels(batch), {}, options).losses_M;
   TeacherSignals signals;
   signals.by_spans = true;
   int64_t first_of_student = 0, first_of_teacher = 0;

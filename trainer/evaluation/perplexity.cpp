@@ -8,6 +8,7 @@
 
 #include "data/rows/encode.h"
 #include "kernels/common/error.h"
+#include "trainer/models/packed_batch.h"
 #include "trainer/steps/micro_batch.h"
 
 namespace graft {
@@ -16,13 +17,7 @@ namespace {
 Batch batch_of(const TokenTable& table, const std::vector<int64_t>& sequences) {
   std::vector<TokenSpan> spans;
   for (const auto sequence : sequences) spans.push_back(table.row(sequence));
-  auto packed = make_packed(spans);
-  Batch batch;
-  batch.tokens_N = std::move(packed.tokens);
-  batch.positions_N = std::move(packed.positions);
-  batch.document_offsets = std::move(packed.document_offsets);
-  batch.labels_N = std::move(packed.labels);
-  return batch;
+  return packed_batch(spans);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "checkpoints/hash.h"
 #include "kernels/common/error.h"
+#include "trainer/models/packed_batch.h"
 
 namespace graft {
 namespace {
@@ -47,7 +48,8 @@ EncodedText demonstrated(const TemplateContext& context, const Demonstration& de
   encoded = encode_conversation(context, with_demonstration(source.json, demonstration.messages));
   // The demonstration's own answers are not learnt: of all supervised tokens the row's are the last ones.
   const auto wanted = supervised_ids(row.ids, row.supervised);
-  auto surplus = static_cast<int64_t>(supervised_ids(encoded.ids, encoded.supervised).size() - std::min(wanted.size(), supervised_ids(encoded.ids, encoded.supervised).size()));
+  const auto found = supervised_ids(encoded.ids, encoded.supervised).size();
+  auto surplus = found - std::min(wanted.size(), found);
   for (size_t i = 0; i < encoded.supervised.size() && surplus > 0; ++i) {
     if (i > 0 && encoded.supervised[i]) --surplus;
     encoded.supervised[i] = 0;
@@ -79,13 +81,7 @@ Batch demonstrated_batch(const TemplateContext& context, const Demonstration& de
   for (size_t i = 0; i < rows.size(); ++i) encoded.push_back(demonstrated(context, demonstration, rows[i], *sources[i], on_policy));
   std::vector<TokenSpan> spans;
   for (const auto& row : encoded) spans.push_back({row.ids, row.supervised, 1});
-  auto packed = make_packed(spans);
-  Batch batch;
-  batch.tokens_N = std::move(packed.tokens);
-  batch.positions_N = std::move(packed.positions);
-  batch.document_offsets = std::move(packed.document_offsets);
-  batch.labels_N = std::move(packed.labels);
-  return batch;
+  return packed_batch(spans);
 }
 
 }  // namespace graft

@@ -14,6 +14,7 @@
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/adapters/adapter_files.h"
+#include "trainer/models/packed_batch.h"
 #include "trainer/recipe/learning_rate.h"
 #include "trainer/report/machine_info.h"
 #include "trainer/runs/device_memory.h"
@@ -120,13 +121,7 @@ Batch PreparedRun::batch_of(const DatasetSplit& split, const std::vector<int64_t
 }
 
 Batch PreparedRun::batch_of(const std::vector<TokenSpan>& rows, const std::vector<int64_t>& sequences, uint64_t dropout_seed) const {
-  auto packed = make_packed(rows);
-  Batch batch;
-  batch.tokens_N = std::move(packed.tokens);
-  batch.positions_N = std::move(packed.positions);
-  batch.document_offsets = std::move(packed.document_offsets);
-  batch.labels_N = std::move(packed.labels);
-  batch.weights_N = std::move(packed.weights);
+  auto batch = packed_batch(rows);
   batch.teaches_all = recipe.objective.teaches_all();
   if (dropout_seed != 0) {
     batch.dropout_seed = dropout_seed;

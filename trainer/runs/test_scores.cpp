@@ -12,6 +12,7 @@
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/evaluation/bootstrap.h"
 #include "trainer/evaluation/labelled_report.h"
+#include "trainer/models/packed_batch.h"
 #include "trainer/report/log_file.h"
 #include "trainer/report/progress.h"
 #include "trainer/runs/training_step.h"
@@ -223,15 +224,13 @@ Forgetting measure_forgetting(const PreparedRun& run) {
     auto batch = run.batch_of(general, pack);
     batch.weights_N.clear();
     batch.teaches_all = false;
-    std::vector<int32_t> labels;
-    for (const auto token : batch.supervised_tokens()) labels.push_back(batch.labels_N[static_cast<size_t>(token)]);
     const auto signals = base.signals(batch);
     options.teacher = &signals;
     const auto trained = run_micro_batch(*run.decoder, nullptr, batch, options);
     forgetting.tokens += trained.num_supervised;
     forgetting.divergence += trained.weighted_divergence;
     after += trained.weighted_cross_entropy;
-    before += linear_cross_entropy(signals.hidden_MC, *signals.head, labels, {}, of_base).weighted_loss;
+    before += linear_cross_entropy(signals.hidden_MC, *signals.head, supervised_labels(batch), {}, of_base).weighted_loss;
   }
   const double count = std::max<double>(1, static_cast<double>(forgetting.tokens));
   forgetting.divergence /= count;
