@@ -1,4 +1,4 @@
-// graft export RUN --to FORMAT --out PATH [--importance FILE] [--force]; also MODEL --adapter DIR, and MODEL alone (a conversion).
+// graft export RUN --to FORMAT --out PATH [--importance FILE] [--layers ...] [--force]; also MODEL --adapter DIR, and MODEL alone (a conversion).
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -18,6 +18,7 @@
 #include "trainer/recipe/recipe.h"
 #include "trainer/report/log_file.h"
 #include "trainer/report/progress.h"
+#include "trainer/runs/run_importance.h"
 
 namespace graft {
 namespace {
@@ -26,6 +27,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   std::string model, adapter, format, out, importance, layers;
+  WidthOptions widths;
   bool force = false;
 };
 
@@ -64,6 +66,23 @@ bool lies_in_exports_of(const fs::path& out, const std::optional<fs::path>& run)
   return run && fs::weakly_canonical(out).parent_path() == fs::weakly_canonical(*run / "exports");
 }
 
+std::shared_ptr<const ImportanceMatrix> read_importance(const std::string& path) {
+  return path.empty() ? nullptr : std::make_shared<const ImportanceMatrix>(read_importance_matrix(path));
+}
+
+// Of the model as it is exported, over the rows that its run trained on; or of a file.
+std::shared_ptr<const ImportanceMatrix> activations_of(const Options& options, const ModelFiles& files, const Decoder& decoder) {
+  check_widths(decoder.spec(), options.widths);
+  if (auto read = read_importance(options.importance)) return read;
+  if (!files.run) {
+    fail("export", "expected rows to choose channels and heads by, got a model without a run ({}) — name a run folder, whose training rows are read, or with --importance an importance matrix of "
+         "this model, by llama-imatrix or of a run (exports/importance.gguf)", last_name_of(files.base));
+  }
+  PrepareOptions prepare;
+  prepare.log = [](const std::string& text) { log().detail(text); };
+  return importance_of_training_rows(prepare_run(load_recipe(*files.run / "recipe.yaml", {}), prepare), decoder);
+}
+
 void print(const ExportResult& result, bool json) {
   auto& out = log();
   for (const auto& note : result.notes) out.info("note: " + note);
@@ -99,7 +118,8 @@ int run(const Options& options, bool json) {
     request.chat_template = load_chat_template(files.base);
   }
   if (!options.layers.empty()) request.layers = parse_layers(options.layers);
-  if (!options.importance.empty()) request.importance = std::make_shared<ImportanceMatrix>(read_importance_matrix(options.importance));
+  request.widths = options.widths;
+  if (!request.widths.any()) request.importance = read_importance(options.importance);
   const auto folder = !options.adapter.empty() ? std::optional<fs::path>(options.adapter) : files.adapter;
   const auto decoder = load_decoder(files.base, ComputeType::kFloat32, files.quantize_base);
   std::unique_ptr<AdapterSet> adapters;
@@ -108,6 +128,7 @@ int run(const Options& options, bool json) {
     adapters = load_adapter(*decoder, *folder);
     if (files.run && options.adapter.empty()) request.options.quantization_aware = load_recipe(*files.run / "recipe.yaml", {}).adapter.quantization_aware;
   }
+  if (request.widths.any()) request.activations = activations_of(options, files, *decoder);
   request.decoder = decoder.get();
   request.adapters = adapters.get();
   std::optional<Progress> progress;
@@ -130,8 +151,13 @@ void add_export_command(CommandLine& line) {
   command->add_option("--adapter", options->adapter, "PEFT folder, for a MODEL that is no run folder");
   command->add_option("--to", options->format, fmt::format("one of {}", fmt::join(export_format_names(), ", ")))->required();
   command->add_option("--out", options->out, "file (.gguf) or folder to write")->required();
-  command->add_option("--importance", options->importance, "importance matrix for quantised GGUF forms: a file of llama-imatrix, or of a run (exports/importance.gguf)");
+  command->add_option("--importance", options->importance, "importance matrix for quantised GGUF forms, or to choose what a narrower student keeps: a file of llama-imatrix, or of a run "
+                      "(exports/importance.gguf)");
   command->add_option("--layers", options->layers, "keep only these layers, numbered anew, such as 0-4,10,28-29: a student to be trained (safetensors and other merged folders)");
+  const std::string narrower = "; those with the largest activations over the rows that RUN trained on, or by --importance (as --layers)";
+  command->add_option("--intermediate", options->widths.intermediate, "keep so many channels of every MLP" + narrower);
+  command->add_option("--kv-heads", options->widths.kv_heads, "keep so many key-value heads of every layer, with their query heads" + narrower);
+  command->add_option("--hidden", options->widths.hidden, "keep so many channels of the residual stream" + narrower);
   command->add_flag("--force", options->force, "replace an export that is there");
   command->callback([=, &line] { line.chosen = [=, &line] { return run(*options, line.json); }; });
 }

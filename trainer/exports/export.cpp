@@ -4,8 +4,10 @@
 #include <cmath>
 #include <map>
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
 
 #include "checkpoints/hash.h"
 #include "kernels/common/error.h"
@@ -14,6 +16,7 @@
 #include "trainer/exports/gguf_lora_export.h"
 #include "trainer/exports/hub_files.h"
 #include "trainer/exports/kept_layers.h"
+#include "trainer/exports/kept_widths.h"
 #include "trainer/exports/low_rank_updates.h"
 #include "trainer/exports/mxfp4_export.h"
 #include "trainer/exports/output_place.h"
@@ -65,7 +68,8 @@ bool name_rope_scaling(RopeSpec& rope) {
 struct Prepared {
   at::Tensor parameters;   // kept alive for source.updates
   DecoderSpec spec;        // and for source.spec: config.json and GGUF must be able to say it
-  KeptLayers kept;         // and for source.weights, where not all are
+  PartialModel kept;       // and for source.weights, where not all are
+  std::vector<std::string> notes;
   ExportSource source;
 };
 
@@ -75,24 +79,71 @@ void add_updates(Prepared& prepared, const ExportRequest& request) {
   prepared.source.updates = low_rank_updates(*request.adapters, prepared.parameters.const_data_ptr<float>());
 }
 
-void cut_layers(Prepared& prepared, const ExportRequest& request, const ExportFormat& format) {
-  if (request.layers.empty()) return;
-  if (!format.is_merged() || !format.is_hub()) fail("exports", "expected a merged form in Hugging Face layout with layers left out, got {} — export safetensors, and that again to other forms", format.name);
-  if (request.products) fail("exports", "expected no error feedback with layers left out, got {}", format.name);
-  auto& source = prepared.source;
-  prepared.kept = keep_layers(prepared.spec, *source.weights, request.layers);
-  source.kept_layers = request.layers;
-  source.base_layers = static_cast<int64_t>(prepared.spec.layers.size());
-  prepared.spec = prepared.kept.spec;
-  source.weights = &prepared.kept.weights;
-  std::map<const WeightRule*, LowRankUpdate> updates;
-  for (auto& [rule, update] : source.updates) {
-    const auto found = prepared.kept.rules.find(rule);
-    if (found == prepared.kept.rules.end()) continue;
-    update.rule = found->second;
-    updates[found->second] = update;
+// What is said of a weight, said of what is left of it.
+template <typename Value>
+std::map<const WeightRule*, Value> moved(const std::map<const WeightRule*, Value>& of_rule, const PartialModel& kept) {
+  std::map<const WeightRule*, Value> result;
+  for (const auto& [rule, value] : of_rule) {
+    const auto found = kept.rules.find(rule);
+    if (found != kept.rules.end()) result[found->second] = value;
   }
-  source.updates = std::move(updates);
+  return result;
+}
+
+void take(Prepared& prepared, PartialModel kept) {
+  auto& source = prepared.source;
+  source.updates = moved(source.updates, kept);
+  for (auto& [rule, update] : source.updates) update.rule = rule;
+  source.cuts = moved(source.cuts, kept);
+  prepared.spec = kept.spec;
+  prepared.kept = std::move(kept);
+  source.weights = &prepared.kept.weights;
+}
+
+// What the activations are of: a matrix that is in all layers tells the tokens.
+std::string chosen_by(const ImportanceMatrix& activations) {
+  const float tokens = activations.entries.empty() ? 0 : activations.entries.begin()->second.counts.at(0);
+  return fmt::format("mean squares of activations over {:.0f} tokens{}", tokens, activations.datasets.empty() ? "" : fmt::format(" of {}", fmt::join(activations.datasets, ", ")));
+}
+
+// kept.json: which of the base's; of layers that are left out nothing is said.
+std::string kept_json(const std::string& base_name, const ExportRequest& request, const KeptWidths& widths) {
+  nlohmann::ordered_json json = {{"base", base_name}};
+  const auto add = [&](const char* key, const std::vector<std::vector<int64_t>>& of_layers) {
+    if (of_layers.empty()) return;
+    auto left = request.layers.empty() ? of_layers : std::vector<std::vector<int64_t>>();
+    for (const auto layer : request.layers) left.push_back(of_layers[static_cast<size_t>(layer)]);
+    json[key] = left;
+  };
+  if (request.widths.any()) json["chosen_by"] = chosen_by(*request.activations);
+  if (!request.layers.empty()) json["layers"] = request.layers;
+  if (!widths.hidden.empty()) json["hidden"] = widths.hidden;
+  add("kv_heads", widths.kv_heads);
+  add("intermediate", widths.intermediate);
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+void cut(Prepared& prepared, const ExportRequest& request, const ExportFormat& format) {
+  if (request.layers.empty() && !request.widths.any()) return;
+  if (!format.is_merged() || !format.is_hub()) fail("exports", "expected a merged form in Hugging Face layout with layers or channels left out, got {} — export safetensors, and that again to other forms", format.name);
+  if (request.products || request.importance) fail("exports", "expected plain rounding with layers or channels left out, got {} by activations of the whole model — export safetensors, and that again", format.name);
+  auto& source = prepared.source;
+  source.base_layers = static_cast<int64_t>(prepared.spec.layers.size());
+  KeptWidths widths;
+  if (request.widths.any()) {
+    TORCH_INTERNAL_ASSERT(request.activations, "widths are chosen by activations");
+    widths = keep_widths(prepared.spec, *source.weights, request.widths, *request.activations);
+    prepared.notes.push_back(fmt::format("kept {}, by {}; which ones: kept.json", widths.describe(prepared.spec), chosen_by(*request.activations)));
+    take(prepared, std::move(widths.model));
+    source.cuts = std::move(widths.cuts);
+  }
+  if (!request.layers.empty()) {
+    take(prepared, keep_layers(prepared.spec, *source.weights, request.layers));
+    source.kept_layers = request.layers;
+    prepared.notes.push_back(fmt::format("{} of the base's {} layers: {}", request.layers.size(), source.base_layers, fmt::join(request.layers, ", ")));
+  }
+  source.kept = kept_json(source.base_name, request, widths);
+  hub_config(source, TensorType::kF32);   // refuses what config.json cannot say, before anything is written
 }
 
 std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportFormat& format) {
@@ -131,7 +182,7 @@ std::unique_ptr<Prepared> prepare(const ExportRequest& request, const ExportForm
   source.products = request.products;
   source.progress = request.progress;
   add_updates(prepared, request);
-  cut_layers(prepared, request, format);
+  cut(prepared, request, format);
   return holder;
 }
 
@@ -214,7 +265,7 @@ ExportResult export_model(const ExportRequest& request) {
   const auto& source = prepared->source;
   ExportResult result;
   result.format = format.name;
-  if (!source.kept_layers.empty()) result.notes.push_back(fmt::format("{} of the base's {} layers: {}", source.kept_layers.size(), source.base_layers, fmt::join(source.kept_layers, ", ")));
+  result.notes = prepared->notes;
   switch (format.kind) {
     case Kind::kPeft:
       write_peft(source, request.adapters, request.options, format, out, result);

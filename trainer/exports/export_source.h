@@ -28,6 +28,12 @@ struct LowRankUpdate {
   bool is_whole() const { return a_RC == nullptr; }
 };
 
+// A weight of which some rows and columns are kept, in our order (kept_widths.h); empty: all.
+struct CutWeight {
+  const WeightRule* whole = nullptr;
+  std::vector<int64_t> rows, columns;
+};
+
 struct ExportSource {
   std::filesystem::path base;        // directory or .gguf file
   std::string base_name;             // its name without directories
@@ -39,6 +45,8 @@ struct ExportSource {
   std::map<const WeightRule*, LowRankUpdate> updates;
   std::vector<int64_t> kept_layers;       // of the base's base_layers; empty: all
   int64_t base_layers = 0;
+  std::map<const WeightRule*, CutWeight> cuts;   // of weights that are not kept whole, by the rule of what is left
+  std::string kept;                       // kept.json: which layers, heads and channels of the base; empty: all
   std::vector<std::pair<std::string, std::vector<float>>> rope_factors;   // GGUF tensors of what rotary frequencies are divided by
   std::shared_ptr<const Tokenizer> tokenizer;         // may be null
   std::shared_ptr<const ChatTemplate> chat_template;  // may be null
@@ -47,6 +55,7 @@ struct ExportSource {
   ColumnProducts* products = nullptr;   // rounding with error feedback; null: every weight is rounded by itself
   std::function<void(int64_t done, int64_t total)> progress;  // tensors; may be empty
 
+  bool is_cut() const { return !kept_layers.empty() || !cuts.empty(); }
   bool is_gguf() const { return column == NameColumn::kGguf; }
   void report(int64_t done, int64_t total) const {
     if (progress) progress(done, total);

@@ -59,7 +59,7 @@ ordered_json hub_config(const ExportSource& source, TensorType type) {
     config["architectures"] = made["architectures"];
   }
   drop_foreign_keys(config);
-  if (!source.kept_layers.empty()) cut_config(config, source.base_layers, source.kept_layers, *source.spec);
+  if (source.is_cut()) cut_config(config, source);
   for (const char* key : {"rope_theta", "rope_scaling", "rope_parameters"}) set_if_absent(config, made, key);
   if (source.is_gguf() && source.tokenizer) {
     const auto set_id = [&](const char* key, const std::optional<int32_t>& id) {

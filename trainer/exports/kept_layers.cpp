@@ -16,11 +16,37 @@ constexpr std::string_view kLayers = "layers.";
   fail("exports", "expected layers such as 0-4,10,28-29, counted from 0 and ascending, got '{}'", text);
 }
 
-// "layers.7.attention.query.weight" to 7 and where its name goes on; -1: of no layer.
-struct LayerName {
-  int64_t layer = -1;
-  std::string_view rest;
-};
+void cut_layers_of(nlohmann::ordered_json& config, int64_t num_layers, const std::vector<int64_t>& layers) {
+  for (auto& [key, value] : config.items()) {
+    if (value.is_number_integer() && value == num_layers && (key == "num_hidden_layers" || key == "num_layers" || key == "n_layer" || key == "n_layers")) value = layers.size();
+    if (!value.is_array() || static_cast<int64_t>(value.size()) != num_layers || key.find("layer") == std::string::npos) continue;
+    auto left = nlohmann::ordered_json::array();
+    for (const auto layer : layers) left.push_back(value[static_cast<size_t>(layer)]);
+    value = std::move(left);
+  }
+}
+
+// In the keys that the family's own configurations have; the size of a head stands there, where it can.
+void write_widths(nlohmann::ordered_json& config, const DecoderSpec& spec) {
+  const auto made = config_from_spec(spec);
+  for (const char* key : {"hidden_size", "n_embd", "intermediate_size", "ffn_hidden_size", "n_inner", "num_attention_heads", "n_head", "num_key_value_heads", "multi_query_attention",
+                          "multi_query_group_num", "head_dim", "kv_channels"}) {
+    if (made.contains(key)) config[key] = made[key];
+  }
+  const auto heads = spec.attention_layer().heads();
+  if (!made.contains("kv_channels") && spec.hidden_size != heads.num_heads * heads.size) config["head_dim"] = heads.size;
+}
+
+// What the family reads from a configuration in place of this model; empty: this one.
+std::string read_instead(const nlohmann::ordered_json& config, const DecoderSpec& spec) {
+  try {
+    return config_from_spec(family_of_model_type(spec.family).spec_from_config(config)) == config_from_spec(spec) ? "" : "another model from it";
+  } catch (const UserError& error) {
+    return fmt::format("an error ({})", error.what());
+  }
+}
+
+}  // namespace
 
 LayerName layer_name(std::string_view ours) {
   if (!ours.starts_with(kLayers)) return {};
@@ -31,8 +57,6 @@ LayerName layer_name(std::string_view ours) {
   name.rest = digits.substr(static_cast<size_t>(end - digits.data()));
   return name;
 }
-
-}  // namespace
 
 std::vector<int64_t> parse_layers(std::string_view text) {
   std::vector<int64_t> layers;
@@ -54,10 +78,10 @@ std::vector<int64_t> parse_layers(std::string_view text) {
   return layers;
 }
 
-KeptLayers keep_layers(const DecoderSpec& spec, const std::vector<BoundWeight>& weights, const std::vector<int64_t>& layers) {
+PartialModel keep_layers(const DecoderSpec& spec, const std::vector<BoundWeight>& weights, const std::vector<int64_t>& layers) {
   const auto num_layers = static_cast<int64_t>(spec.layers.size());
   if (layers.empty() || layers.back() >= num_layers) fail("exports", "expected layers of 0 to {}, got {}", num_layers - 1, layers.empty() ? "none" : std::to_string(layers.back()));
-  KeptLayers kept{spec, {}, {}, {}};
+  PartialModel kept{spec, {}, {}, {}};
   kept.spec.layers.clear();
   for (const auto layer : layers) kept.spec.layers.push_back(spec.layers[static_cast<size_t>(layer)]);
   check_spec(kept.spec);
@@ -75,19 +99,13 @@ KeptLayers keep_layers(const DecoderSpec& spec, const std::vector<BoundWeight>& 
   return kept;
 }
 
-void cut_config(nlohmann::ordered_json& config, int64_t num_layers, const std::vector<int64_t>& layers, const DecoderSpec& spec) {
-  for (auto& [key, value] : config.items()) {
-    if (value.is_number_integer() && value == num_layers && (key == "num_hidden_layers" || key == "num_layers" || key == "n_layer" || key == "n_layers")) value = layers.size();
-    if (!value.is_array() || static_cast<int64_t>(value.size()) != num_layers || key.find("layer") == std::string::npos) continue;
-    auto left = nlohmann::ordered_json::array();
-    for (const auto layer : layers) left.push_back(value[static_cast<size_t>(layer)]);
-    value = std::move(left);
-  }
-  const auto again = family_of_model_type(spec.family).spec_from_config(config);
-  if (config_from_spec(again) != config_from_spec(spec)) {
-    fail("exports", "expected config.json to be able to say which layers are left, got another model from it — in {} the kind of a layer follows from its position; keep layers so that "
-         "each stays of the kind of its new place", spec.family);
-  }
+void cut_config(nlohmann::ordered_json& config, const ExportSource& source) {
+  if (!source.kept_layers.empty()) cut_layers_of(config, source.base_layers, source.kept_layers);
+  if (!source.cuts.empty()) write_widths(config, *source.spec);
+  const auto got = read_instead(config, *source.spec);
+  if (got.empty()) return;
+  fail("exports", "expected config.json to be able to say which layers are left, and how wide, got {} — in {} the kind of a layer may follow from its position, and the size of a head from "
+       "the hidden width: keep layers so that each stays of the kind of its new place, and of hidden width and heads the same share", got, source.spec->family);
 }
 
 }  // namespace graft

@@ -13,19 +13,26 @@ namespace graft {
 // "0-4,10,28-29": layers counted from 0, ascending. UserError for anything else.
 std::vector<int64_t> parse_layers(std::string_view text);
 
-// What is left of a model: the kept layers, numbered anew. Its rules read the stored tensors of the layers that they were.
-struct KeptLayers {
+// "layers.7.attention.query.weight" to 7 and ".attention.query.weight"; -1: of no layer.
+struct LayerName {
+  int64_t layer = -1;
+  std::string_view rest;
+};
+LayerName layer_name(std::string_view ours);
+
+// What is left of a model. Its rules read the whole model's stored tensors: of the layers that they were, and (CutWeight) of some rows and columns.
+struct PartialModel {
   DecoderSpec spec;
   WeightMap map;
   std::vector<BoundWeight> weights;
   std::map<const WeightRule*, const WeightRule*> rules;   // new ones, by the old
 };
 
-// UserError for a layer that is not there. `weights` must outlive the result.
-KeptLayers keep_layers(const DecoderSpec& spec, const std::vector<BoundWeight>& weights, const std::vector<int64_t>& layers);
+// The kept layers, numbered anew. UserError for a layer that is not there. `weights` must outlive the result.
+PartialModel keep_layers(const DecoderSpec& spec, const std::vector<BoundWeight>& weights, const std::vector<int64_t>& layers);
 
-// Cuts a config.json with `num_layers` layers to those of `spec`: their number, and lists with an entry for each. UserError where it cannot say what is left: families
-// whose kinds of layers follow from their position.
-void cut_config(nlohmann::ordered_json& config, int64_t num_layers, const std::vector<int64_t>& layers, const DecoderSpec& spec);
+// Cuts a config.json to what is left: the number of layers and lists with an entry for each, and widths. UserError where it cannot say that: families whose kinds of layers
+// follow from their position, or that derive the size of a head from other sizes.
+void cut_config(nlohmann::ordered_json& config, const ExportSource& source);
 
 }  // namespace graft

@@ -29,14 +29,19 @@ struct Rows {
 Rows rows_of(const MergedPart& tensor, NameColumn source, NameColumn target) {
   Rows rows;
   rows.ours_of_target = our_row_of_stored(*tensor.rule, target);
-  rows.stored_of_ours = stored_row_of_ours(*tensor.rule, source);
+  rows.stored_of_ours = stored_row_of_ours(tensor.whole_rule(), source);
+  if (tensor.cut && !tensor.cut->rows.empty()) {
+    const auto& kept = tensor.cut->rows;
+    if (rows.ours_of_target.empty()) rows.ours_of_target = kept;
+    else for (auto& row : rows.ours_of_target) row = kept[static_cast<size_t>(row)];
+  }
   const auto& shape = tensor.stored->shape;
   if (shape.size() == 1) {   // a bias moves with its matrix's rows; other vectors are one row
-    rows.count = rows.move() ? shape[0] : 1;
+    rows.count = rows.move() ? tensor.rule->shape[0] : 1;
     rows.columns = rows.move() ? 1 : shape[0];
   } else {
-    rows.count = shape.at(0);
-    rows.columns = tensor.stored->num_elements() / std::max<int64_t>(rows.count, 1);
+    rows.count = tensor.cut ? tensor.rule->shape.at(0) : shape.at(0);
+    rows.columns = tensor.stored->num_elements() / std::max<int64_t>(shape.at(0), 1);
   }
   return rows;
 }
@@ -94,6 +99,17 @@ std::vector<float> taken_rows(std::vector<float> values, int64_t row_size, const
   return result;
 }
 
+// Column c of the result is column columns[c] of the values; their number after that.
+int64_t take_columns(std::vector<float>& values, int64_t row_size, const std::vector<int64_t>& columns) {
+  if (columns.empty()) return row_size;
+  size_t to = 0;
+  for (size_t row = 0; row < values.size(); row += static_cast<size_t>(row_size)) {
+    for (const auto column : columns) values[to++] = values[row + static_cast<size_t>(column)];   // ascending: never before it is read
+  }
+  values.resize(to);
+  return static_cast<int64_t>(columns.size());
+}
+
 // Column `order[c]` of the result is column c of the values.
 void put_columns(std::vector<float>& values, const std::vector<int64_t>& order) {
   std::vector<float> row(order.size());
@@ -104,9 +120,9 @@ void put_columns(std::vector<float>& values, const std::vector<int64_t>& order) 
 }
 
 // A tensor that is transposed or offset in one of the two columns, merged as a whole: in our rows and columns, with the target's offset.
-std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn source, NameColumn target) {
-  const auto& rule = *tensor.rule;
-  const auto &from = *tensor.form, &to = rule.form(target);
+std::vector<float> merge_reshaped_whole(const MergedPart& tensor, NameColumn source, NameColumn target) {
+  const auto& rule = tensor.whole_rule();
+  const auto &from = *tensor.form, &to = tensor.rule->form(target);
   std::vector<float> values(static_cast<size_t>(tensor.stored->num_elements()));
   dequantize(tensor.stored->type, tensor.stored->bytes.data(), tensor.stored->num_elements(), values.data());
   for (auto& value : values) {
@@ -126,6 +142,15 @@ std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn source, N
   return values;
 }
 
+std::vector<float> merge_reshaped(const MergedPart& tensor, NameColumn source, NameColumn target) {
+  auto values = merge_reshaped_whole(tensor, source, target);
+  if (!tensor.cut) return values;
+  const auto& shape = tensor.cut->whole->shape;
+  values = taken_rows(std::move(values), shape.size() == 2 ? shape[1] : 1, tensor.cut->rows);
+  take_columns(values, shape.back(), tensor.cut->columns);
+  return values;
+}
+
 }  // namespace
 
 MergedWeights::MergedWeights(const ExportSource& source, NameColumn target)
@@ -133,9 +158,11 @@ MergedWeights::MergedWeights(const ExportSource& source, NameColumn target)
   std::unordered_map<std::string, size_t> by_name;
   for (const auto& weight : *source.weights) {
     const auto update = source.updates.find(weight.rule);
+    const auto cut = source.cuts.find(weight.rule);
     const auto [place, is_new] = by_name.try_emplace(weight.rule->name(target), tensors_.size());
     if (is_new) tensors_.emplace_back();
-    tensors_[place->second].parts.push_back({weight.rule, weight.tensor, weight.form, update == source.updates.end() ? nullptr : &update->second});
+    tensors_[place->second].parts.push_back({weight.rule, weight.tensor, weight.form, update == source.updates.end() ? nullptr : &update->second,
+                                          cut == source.cuts.end() ? nullptr : &cut->second});
   }
   for (auto& tensor : tensors_) {
     std::stable_sort(tensor.parts.begin(), tensor.parts.end(), [&](const MergedPart& a, const MergedPart& b) { return a.rule->form(target).first < b.rule->form(target).first; });
@@ -147,7 +174,7 @@ bool MergedTensor::adapted() const {
 }
 
 bool MergedWeights::keeps_bytes(const MergedTensor& tensor, TensorType type) {
-  return std::all_of(tensor.parts.begin(), tensor.parts.end(), [&](const MergedPart& part) { return !part.update && part.stored->type == type; });
+  return std::all_of(tensor.parts.begin(), tensor.parts.end(), [&](const MergedPart& part) { return !part.update && !part.cut && part.stored->type == type; });
 }
 
 std::span<const std::byte> MergedWeights::bytes(const MergedTensor& tensor, TensorType type, std::span<const float> importance) {
@@ -217,10 +244,10 @@ std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor
   // Names may differ and layouts still be one: a GGUF base goes back to the very rows it came from.
   const bool same_form = tensor.form == &tensor.rule->form(target_);
   const bool in_place = same_form || !(rows.move() || is_reshaped(tensor, target_));
-  if (!tensor.update && tensor.stored->type == type && in_place) return tensor.stored->bytes;
+  if (!tensor.update && !tensor.cut && tensor.stored->type == type && in_place) return tensor.stored->bytes;
   if (is_reshaped(tensor, target_)) {
     auto shape = tensor.rule->shape;
-    auto values = taken_rows(merge_reshaped(tensor, source_column_, target_), shape.size() == 2 ? shape[1] : 1, rows.ours_of_target);
+    auto values = taken_rows(merge_reshaped(tensor, source_column_, target_), shape.size() == 2 ? shape[1] : 1, our_row_of_stored(*tensor.rule, target_));
     put_columns(values, stored_column_of_ours(*tensor.rule, target_));
     if (tensor.rule->form(target_).transposed) {
       values = transposed(values, shape[0], shape[1]);
@@ -230,11 +257,13 @@ std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor
     quantize(type, values.data(), static_cast<int64_t>(values.size()) / shape.back(), shape.back(), buffer_.data(), importance);
     return buffer_;
   }
-  const int64_t row_bytes = bytes_of(type, std::vector<int64_t>{rows.columns}).value();
+  const auto kept_columns = tensor.cut ? tensor.cut->columns : std::vector<int64_t>();
+  const int64_t columns = kept_columns.empty() ? rows.columns : static_cast<int64_t>(kept_columns.size());
+  const int64_t row_bytes = bytes_of(type, std::vector<int64_t>{columns}).value();
   buffer_.resize(static_cast<size_t>(rows.count * row_bytes));
   const auto factor = factor_of(tensor, type);
-  const auto round_block = [&](const float* values, int64_t count, int64_t columns, std::span<const float> own_importance, std::byte* blocks) {
-    quantize(type, values, count, columns, blocks, own_importance);
+  const auto round_block = [&](const float* values, int64_t count, int64_t width, std::span<const float> own_importance, std::byte* blocks) {
+    quantize(type, values, count, width, blocks, own_importance);
   };
   const int64_t num_blocks = (rows.count + kBlockRows - 1) / kBlockRows;
   // Blocks of fixed size, each on one thread: the same bytes for any number of threads.
@@ -242,10 +271,12 @@ std::span<const std::byte> MergedWeights::bytes_of_part(const MergedPart& tensor
     std::vector<float> merged_NC(std::min(kBlockRows, rows.count) * rows.columns);
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * kBlockRows, count = std::min(kBlockRows, rows.count - first);
+      merged_NC.resize(static_cast<size_t>(count * rows.columns));
       merge_rows(tensor, rows, first, count, merged_NC.data());
+      take_columns(merged_NC, rows.columns, kept_columns);
       auto* bytes = buffer_.data() + first * row_bytes;
       if (factor) quantize_with_feedback(type, *factor, merged_NC.data(), count, round_block, bytes);
-      else quantize(type, merged_NC.data(), count, rows.columns, bytes, importance);
+      else quantize(type, merged_NC.data(), count, columns, bytes, importance);
     }
   });
   return buffer_;

@@ -18,6 +18,8 @@ struct MergedPart {
   const StoredTensor* stored = nullptr;
   const StoredForm* form = nullptr;        // of `stored`
   const LowRankUpdate* update = nullptr;   // null: not adapted
+  const CutWeight* cut = nullptr;          // null: kept whole
+  const WeightRule& whole_rule() const { return cut ? *cut->whole : *rule; }   // of what is stored
 };
 
 // A tensor of the target: one of ours, or several one after another (experts).

@@ -37,6 +37,7 @@ void write_hub_files(const ExportSource& source, const ExportFormat& format, Ten
     result.notes.push_back("the base has no tokenizer, so the folder has none: it reads token ids only");
   }
   if (source.chat_template) write_file_atomic(folder / "chat_template.jinja", source.chat_template->source());
+  if (!source.kept.empty()) write_file_atomic(folder / "kept.json", source.kept);
   write_file_atomic(folder / "README.md", model_card(source, format, result));
 }
 

@@ -130,7 +130,10 @@ TrainResult finish_run(PreparedRun& run, const RunFolder* writes, const RunState
     request.facts = export_facts(manifest);
     request.importance = planned_importance(wanted);
     if (wanted.importance == "training_rows") {
-      if (!of_training_rows) of_training_rows = importance_of_training_rows(run, folder.exports() / "importance.gguf");
+      if (!of_training_rows) {
+        of_training_rows = importance_of_training_rows(run, *run.decoder);
+        write_importance_matrix(*of_training_rows, folder.exports() / "importance.gguf");
+      }
       request.importance = of_training_rows;
     }
     if (wanted.rounding == "error_feedback") {

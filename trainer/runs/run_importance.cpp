@@ -39,17 +39,15 @@ std::shared_ptr<const ImportanceMatrix> planned_importance(const ExportOptions& 
   return std::make_shared<ImportanceMatrix>(read_importance_matrix(wanted.importance));
 }
 
-std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const PreparedRun& run, const std::filesystem::path& path) {
+std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const PreparedRun& run, const Decoder& decoder) {
   const auto& split = run.dataset.train;
   const auto [sequences, tokens] = chosen_rows(run);
   log().info(fmt::format("importance matrix: {} training rows, {} tokens, through the trained model", sequences.size(), tokens));
-  InputSquares squares(*run.decoder);
+  InputSquares squares(decoder);
   for (const auto& pack : pack_rows(sequences, split.lengths, kPackTokens)) squares.add(run.batch_of(split, pack));
   std::vector<std::string> datasets;
   for (const auto& source : run.recipe.data.train) datasets.push_back(std::filesystem::path(source.path).filename().string());
-  auto matrix = std::make_shared<ImportanceMatrix>(squares.matrix(std::move(datasets), kPackTokens));
-  write_importance_matrix(*matrix, path);
-  return matrix;
+  return std::make_shared<ImportanceMatrix>(squares.matrix(std::move(datasets), kPackTokens));
 }
 
 std::unique_ptr<InputProducts> products_of_training_rows(const PreparedRun& run) {

@@ -12,9 +12,8 @@ namespace graft {
 // Null for none; of training rows one without entries: it is not yet known. UserError: a file that is no importance matrix.
 std::shared_ptr<const ImportanceMatrix> planned_importance(const ExportOptions& wanted);
 
-// The trained model over its training rows, evenly chosen, about 32,768 tokens of them (llama-imatrix's usual 100 chunks of 512 are 51,200); written to
-// `path`, in llama.cpp's format.
-std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const PreparedRun& run, const std::filesystem::path& path);
+// `decoder`, the trained model, over the run's training rows, evenly chosen, about 32,768 tokens of them (llama-imatrix's usual 100 chunks of 512 are 51,200).
+std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const PreparedRun& run, const Decoder& decoder);
 
 // Of the same rows, for rounding with error feedback. `run` outlives it.
 std::unique_ptr<InputProducts> products_of_training_rows(const PreparedRun& run);
