@@ -44,8 +44,19 @@ def update(optimizer, student, loss) -> None:
     import torch
     optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for p in student.parameters() if p.requires_grad], 1.0)
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
     optimizer.step()
+
+
+def states_after(model, ids, layers: list[int]):
+    """Of all tokens but the last: logits, and the residual stream after each of the layers, before any norm."""
+    states = {}
+    hooks = [model.model.layers[layer].register_forward_hook(lambda module, inputs, output, layer=layer: states.update({layer: output[0] if isinstance(output, tuple) else output}))
+             for layer in set(layers)]
+    logits = model(ids).logits[0, :-1]
+    for hook in hooks:
+        hook.remove()
+    return logits, [states[layer][0, :-1] for layer in layers]
 
 
 class Distillation(unittest.TestCase):
@@ -114,7 +125,31 @@ class Distillation(unittest.TestCase):
             losses.append(loss.item())
         return losses
 
-    def peer_models(self):
+    def peer_matching(self, teacher: pathlib.Path, pairs: list[tuple[int, int]], weight: float, projections: list, all_tokens: bool) -> list[float]:
+        """The losses of STEPS steps of 0.4 cross-entropy + 0.6 forward KL + weight x hidden-state loss. projections: of each pair; empty where widths are equal."""
+        import torch
+        student, teacher, encoded, optimizer = self.peer_models(teacher)
+        if projections:
+            optimizer.add_param_group({"params": projections})
+        losses = []
+        for _ in range(STEPS):
+            entropies, divergences, distances = [], [], []
+            for row in encoded:
+                ids, supervised = torch.tensor([row["ids"]]), torch.tensor(row["mask"][1:], dtype=torch.bool)
+                taught = torch.ones_like(supervised) if all_tokens else supervised
+                with torch.no_grad():
+                    p, theirs = states_after(teacher, ids, [pair[1] for pair in pairs])
+                q, ours = states_after(student.get_base_model(), ids, [pair[0] for pair in pairs])
+                entropies.append(torch.nn.functional.cross_entropy(q[supervised], ids[0, 1:][supervised], reduction="none"))
+                divergences.append(trl_divergence(q[taught], p[taught], 0, 1))
+                projected = [h @ w.T for h, w in zip(ours, projections)] if projections else ours
+                distances += [((h - t).square().mean(-1) / t.square().mean(-1))[taught] for h, t in zip(projected, theirs, strict=True)]
+            loss = 0.4 * torch.cat(entropies).mean() + 0.6 * torch.cat(divergences).mean() + weight * torch.cat(distances).mean()
+            update(optimizer, student, loss)
+            losses.append(loss.item())
+        return losses
+
+    def peer_models(self, teacher: pathlib.Path | None = None):
         """Student with graft's first adapter, teacher, the rows as graft renders them, and the student's optimizer."""
         import torch
         from peft import PeftModel
@@ -122,7 +157,7 @@ class Distillation(unittest.TestCase):
         if not (self.folder / "first").exists():
             self.train("first", {}, schedule__steps=1, optimizer__learning_rate=1e-30)
         load = lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-        student, teacher = PeftModel.from_pretrained(load(self.student), self.folder / "first/adapter", is_trainable=True), load(self.teacher).eval()
+        student, teacher = PeftModel.from_pretrained(load(self.student), self.folder / "first/adapter", is_trainable=True), load(teacher or self.teacher).eval()
         rows = [json.loads(line) for line in self.rows.read_text().splitlines()]
         asked = self.folder / "asked.jsonl"
         asked.write_text("".join(json.dumps({"messages": [{"role": "user", "content": row["text"]}, {"role": "assistant", "content": row["label"]}]}) + "\n" for row in rows))
@@ -285,6 +320,65 @@ class Distillation(unittest.TestCase):
         self.assertGreater(self_taught[0]["divergence"] + self_taught[0]["on_policy_divergence"], 1e-3)   # the base with the demonstration is not the base without
         demonstration.write_text(json.dumps({"messages": [{"role": "user", "content": "?"}]}))
         self.refused("plan", self.recipe("no_answer", {}, teacher), "ends with a system message or an answer")
+
+    def test_hidden_states_are_matched_to_the_teachers(self):
+        import torch
+        from safetensors.torch import load_file
+        deep = make_tiny_chat_model(self.folder / "deep", initializer_range=0.15, num_hidden_layers=8)
+        packed = {"data__pack_tokens": 200, "run__recompute": "layer"}
+        for name, teacher, pairs, layers, all_tokens in (("half", deep, [(0, 1), (1, 3), (2, 5), (3, 7)], "even", False), ("narrower", self.teacher, [(1, 0), (3, 2)], [[1, 0], [3, 2]], True)):
+            with self.subTest(name):
+                objective = {"teacher_share": 0.6, "teacher_tokens": "all" if all_tokens else "supervised", "hidden_states": {"weight": 0.3, "layers": layers}}
+                self.train("first_matched", objective, {"model": str(teacher)}, schedule__steps=1, optimizer__learning_rate=1e-30)
+                begin = load_file(self.folder / "first_matched/checkpoints/step-000001/state.safetensors")["parameters"]
+                projections = [] if teacher == deep else [torch.nn.Parameter(part.reshape(96, 64).clone()) for part in begin[-2 * 96 * 64:].chunk(2)]
+                theirs = self.peer_matching(teacher, pairs, 0.3, projections, all_tokens)
+                lines = self.train(name, objective, {"model": str(teacher)}, **packed)
+                self.assert_same_losses([line["loss"] for line in lines], theirs)
+                for line in lines:
+                    self.assertAlmostEqual(line["loss"], 0.4 * line["cross_entropy"] + 0.6 * line["divergence"] + 0.3 * line["hidden_state_loss"], delta=1e-6 * line["loss"])
+                self.assertLess(lines[-1]["hidden_state_loss"], lines[0]["hidden_state_loss"])
+                self.assertTrue(all("lora_" in key for key in load_file(self.folder / name / "adapter/adapter_model.safetensors")), "a projection was exported")
+                plan = " ".join(self.run_recipe("plan", self.recipe(f"{name}_plan", objective, {"model": str(teacher)})).split())
+                self.assertIn("0.3 |W h - t|^2 / |t|^2 + 0.4 cross-entropy + 0.6 KL(P || Q);", plan)
+                at_start = float(re.search(r"hidden-state loss ([\d.]+)", plan)[1])
+                self.assertLess(abs(at_start - lines[0]["hidden_state_loss"]), 1e-3 + 0.1 * at_start)   # of the first rows
+                self.assertIn("0-1 1-3 2-5 3-7; both 64 wide" if teacher == deep else "1-0 3-2; each through a W [96, 64]", plan)
+
+        cut = make_tiny_chat_model(self.folder / "cut")
+        (cut / "kept.json").write_text(json.dumps({"base": "teacher", "hidden": list(range(8, 72))}))
+        plan = self.run_recipe("plan", self.recipe("cut_plan", {"hidden_states": {"weight": 0.3}}, {}, model={"base": str(cut), "compute": "float32"}))
+        self.assertIn("begins with the channels' places", " ".join(plan.split()))
+
+    def test_runs_that_match_hidden_states_repeat_their_bytes_and_a_resumed_one_too(self):
+        objective = {"teacher_share": 0.5, "on_policy": {"share": 0.5, "every": 3, "max_new_tokens": 5}, "hidden_states": {"weight": 0.2}}
+        changes = {"run__checkpoint_every": 1, "run__seed": 9, "data__pack_tokens": 200}
+        for line in self.train("matched", objective, **changes):
+            both = line["supervised_tokens"]
+            own = (both - line["on_policy_tokens"]) / both
+            divergence = own * line["divergence"] + (1 - own) * line["on_policy_divergence"]
+            self.assertAlmostEqual(line["loss"], 0.5 * line["cross_entropy"] + 0.5 * divergence + 0.2 * line["hidden_state_loss"], delta=1e-5 * line["loss"])
+        last = f"checkpoints/step-{STEPS:06}/state.safetensors"
+        state = (self.folder / "matched" / last).read_bytes()
+        self.train("matched_again", objective, **changes)
+        self.assertEqual((self.folder / "matched_again" / last).read_bytes(), state)
+        shutil.rmtree(self.folder / "matched_again/adapter")
+        shutil.rmtree((self.folder / "matched_again" / last).parent)
+        self.run_recipe("train", self.folder / "matched_again.yaml", "--resume")
+        self.assertEqual((self.folder / "matched_again" / last).read_bytes(), state)
+        done = graft_program.run("launch", "--processes", "2", self.recipe("matched_two", objective, {}, **changes))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((self.folder / "matched_two" / last).read_bytes(), state)
+        self.assertEqual((self.folder / "matched_two/adapter/adapter_model.safetensors").read_bytes(), (self.folder / "matched/adapter/adapter_model.safetensors").read_bytes())
+
+    def test_hidden_states_are_those_of_a_teacher_that_is_there(self):
+        matched = {"hidden_states": {"weight": 0.1}}
+        for name, objective, teacher, part in (("cached", {}, {"signal": "cached"}, "0 with teacher.signal cached"), ("answers", {}, {"signal": "answers"}, "0 with teacher.signal answers"),
+                                               ("spans", {"divergence": "spans"}, {}, "0 with objective.divergence spans"), ("sft", {"kind": "sft"}, {"model": "none"}, "0 with objective.kind sft"),
+                                               ("server", {}, {"model": "none", "server": "http://127.0.0.1:1/v1", "licence": "mit", "signal": "cached", "entries": "top"}, "0 with teacher.signal cached")):
+            self.refused("plan", self.recipe(f"matched_{name}", matched | objective, teacher), "expected objective.hidden_states.weight " + part)
+        for layers, part in (([[4, 0]], "from 0 to 3 of the student and from 0 to 2 of the teacher, got [4, 0]"), ([[0]], "a layer of the student and one of the teacher"), ([], "even or a list")):
+            self.refused("plan", self.recipe("matched_layers", {"hidden_states": {"weight": 0.1, "layers": layers}}, {}), part)
 
     def test_torchtunes_forward_kl_is_the_same_up_to_the_teachers_entropy(self):
         import torch

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <fnmatch.h>
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/ranges.h>
 
@@ -142,6 +143,14 @@ void AdapterSet::read_in_place(Adapter& adapter) {
   if (!host.defined()) weight.hold(values);
   adapter.slot.served.clear();
   adapter.slot.served.push_back(std::move(weight));
+}
+
+int64_t AdapterSet::append(const at::Tensor& values) {
+  const int64_t offset = parameters.numel();
+  parameters = at::cat({parameters, values});
+  gradients = at::zeros({parameters.numel()}, at::kDouble);
+  make_slots();
+  return offset;
 }
 
 void AdapterSet::set_device(c10::Device device) {

@@ -51,6 +51,9 @@ class AdapterSet {
   Decoder& decoder() const { return decoder_; }
   int64_t num_parameters() const { return parameters.numel(); }
 
+  // Float32 values that are trained beside the adapters and are none of them (trainer/distillation/hidden_matching.h), behind all that is there. Returns where they begin. On the CPU.
+  int64_t append(const at::Tensor& values);
+
   // Moves parameters and gradients; whoever holds the old tensors holds stale ones.
   void set_device(c10::Device device);
   // Switches all adapters off and on again (base against adapter).

@@ -117,10 +117,13 @@ std::string objective_formula(const ObjectiveOptions& options, const TeacherOpti
   const auto where = options.teaches_all() ? "mean over supervised tokens, of the divergence over all tokens, prompts' too" : "mean over supervised tokens";
   const auto on_policy = options.on_policy_share == 0
                              ? std::string()
-                             : fmt::format("; on policy: the student answers {:g} % of a step's rows itself, {} steps' at once, at temperature {:g}: there the divergence alone",
+                             : fmt::format("; on policy: the student answers {:g} % of a step's rows itself, {} steps' at once, at temperature {:g}: there without cross-entropy",
                                            100 * options.on_policy_share, options.on_policy_every, options.on_policy_temperature);
-  return fmt::format("{}; P the teacher's distribution {}, Q the student's, both softmax(logits{}); {}{}", loss, entries,
-                     options.temperature == 1 ? "" : fmt::format(" / {:g}", options.temperature), where, on_policy);
+  const bool matches = options.matches_hidden_states();
+  const auto matched = matches ? fmt::format("{:g} |W h - t|^2 / |t|^2 + ", options.hidden_states_weight) : "";
+  const auto states = matches ? "; h and t: the states of student and teacher after layers that belong together, W a learnt projection where their widths differ; mean over these layers and the divergence's tokens" : "";
+  return fmt::format("{}{}; P the teacher's distribution {}, Q the student's, both softmax(logits{}); {}{}{}", matched, loss, entries,
+                     options.temperature == 1 ? "" : fmt::format(" / {:g}", options.temperature), where, states, on_policy);
 }
 
 ObjectiveLoss objective_loss(const at::Tensor& hidden_MC, const HeadPieces& head, std::span<const int32_t> labels_M, std::span<const float> weights_M,

@@ -30,13 +30,21 @@ class WithoutAdapters {
 
 }  // namespace
 
-at::Tensor taught_hidden(const Decoder& decoder, const Batch& rows) {
+at::Tensor taught_hidden(const Decoder& decoder, const Batch& rows, const std::vector<int64_t>& layers, std::vector<at::Tensor>* states_MC) {
   const c10::AutoGradMode no_gradient(false);
   auto batch = decoder.may_share_prefix(rows) ? share_prefix(rows) : rows;
   batch.dropout_seed = 0;
   batch.observer = nullptr;
-  const auto x_NC = decoder.forward(batch);
-  return x_NC.index_select(0, at::tensor(batch.taught_tokens(), at::kLong).to(x_NC.device()));
+  LayerStream stream{decoder.embed(batch), {}};
+  const auto index_M = at::tensor(batch.taught_tokens(), at::kLong).to(stream.x_NC.device());
+  if (states_MC) states_MC->resize(layers.size());
+  for (int64_t layer = 0; layer < decoder.num_layers(); ++layer) {
+    stream = decoder.run_layer(layer, stream, batch);
+    for (size_t i = 0; states_MC && i < layers.size(); ++i) {
+      if (layers[i] == layer) (*states_MC)[i] = stream.x_NC.index_select(0, index_M);
+    }
+  }
+  return decoder.final_norm(stream.x_NC).index_select(0, index_M);
 }
 
 LoadedModel load_teacher(const TeacherOptions& options) { return load_model(options.model, options.adapter.value_or(""), options.compute, nullptr, options.quantize_base); }
@@ -56,14 +64,14 @@ TeacherModel::TeacherModel(const TeacherOptions& options, const Decoder& student
   if (theirs != ours) note_ = fmt::format("teacher: {} tokens to the student's {}: distributions are compared over the first {}, which both have", theirs, ours, both);
 }
 
-at::Tensor TeacherModel::hidden(const Batch& batch) const {
+at::Tensor TeacherModel::hidden(const Batch& batch, std::vector<at::Tensor>* states_MC) const {
   const WithoutAdapters base(student_adapters_);
-  return taught_hidden(decoder(), batch);
+  return taught_hidden(decoder(), batch, layers_, states_MC);
 }
 
 TeacherSignals TeacherModel::signals(const Batch& batch) const {
   TeacherSignals signals;
-  signals.hidden_MC = hidden(batch);
+  signals.hidden_MC = hidden(batch, &signals.states_MC);
   signals.head = std::make_shared<WholeHead>(head());
   if (student_head_) signals.student_head = std::make_shared<WholeHead>(LinearHead(*student_head_, student_.spec().logit_softcap));
   return signals;

@@ -4,6 +4,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "trainer/adapters/adapter_set.h"
 #include "trainer/distillation/teacher_signals.h"
@@ -26,8 +28,11 @@ class TeacherModel {
   // teacher.model self: the student with its adapters off. Both must outlive this.
   TeacherModel(const Decoder& student, AdapterSet& student_adapters);
 
+  // From here on signals() hold the residual stream after these layers too.
+  void keep_states_after(std::vector<int64_t> layers) { layers_ = std::move(layers); }
+
   // Normed hidden states [M, C] of the batch's taught_tokens().
-  at::Tensor hidden(const Batch& batch) const;
+  at::Tensor hidden(const Batch& batch, std::vector<at::Tensor>* states_MC = nullptr) const;
   TeacherSignals signals(const Batch& batch) const;
   // Its head over the tokens that both have.
   LinearHead head() const { return {own_head_ ? *own_head_ : *decoder().head().weight, decoder().spec().logit_softcap}; }
@@ -43,9 +48,10 @@ class TeacherModel {
   std::optional<LoadedModel> loaded_;        // not of self
   std::unique_ptr<FrozenWeight> own_head_, student_head_;   // cut to the tokens that both have
   std::string note_;
+  std::vector<int64_t> layers_;
 };
 
-// The taught tokens' normed hidden states, without a graph.
-at::Tensor taught_hidden(const Decoder& decoder, const Batch& batch);
+// The taught tokens' normed hidden states, without a graph. states_MC: their residual stream after each of `layers`.
+at::Tensor taught_hidden(const Decoder& decoder, const Batch& batch, const std::vector<int64_t>& layers = {}, std::vector<at::Tensor>* states_MC = nullptr);
 
 }  // namespace graft

@@ -22,6 +22,7 @@ struct TeacherSignals {
   // token that both have: then student_head is the student's.
   at::Tensor hidden_MC;
   std::shared_ptr<const HeadPieces> head, student_head;
+  std::vector<at::Tensor> states_MC;   // its residual stream after the layers that the student's are matched to (hidden_matching.h), of each pair
   // Of a store; `head` is null.
   SignalRows entries;
   double temperature = 1;   // at which they were written

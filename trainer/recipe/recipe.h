@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -68,9 +69,13 @@ struct ObjectiveOptions {
   int64_t on_policy_every = 1;           // steps whose answers are written at once
   double on_policy_temperature = 1, on_policy_top_p = 1;
   int64_t on_policy_max_new_tokens = 128;
+  // key: hidden_states: {weight, layers}: + weight * hidden-state loss (trainer/distillation/hidden_matching.h)
+  double hidden_states_weight = 0;       // 0: none
+  std::vector<std::pair<int64_t, int64_t>> hidden_states_layers;   // student's and teacher's, from 0; empty: all of the student's, evenly over the teacher's
 
   bool distils() const { return kind == "distill"; }
   bool by_spans() const { return distils() && divergence == "spans"; }   // of a teacher with another tokenizer
+  bool matches_hidden_states() const { return distils() && hidden_states_weight > 0; }
   bool teaches_all() const { return distils() && teacher_tokens == "all"; }
 };
 

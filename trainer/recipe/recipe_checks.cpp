@@ -112,6 +112,12 @@ void check_distillation(Reader& reader, const YamlValue& root, const Recipe& rec
     problem("objective.on_policy.share", fmt::format("expected objective.on_policy.share 0 with objective.kind {} and teacher.signal {}, got {:g} — what the student will write is known "
                                                      "only while it learns: take objective.kind: distill and teacher.signal: online", objective.kind, teacher.signal, objective.on_policy_share));
   }
+  if (objective.hidden_states_weight > 0 && (!objective.distils() || teacher.signal != "online" || objective.by_spans())) {
+    problem("objective.hidden_states.weight", fmt::format("expected objective.hidden_states.weight 0 with {}, got {:g} — hidden states are those of a teacher beside the student that reads the same tokens: take "
+                                                          "objective.kind: distill, teacher.signal: online and a divergence of tokens",
+                                                          !objective.distils() ? "objective.kind " + objective.kind : objective.by_spans() ? "objective.divergence spans" : "teacher.signal " + teacher.signal,
+                                                          objective.hidden_states_weight));
+  }
   if (!objective.distils()) {
     if (teacher.model != "none") problem("teacher.model", fmt::format("expected teacher.model none with objective.kind {}, got a teacher — set objective.kind: distill", objective.kind));
     if (teacher.server) problem("teacher.server", fmt::format("expected no teacher.server with objective.kind {}, got one — set objective.kind: distill", objective.kind));

@@ -156,6 +156,28 @@ Table<DataOptions> data_table() {
   };
 }
 
+Field<ObjectiveOptions> matched_layers_field() {
+  return {"layers", "even or list of [student, teacher]",
+          "Which layer's state is matched to which, counted from 0 as in tensors' names. even: all S of the student's, layer i to round((i + 1) T / S) - 1 of the teacher's T; plan prints them.",
+          false,
+          [](Reader& reader, const YamlValue& value, ObjectiveOptions& objective) {
+            objective.hidden_states_layers.clear();
+            if (is_word(value, "even")) return;
+            if (value.kind != YamlValue::Kind::kList || value.items.empty()) return reader.expected(value, "even or a list such as [[1, 3], [3, 7]]");
+            for (size_t i = 0; i < value.items.size(); ++i) {
+              Reader::Inside inside(reader, std::to_string(i));
+              const auto& pair = value.items[i];
+              if (pair.kind != YamlValue::Kind::kList || pair.items.size() != 2) {
+                reader.expected(pair, "a layer of the student and one of the teacher, such as [1, 3]");
+                continue;
+              }
+              const auto student = reader.integer(pair.items[0], {.low = 0, .high = 65535}), teacher = reader.integer(pair.items[1], {.low = 0, .high = 65535});
+              if (student && teacher) objective.hidden_states_layers.emplace_back(*student, *teacher);
+            }
+          },
+          [](const ObjectiveOptions& objective, const PathWriter&) { return objective.hidden_states_layers.empty() ? Json("even") : Json(objective.hidden_states_layers); }};
+}
+
 Table<ObjectiveOptions> objective_table() {
   using T = ObjectiveOptions;
   return {
@@ -181,6 +203,12 @@ Table<ObjectiveOptions> objective_table() {
                 number("top_p", &T::on_policy_top_p, {.low = 0, .high = 1, .above_low = true}, "Of sampling; 1: all tokens."),
                 integer("max_new_tokens", &T::on_policy_max_new_tokens, {.low = 1, .high = 1 << 20}, "The longest answer.")},
                "distill with an online teacher: on-policy distillation."),
+      group<T>("hidden_states",
+               {number("weight", &T::hidden_states_weight, at_least(0),
+                       "Of the hidden-state loss, which is added: how far the student's residual stream after some of its layers is from the teacher's, through a learnt projection where "
+                       "their widths differ (docs/distillation.md). 0: none."),
+                matched_layers_field()},
+               "distill with an online teacher of the same tokenizer: hidden states are matched too."),
       number("load_balancing", &T::load_balancing, at_least(0),
              "Weight of the auxiliary load-balancing loss of a mixture of experts (Switch Transformer, as transformers' router_aux_loss_coef; 0.001 to 0.02 "
              "there). Routers stay frozen: it moves the layers before them. 0: off."),

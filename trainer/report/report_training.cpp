@@ -106,6 +106,7 @@ std::string training(const ReportData& data) {
   plots += single_plot(data.metrics, "tokens_per_s", "Speed, tokens a second", html::count);
   plots += single_plot(data.metrics, "cross_entropy", "Cross-entropy, nats a token", html::small_number);
   plots += single_plot(data.metrics, "divergence", "Divergence from the teacher, nats a token", html::small_number);
+  plots += single_plot(data.metrics, "hidden_state_loss", "Hidden-state loss, relative squared error", html::small_number);
   const auto formula = html::text(html::child(data.plan, "objective"), "formula");
   return section("training", "Training", formula.empty() ? "" : "Loss: " + formula, plots.empty() ? "" : "<div class=\"plots\">\n" + plots + "</div>");
 }

@@ -34,6 +34,7 @@ DeviceMemoryEstimate estimate_device_memory(const PreparedRun& run, Recompute re
   const int64_t layer = tokens * per_token_layer + scores;
   estimate.activations = recompute == Recompute::kNone ? layers * layer : layers * tokens * element * hidden + layer;
   estimate.activations += selected_key_bytes(run, tokens, recompute);
+  if (run.hidden_matching) estimate.activations += run.hidden_matching->num_bytes(tokens);
   // Beside them one at a time: gradients of a layer's widest tensors; a block of logits in float32, its slope and in the compute type; the update's temporaries; a
   // weight in the compute type, where it is stored in another.
   const int64_t gradients = tokens * element * (4 * width + 2 * hidden + query) + 3 * scores;

@@ -101,6 +101,7 @@ Probe probe_training(PreparedRun& run) {
   MicroBatchOptions options;
   options.recompute = run.recompute;
   options.objective = objective_of(run.recipe.objective);
+  options.hidden_matching = run.hidden_matching.get();
   run.set_device(run.device.device());
   double best = 1e30;
   for (int round = 0; round < 2; ++round) {   // the first one warms caches and the heap
@@ -221,6 +222,7 @@ void plan_teacher(PreparedRun& run, ordered_json& json, std::vector<std::string>
   const auto check = check_teacher(run);
   json["teacher"]["check"] = {{"tokens", check.tokens}, {"agreement", check.agreement}, {"teacher_loss", check.teacher_loss}, {"shifted_loss", check.shifted_loss}, {"divergence", check.divergence}};
   if (check.spans > 0) json["teacher"]["check"]["spans"] = check.spans;
+  if (run.hidden_matching) json["teacher"]["check"]["hidden_state_loss"] = check.hidden_state_loss;
   if (const auto problem = check.problem(); !problem.empty()) errors.push_back(problem);
   if (const auto note = check.note(); !note.empty()) run.notes.push_back(note);
 }
@@ -233,7 +235,7 @@ Plan make_plan(PreparedRun& run, bool probe, int processes) {
   const auto& spec = run.decoder->spec();
   json["model"] = {{"base", run.files.base.filename().string()}, {"family", spec.family}, {"layers", spec.layers.size()}, {"hidden_size", spec.hidden_size},
                    {"vocabulary", spec.vocab_size}, {"compute", run.recipe.model.compute}, {"licence", declared_licence(run.files.base)}};
-  json["adapter"] = {{"modules", run.adapters->adapters().size()}, {"parameters", run.adapters->num_parameters()}, {"rank", run.recipe.adapter.rank},
+  json["adapter"] = {{"modules", run.adapters->adapters().size()}, {"parameters", run.adapters->num_parameters() - (run.hidden_matching ? run.hidden_matching->num_parameters() : 0)}, {"rank", run.recipe.adapter.rank},
                      {"scale", run.adapters->scale()}, {"quantization_aware", run.recipe.adapter.quantization_aware}};
   json["rows"] = {{"train", run.dataset.train.statistics.rows}, {"validation", run.dataset.validation.statistics.rows}, {"test", run.dataset.test.statistics.rows}};
   json["splits"] = {{"train", split_json(run.dataset.train)}, {"validation", split_json(run.dataset.validation)}, {"test", split_json(run.dataset.test)}};

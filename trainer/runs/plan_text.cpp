@@ -143,9 +143,10 @@ std::string plan_text(const Plan& plan, const PreparedRun& run, bool colour) {
                              check["spans"].get<int64_t>(), check["teacher_loss"].get<double>(), check["divergence"].get<double>()));
       } else
       line("", wrapped(fmt::format("on {} tokens of the first step: {:.2f} nats for the rows' own tokens, {:.2f} for the next position's; the same likeliest token as the student on {:.0f} %; "
-                                   "divergence {:.3f}",
+                                   "divergence {:.3f}{}",
                                    check["tokens"].get<int64_t>(), check["teacher_loss"].get<double>(), check["shifted_loss"].get<double>(), 100 * check["agreement"].get<double>(),
-                                   check["divergence"].get<double>())));
+                                   check["divergence"].get<double>(),
+                                   check.contains("hidden_state_loss") ? fmt::format(", hidden-state loss {:.3f}", check["hidden_state_loss"].get<double>()) : "")));
     }
   }
   line("learning rate", fmt::format("{:.2e}, {}", steps["learning_rate"].get<double>(), run.recipe.schedule.shape));

@@ -346,6 +346,7 @@ MemoryEstimate estimate_memory(const PreparedRun& run, Recompute recompute) {
   // An eighth more: what the heap rounds up and cannot reuse (measured at 500 and 2,000 tokens).
   estimate.activations = 9 * tokens / 8 * (recompute == Recompute::kNone ? layers * per_token_layer : layers * element * hidden + per_token_layer);
   estimate.activations += selected_key_bytes(run, tokens, recompute);
+  if (run.hidden_matching) estimate.activations += run.hidden_matching->num_bytes(tokens);
   // Scratch of one operator at a time: backward of gate and up (dy and p and dp), of attention (heads, gradients), or a block of logits;
   // beside it the gradients that leave gate and up.
   const int64_t extended = hidden + 2 * rank, logit_bytes = 4 * spec.vocab_size;

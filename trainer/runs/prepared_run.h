@@ -42,6 +42,7 @@ struct PreparedRun {
   std::shared_ptr<const FileHashes> teacher_hashes;
   std::unique_ptr<TeacherModel> teacher;  // beside the student, or for `graft teach`
   std::optional<Demonstration> demonstration;   // that it is shown
+  std::unique_ptr<HiddenMatching> hidden_matching;   // objective.hidden_states
   std::unique_ptr<SpanTeacher> span_teacher;   // in its place, with objective.divergence spans
   std::unique_ptr<TeacherStore> teacher_store;   // teacher.signal cached: what `graft teach` wrote; null where it has not
   std::string no_teacher_store;           // why

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 
 #include "checkpoints/hash.h"
 #include "data/rows/packing.h"
@@ -107,6 +108,16 @@ std::vector<int32_t> likeliest(const SignalRows& rows) {
   return tokens;
 }
 
+// What kept.json says of a student that `graft export --hidden` cut from a wider model.
+std::vector<int64_t> kept_channels(const fs::path& base) {
+  std::ifstream stream(base / "kept.json", std::ios::binary);
+  const auto kept = stream ? nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false) : nlohmann::json();
+  std::vector<int64_t> channels;
+  if (!kept.is_object() || !kept.contains("hidden") || !kept["hidden"].is_array()) return channels;
+  for (const auto& channel : kept["hidden"]) channels.push_back(channel.is_number_integer() ? channel.get<int64_t>() : -1);
+  return channels;
+}
+
 }  // namespace
 
 fs::path store_folder(const Recipe& recipe) { return recipe.run.cache ? fs::path(*recipe.run.cache) : fs::path(recipe.run.out).parent_path() / "cache"; }
@@ -129,6 +140,12 @@ void take_teacher(PreparedRun& run, const PrepareOptions& options) {
   if (!wanted.server && (wanted.cached() ? options.teaches : !wanted.answers())) {
     run.teacher = wanted.is_self() ? std::make_unique<TeacherModel>(*run.decoder, *run.adapters) : std::make_unique<TeacherModel>(wanted, *run.decoder, *run.context.tokenizer);
     if (!run.teacher->note().empty()) run.notes.push_back(run.teacher->note());
+  }
+  if (recipe.objective.matches_hidden_states()) {
+    run.hidden_matching = std::make_unique<HiddenMatching>(recipe.objective, run.decoder->spec(), run.teacher->decoder().spec(), *run.adapters, static_cast<uint64_t>(recipe.run.seed),
+                                                           kept_channels(run.files.base));
+    run.teacher->keep_states_after(run.hidden_matching->teacher_layers());
+    run.notes.push_back(run.hidden_matching->describe());
   }
   if (!wanted.stored() || options.teaches) return;
   try {
@@ -235,6 +252,15 @@ TeacherCheck check_teacher(const PreparedRun& run) {
   options.want_gradient = false;
   const auto loss = objective_loss(student_MC, WholeHead(student_head), checked.labels, {}, objective_of(run.recipe.objective), &*signals, options);
   check.divergence = loss.weighted_divergence / static_cast<double>(check.tokens);
+  if (run.hidden_matching) {
+    auto batch = checked.batch;
+    batch.weights_N.clear();
+    MicroBatchOptions matching;
+    matching.want_gradient = false;
+    matching.hidden_matching = run.hidden_matching.get();
+    matching.teacher = &*signals;
+    check.hidden_state_loss = run_micro_batch(*run.decoder, nullptr, batch, matching).weighted_hidden_state_loss / static_cast<double>(check.tokens);
+  }
   return check;
 }
 

@@ -33,6 +33,7 @@ struct TeacherCheck {
   double teacher_loss = 0;           // mean negative log-likelihood of the rows' own tokens
   double shifted_loss = 0;           // the same of each token's successor among them: what a teacher says that reads other rows or positions
   double divergence = 0;             // the objective's
+  double hidden_state_loss = 0;      // where hidden states are matched
   int64_t spans = 0;                 // of a teacher with another tokenizer: then neither agreement nor shifted_loss
   std::string problem() const;       // why this cannot be right; else empty
   std::string note() const;          // that it is doubtful

@@ -26,6 +26,7 @@ bool evaluate_in_loop(const PreparedRun& run, RunState& state, nlohmann::ordered
     line["validation_cross_entropy"] = evaluation.cross_entropy;
     line["validation_divergence"] = evaluation.divergence;
   }
+  if (run.hidden_matching) line["validation_hidden_state_loss"] = evaluation.hidden_state_loss;
   line["validation_top1"] = evaluation.top1;
   if (!state.best_loss || evaluation.loss < *state.best_loss) {
     state.best_loss = evaluation.loss;
@@ -97,6 +98,7 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState
       line["cross_entropy"] = step.cross_entropy;
       line["divergence"] = step.divergence;
     }
+    if (run.hidden_matching) line["hidden_state_loss"] = step.hidden_state_loss;
     if (run.recipe.objective.on_policy_share > 0) {
       line["on_policy_rows"] = step.on_policy_rows;
       line["on_policy_tokens"] = step.on_policy_tokens;
@@ -118,6 +120,7 @@ LoopResult run_training_loop(PreparedRun& run, const RunFolder* folder, RunState
       scalars.emplace_back("train/cross_entropy", step.cross_entropy);
       scalars.emplace_back("train/divergence", step.divergence);
     }
+    if (run.hidden_matching) scalars.emplace_back("train/hidden_state_loss", step.hidden_state_loss);
     if (step.on_policy_rows > 0) scalars.emplace_back("train/on_policy_divergence", step.on_policy_divergence);
     if (step.routing) {
       scalars.emplace_back("train/load_balancing_loss", step.routing->load_balancing_loss);

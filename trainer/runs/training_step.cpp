@@ -23,13 +23,20 @@ std::string places_of(const PreparedRun& run, const std::vector<int64_t>& sequen
   return fmt::format("{}", fmt::join(places, ", "));
 }
 
-// Of a micro-batch: its loss, and the two parts of it.
-constexpr int64_t kLossFigures = 3;
+// Of a micro-batch: its loss, and the three parts of it.
+constexpr int64_t kLossFigures = 4;
 
 void write_losses(const MicroBatchResult& part, double* figures) {
   figures[0] = part.weighted_loss;
   figures[1] = part.weighted_cross_entropy;
   figures[2] = part.weighted_divergence;
+  figures[3] = part.weighted_hidden_state_loss;
+}
+
+void match_hidden_states(const PreparedRun& run, MicroBatchOptions& options) {
+  if (!run.hidden_matching) return;
+  options.hidden_matching = run.hidden_matching.get();
+  options.hidden_matching_scale = run.hidden_matching->weight() * *options.divergence_scale;
 }
 
 // Rows that are computed together.
@@ -169,6 +176,7 @@ StepResult run_step(PreparedRun& run, RunState& state, AdamW& optimizer, double 
   MicroBatchOptions options;
   options.gradient_scale = one_over(rows.own_supervised);
   options.divergence_scale = one_over(rows.own_taught + rows.on_policy_taught);
+  match_hidden_states(run, options);
   options.recompute = run.recompute;
   options.weights = run.sharded.get();
   options.load_balancing = run.recipe.objective.load_balancing;
@@ -196,6 +204,7 @@ StepResult run_step(PreparedRun& run, RunState& state, AdamW& optimizer, double 
            values[0], step + 1, places_of(run, micro_batch.sequences));
     }
     result.loss += values[0] * options.gradient_scale;
+    result.hidden_state_loss += values[3] * *options.divergence_scale;
     if (micro_batch.on_policy) {
       result.on_policy_divergence += values[2] * one_over(rows.on_policy_taught);
     } else {
@@ -223,6 +232,7 @@ EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split, 
   options.want_gradient = false;
   options.gradient_scale = one_over(split.statistics.targets);
   options.divergence_scale = with_teacher ? one_over(run.count_taught(split.spans(sequences))) : options.gradient_scale;
+  match_hidden_states(run, options);
   options.weights = run.sharded.get();
   options.objective = objective_of(run.recipe.objective);
   const auto micro_batches = micro_batches_of(run, split, sequences);
@@ -243,7 +253,7 @@ EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split, 
   double sums[kFigures] = {};
   for (size_t i = 0; i < micro_batches.size() * kFigures; ++i) sums[i % kFigures] += figures[i];
   const double count = std::max(1.0, sums[kLossFigures + 1]);
-  return {sums[0] / count, sums[1] / count, sums[2] * *options.divergence_scale, sums[kLossFigures] / count, static_cast<int64_t>(sums[kLossFigures + 1])};
+  return {sums[0] / count, sums[1] / count, sums[2] * *options.divergence_scale, sums[3] * *options.divergence_scale, sums[kLossFigures] / count, static_cast<int64_t>(sums[kLossFigures + 1])};
 }
 
 }  // namespace graft

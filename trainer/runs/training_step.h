@@ -14,6 +14,7 @@ namespace graft {
 struct StepResult {
   double loss = 0, gradient_norm = 0;
   double cross_entropy = 0, divergence = 0;   // of the rows' own answers
+  double hidden_state_loss = 0;               // mean over all taught tokens
   int64_t tokens = 0, supervised = 0;         // of all rows
   int64_t on_policy_rows = 0, on_policy_tokens = 0;   // that the student answered, and their taught tokens
   double on_policy_divergence = 0;            // mean over those
@@ -27,7 +28,7 @@ StepResult run_step(PreparedRun& run, RunState& state, AdamW& optimizer, double 
 
 struct EvaluationLoss {
   double loss = 0;          // mean over supervised tokens, of the objective
-  double cross_entropy = 0, divergence = 0;   // its parts; without a teacher the loss is the first
+  double cross_entropy = 0, divergence = 0, hidden_state_loss = 0;   // its parts; without a teacher the loss is the first
   double top1 = 0;          // share of supervised tokens whose target has the highest logit
   int64_t supervised_tokens = 0;
 };

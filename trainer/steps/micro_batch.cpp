@@ -86,6 +86,16 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   std::optional<LoadBalancing> balancing;
   if (routes && decoder.spec().experts()) balancing.emplace(decoder.spec().experts()->router);
   LayerStream stream{decoder.embed(batch), {}};
+  const auto rows = loss_rows(batch, stream.x_NC.device());
+  MicroBatchResult result;
+  std::vector<at::Tensor> matching_gradients_MC(num_layers);   // of the loss rows after a layer
+  const auto match = [&](int64_t layer) {
+    if (!options.hidden_matching || !options.teacher || rows.labels_M.empty() || !options.hidden_matching->has_pair(layer)) return;
+    auto loss = options.hidden_matching->loss(layer, stream.x_NC.index_select(0, rows.index_M), options.teacher->states_MC, rows.weights_M,
+                                              options.want_gradient ? std::optional(options.hidden_matching_scale) : std::nullopt);
+    result.weighted_hidden_state_loss += loss.weighted;
+    matching_gradients_MC[layer] = std::move(loss.gradient_MC);
+  };
   for (int64_t layer = 0; layer < num_layers; ++layer) {
     if (options.weights) options.weights->use_layer(layer);
     Routing routing;
@@ -100,10 +110,9 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
       stream.x_NC = stream.x_NC.detach();
     }
     if (balancing && routing.chosen_NK.defined()) balancing->add(routing);
+    match(layer);
   }
   const auto& x_NC = stream.x_NC;
-  const auto rows = loss_rows(batch, x_NC.device());
-  MicroBatchResult result;
   result.num_supervised = std::count_if(rows.labels_M.begin(), rows.labels_M.end(), [](int32_t label) { return label != kUnsupervised; });
   if (balancing) {
     result.expert_tokens = balancing->expert_tokens();
@@ -128,7 +137,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
     return objective_loss(hidden_MC.detach(), head, rows.labels_M, rows.weights_M, options.objective, options.teacher, loss_options);
   };
   auto loss = options.weights ? loss_with(options.weights->head()) : loss_with(WholeHead(decoder.head()));
-  result.weighted_loss = loss.weighted_loss;
+  result.weighted_loss = loss.weighted_loss + result.weighted_hidden_state_loss * (options.hidden_matching_scale / options.gradient_scale);
   result.weighted_cross_entropy = loss.weighted_cross_entropy;
   result.weighted_divergence = loss.weighted_divergence;
   for (const auto correct : loss.correct) result.num_correct += correct;
@@ -139,6 +148,7 @@ MicroBatchResult run_micro_batch(const Decoder& decoder, AdapterSet* adapters, c
   auto gradient_NC = put_back(gradient_MC, rows, x_NC);
   for (int64_t layer = num_layers - 1; layer >= lowest; --layer) {
     if (options.weights) options.weights->use_layer(layer);
+    if (const auto& added_MC = matching_gradients_MC[layer]; added_MC.defined()) gradient_NC = gradient_NC + put_back(added_MC, rows, x_NC);
     backward_layer(decoder, *adapters, batch, layer, std::move(records[layer]), options.load_balancing > 0 && balancing ? &*balancing : nullptr, gradient_NC);
   }
   return result;

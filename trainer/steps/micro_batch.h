@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "trainer/adapters/adapter_set.h"
+#include "trainer/distillation/hidden_matching.h"
 #include "trainer/distillation/objective.h"
 #include "trainer/models/decoder.h"
 #include "trainer/models/weight_gate.h"
@@ -23,6 +24,8 @@ struct MicroBatchOptions {
   double load_balancing = 0;
   bool want_routing = false;              // fills MicroBatchResult::expert_tokens
   Objective objective;
+  const HiddenMatching* hidden_matching = nullptr;   // of the student's states with the teacher's
+  double hidden_matching_scale = 1;       // the loss's weight / the step's count of tokens on which a teacher is followed
   const TeacherSignals* teacher = nullptr;   // of the batch's taught_tokens(), where the objective has a share of it
   std::optional<int64_t> loss_buffer_bytes;   // unset: default_loss_buffer_bytes
 };
@@ -31,6 +34,7 @@ struct MicroBatchResult {
   double weighted_loss = 0;               // what gradient_scale times gives this micro-batch's part of the step's loss (trainer/distillation/objective.h)
   double weighted_cross_entropy = 0;      // of weight * negative log-likelihood: the same without a teacher
   double weighted_divergence = 0;         // of the teacher
+  double weighted_hidden_state_loss = 0;
   int64_t num_supervised = 0;
   int64_t num_correct = 0;                // top-1
   std::vector<float> losses_M;            // negative log-likelihood per supervised token, in order
