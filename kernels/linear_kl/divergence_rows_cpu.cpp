@@ -36,20 +36,21 @@ GRAFT_SIMD_CLONES DivergenceSums reverse_kl(float* student, float* teacher, int6
   return {loss, loss};
 }
 
-GRAFT_SIMD_CLONES DivergenceSums jensen_shannon(float weight, float* student, float* teacher, int64_t size, float scale, float log_student, float log_teacher) {
-  // The teacher's part first; what the second sum needs takes the logits' place.
-  const float of_teacher = lane_sum(size, [&](int64_t i) {
+GRAFT_SIMD_CLONES DivergenceSums of_mixture(const Mixture& mixture, float* student, float* teacher, int64_t size, float scale, float log_student, float log_teacher) {
+  const auto a = static_cast<float>(mixture.teacher_weight), m = static_cast<float>(mixture.teacher_part), slope = static_cast<float>(mixture.slope());
+  const float loss = lane_sum(size, [&](int64_t i) {
     const float log_q = scale * student[i] - log_student, given = scale * teacher[i] - log_teacher, log_p = given > kLeastLog ? given : kLeastLog;
-    // log M - log Q and log M - log P, from the smaller of P / Q and Q / P: no overflow, and exact where the two are alike.
-    const float difference = log_p - log_q, smaller = fast_exp(-std::fabs(difference));
-    const float of_larger = difference > 0 ? weight : 1 - weight;
-    const float log_larger = fast_log(of_larger + (1 - of_larger) * smaller);
-    student[i] = fast_exp(log_q);
-    teacher[i] = (weight - 1) * (log_larger + (difference > 0 ? difference : 0.0f));
-    return -weight * fast_exp(log_p) * (log_larger - (difference > 0 ? 0.0f : difference));
+    // M over the larger of P and Q, from the smaller one over it: no overflow, and exact where the two are alike.
+    const float difference = log_p - log_q, smaller = fast_exp(-std::fabs(difference)), q = fast_exp(log_q);
+    const bool teacher_larger = difference > 0;
+    const float of_larger = teacher_larger ? m : 1 - m, over_larger = of_larger + (1 - of_larger) * smaller;
+    const float log_larger = fast_log(over_larger), apart = (1 - smaller) / over_larger;
+    const float of_student = (a - 1) * (log_larger + (teacher_larger ? difference : 0.0f));
+    student[i] = q;
+    teacher[i] = of_student + slope * (teacher_larger ? -apart : apart);
+    return q * of_student - a * fast_exp(log_p) * (log_larger - (teacher_larger ? 0.0f : difference));
   });
-  const float of_student = dot(student, teacher, size);
-  return {of_teacher + of_student, of_student};
+  return {loss, dot(student, teacher, size)};
 }
 
 GRAFT_SIMD_CLONES void weighted_backward(float* q, const float* g, int64_t size, float mean, float factor) {
@@ -63,11 +64,11 @@ float log_sum_exp(const float* x, int64_t size, float scale) {
   return largest + std::log(exp_sum(x, size, scale, largest));
 }
 
-DivergenceSums divergence(Divergence kind, float weight, float* student, float* teacher, int64_t size, float scale, float log_student, float log_teacher) {
+DivergenceSums divergence(Divergence kind, const Mixture& mixture, float* student, float* teacher, int64_t size, float scale, float log_student, float log_teacher) {
   switch (kind) {
     case Divergence::kForwardKl: return forward_kl(student, teacher, size, scale, log_student, log_teacher);
     case Divergence::kReverseKl: return reverse_kl(student, teacher, size, scale, log_student, log_teacher);
-    case Divergence::kJensenShannon: return jensen_shannon(weight, student, teacher, size, scale, log_student, log_teacher);
+    case Divergence::kMixture: return of_mixture(mixture, student, teacher, size, scale, log_student, log_teacher);
   }
   __builtin_unreachable();
 }

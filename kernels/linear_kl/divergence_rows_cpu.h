@@ -15,7 +15,7 @@ struct DivergenceSums {
 };
 
 // From logits times `scale` and their log_sum_exp. Writes Q over the student's, g over the teacher's; of forward KL Q - P and 0, so that its mean is 0 too.
-DivergenceSums divergence(Divergence kind, float weight, float* student, float* teacher, int64_t size, float scale, float log_student, float log_teacher);
+DivergenceSums divergence(Divergence kind, const Mixture& mixture, float* student, float* teacher, int64_t size, float scale, float log_student, float log_teacher);
 // q = q * (g - mean) * factor; of forward KL: q * factor.
 void divergence_backward(Divergence kind, float* q, const float* g, int64_t size, float mean, float factor);
 

@@ -1,4 +1,4 @@
-// Forward and reverse KL read both rows once for their sums, Jensen-Shannon twice; then the gradient overwrites the student's.
+// Forward and reverse KL read both rows once for their sums, a mixture twice; then the gradient overwrites the student's.
 #include "kernels/linear_kl/kl_rows.cuh"
 
 #include "kernels/linear_head/logit_values.cuh"
@@ -31,7 +31,7 @@ GRAFT_KERNEL(kLogitThreads) kl_rows(const KlRows arguments) {
   const int64_t row = block_in_grid();
   const int width = problem.student.width;
   const SoftCap cap(problem.student.softcap), teacher_cap(arguments.teacher.softcap);
-  const DivergenceOf<kDivergence> divergence{problem.jensen_shannon_weight};
+  const DivergenceOf<kDivergence> divergence(problem);
   auto* student = row_of<Logit>(problem.student, row);
   const auto* teacher = row_of<Logit>(arguments.teacher, row);
   const auto tempered_teacher = [&](float logit) { return teacher_cap(logit) * problem.inverse_temperature; };
@@ -112,7 +112,7 @@ GRAFT_KERNEL(kLogitThreads) sparse_kl_rows(const SparseKlRows arguments) {
   const int64_t row = block_in_grid();
   const int width = problem.student.width, the_rest = arguments.num_entries;
   const SoftCap cap(problem.student.softcap);
-  const DivergenceOf<kDivergence> divergence{problem.jensen_shannon_weight};
+  const DivergenceOf<kDivergence> divergence(problem);
   auto* student = row_of<Logit>(problem.student, row);
   // f(which, token) of this thread's entries; with the rest as the last, whose token is `width`.
   const auto for_outcomes = [&](int count, const auto& f) {
@@ -179,7 +179,7 @@ void visit(const KlProblem& problem, const Function& launch_one) {
     switch (problem.divergence) {
       case Divergence::kForwardKl: return launch_one(DivergenceType<Divergence::kForwardKl>(), types);
       case Divergence::kReverseKl: return launch_one(DivergenceType<Divergence::kReverseKl>(), types);
-      case Divergence::kJensenShannon: return launch_one(DivergenceType<Divergence::kJensenShannon>(), types);
+      case Divergence::kMixture: return launch_one(DivergenceType<Divergence::kMixture>(), types);
     }
   });
 }

@@ -11,7 +11,8 @@ struct KlProblem {
   float* losses_B;
   int64_t num_rows;
   Divergence divergence;
-  float temperature, inverse_temperature, jensen_shannon_weight;
+  float temperature, inverse_temperature;
+  float teacher_weight = 0.5F, teacher_part = 0.5F, mixture_slope = 0;   // of kMixture: Mixture
 };
 
 // The teacher by logits, of the student's width and in the type that the student's come in.

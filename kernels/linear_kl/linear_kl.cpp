@@ -32,9 +32,9 @@ void check(const at::Tensor& hidden_MC, const HeadPieces& head, const Teacher& t
     fail("kernels", "linear_kl: expected one weight for each of {} rows or none, got {}", hidden_MC.size(0), weights.size());
   }
   if (!(options.temperature > 0) || !(options.temperature < 1e6)) fail("kernels", "linear_kl: expected a temperature above 0, got {}", options.temperature);
-  const double b = options.jensen_shannon_weight;
-  if (options.divergence == Divergence::kJensenShannon && !(b > 0 && b < 1)) {
-    fail("kernels", "linear_kl: expected a Jensen-Shannon weight above 0 and below 1, got {} — at 0 and 1 it vanishes; for TRL's beta of 0 and 1 take forward and reverse KL", b);
+  const auto [a, m] = options.mixture;
+  if (options.divergence == Divergence::kMixture && !(m > 0 && m < 1 && a >= 0 && a <= 1)) {
+    fail("kernels", "linear_kl: expected the teacher's part of a mixture above 0 and below 1 and its weight from 0 to 1, got {} and {} — at parts of 0 and 1 take forward and reverse KL", m, a);
   }
 }
 

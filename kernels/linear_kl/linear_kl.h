@@ -3,12 +3,13 @@
 //   Q = softmax(z / T), z the student's logits h W^T, or softcap * tanh(h W^T / softcap);  P: the teacher's distribution, below;  T: the temperature
 //   forward KL           D = KL(P || Q) = sum P (log P - log Q)        dD / d(z / T) = Q - P
 //   reverse KL           D = KL(Q || P)                                dD / d(z / T) = Q (log Q - log P - D)
-//   Jensen-Shannon, b    D = b KL(P || M) + (1 - b) KL(Q || M), M = b P + (1 - b) Q, 0 < b < 1
-//                                                                      dD / d(z / T) = Q (g - sum Q g), g = (1 - b) (log Q - log M)
+//   mixture, a, m        D = a KL(P || M) + (1 - a) KL(Q || M), M = m P + (1 - m) Q, 0 < m < 1
+//                        dD / d(z / T) = Q (g - sum Q g), g = (1 - a) (log Q - log M) + (1 - m) (a - m) (Q - P) / M
 //   loss_i = D_i, times T^2 with times_temperature_squared;  weighted_loss = sum_i weight_i loss_i;  gradient_MC = gradient_scale * d weighted_loss / dh
 //
-// Generalised knowledge distillation: Agarwal et al. 2023, arXiv 2306.13649; b is its (and TRL's) beta, the teacher's part of M. The Jensen-Shannon divergence
-// vanishes at b = 0 and 1, where divided by b or 1 - b it tends to forward and reverse KL: TRL's beta = 0 and 1 are those, ours are named. T^2 (Hinton et al.
+// Mixtures: the generalised Jensen-Shannon divergence has a = m = b (Agarwal et al. 2023, arXiv 2306.13649; b is its and TRL's beta, whose 0 and 1 are forward
+// and reverse KL); skewed forward KL, KL(P || s P + (1 - s) Q), a = 1 and m = s, and skewed reverse KL, KL(Q || s Q + (1 - s) P), a = 0 and m = 1 - s
+// (DistiLLM, Ko et al. 2024, arXiv 2402.03898), whose gradients stay bounded where one side finds nothing likely that the other says. T^2 (Hinton et al.
 // 2015, arXiv 1503.02531) keeps the gradient's size alike over temperatures; TRL has no such factor, others have: a report must say which.
 //
 // The teacher has no gradient. It comes as
@@ -57,7 +58,7 @@ using Teacher = std::variant<HiddenTeacher, DenseTeacher, SparseTeacher>;
 
 struct KlOptions {
   Divergence divergence = Divergence::kForwardKl;
-  double jensen_shannon_weight = 0.5;               // b
+  Mixture mixture;                                  // of kMixture
   double temperature = 1;
   bool times_temperature_squared = false;
   bool want_gradient = true;

@@ -20,16 +20,16 @@ namespace {
 class Outcome {
  public:
   Outcome(const KlOptions& options, double log_p, double log_q) : kind_(options.divergence), p_(std::exp(log_p)), q_(std::exp(log_q)) {
-    const double b = options.jensen_shannon_weight;
     if (kind_ == Divergence::kForwardKl) {
       loss_ = p_ > 0 ? p_ * (log_p - log_q) : 0;
     } else if (kind_ == Divergence::kReverseKl) {
       g_ = q_ > 0 ? log_q - log_p : 0;
       loss_ = q_ * g_;
     } else {
-      const double log_m = std::log(b * p_ + (1 - b) * q_);
-      g_ = q_ > 0 ? (1 - b) * (log_q - log_m) : 0;
-      loss_ = q_ * g_ + (p_ > 0 ? b * p_ * (log_p - log_m) : 0);
+      const auto [a, m] = options.mixture;
+      const double mixed = m * p_ + (1 - m) * q_, log_m = std::log(mixed), of_student = q_ > 0 ? (1 - a) * (log_q - log_m) : 0;
+      g_ = of_student + (q_ > 0 ? options.mixture.slope() * (q_ - p_) / mixed : 0);
+      loss_ = q_ * of_student + (p_ > 0 ? a * p_ * (log_p - log_m) : 0);
     }
   }
   double loss() const { return loss_; }
@@ -85,7 +85,7 @@ double sparse_row(const SparseTeacher& teacher, const SparseTargets& targets, in
 double dense_row(const KlOptions& options, float* student, float* teacher, int64_t vocab, float factor) {
   const auto scale = static_cast<float>(1 / options.temperature);
   const float log_student = rows::log_sum_exp(student, vocab, scale), log_teacher = rows::log_sum_exp(teacher, vocab, scale);
-  const auto sums = rows::divergence(options.divergence, static_cast<float>(options.jensen_shannon_weight), student, teacher, vocab, scale, log_student, log_teacher);
+  const auto sums = rows::divergence(options.divergence, options.mixture, student, teacher, vocab, scale, log_student, log_teacher);
   if (options.want_gradient) rows::divergence_backward(options.divergence, student, teacher, vocab, sums.mean, factor);
   return sums.loss;
 }

@@ -47,7 +47,8 @@ KlResult linear_kl_device(const at::Tensor& hidden_MC, const HeadPieces& head, c
     const auto hidden_BC = hidden_MC.narrow(0, first, count);
     head_product(hidden_BC, head, block.logits(count));
     const cuda::KlProblem problem{block.rows(head.softcap()), options.want_gradient ? scales_M.const_data_ptr<float>() + first : nullptr, losses_M.data_ptr<float>() + first, count,
-                                  options.divergence, static_cast<float>(options.temperature), static_cast<float>(1 / options.temperature), static_cast<float>(options.jensen_shannon_weight)};
+                                  options.divergence, static_cast<float>(options.temperature), static_cast<float>(1 / options.temperature), static_cast<float>(options.mixture.teacher_weight),
+                                  static_cast<float>(options.mixture.teacher_part), static_cast<float>(options.mixture.slope())};
     if (targets) {
       launch_on(hidden_MC, "linear_kl", targets->from(first, problem));
     } else {

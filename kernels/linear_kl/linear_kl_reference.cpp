@@ -25,7 +25,6 @@ Tensor where_possible(const Tensor& probability, const Tensor& x) { return at::w
 // From log-probabilities of outcomes.
 Terms terms_of(const Tensor& log_p_BO, const Tensor& log_q_BO, const KlOptions& options) {
   const auto p = log_p_BO.exp(), q = log_q_BO.exp();
-  const double b = options.jensen_shannon_weight;
   Tensor loss_B1, g;
   switch (options.divergence) {
     case Divergence::kForwardKl: return {where_possible(p, p * (log_p_BO - log_q_BO)).sum(1, true), q - p};
@@ -33,10 +32,12 @@ Terms terms_of(const Tensor& log_p_BO, const Tensor& log_q_BO, const KlOptions& 
       g = where_possible(q, log_q_BO - log_p_BO);
       loss_B1 = (q * g).sum(1, true);
       break;
-    case Divergence::kJensenShannon: {
-      const auto log_m = at::logaddexp(log_p_BO + std::log(b), log_q_BO + std::log1p(-b));
-      g = where_possible(q, (1 - b) * (log_q_BO - log_m));
-      loss_B1 = (where_possible(p, b * p * (log_p_BO - log_m)) + q * g).sum(1, true);
+    case Divergence::kMixture: {
+      const auto [a, m] = options.mixture;
+      const auto log_m = at::logaddexp(log_p_BO + std::log(m), log_q_BO + std::log1p(-m));
+      const auto of_student = where_possible(q, (1 - a) * (log_q_BO - log_m));
+      loss_B1 = (where_possible(p, a * p * (log_p_BO - log_m)) + q * of_student).sum(1, true);
+      g = of_student + where_possible(q, options.mixture.slope() * ((log_q_BO - log_m).exp() - (log_p_BO - log_m).exp()));
       break;
     }
   }

@@ -27,6 +27,7 @@ struct Case {
   float mean_b = 0;
   float same_keys = 0;     // how much of each key is the same for all tokens: A is large
   double harder = 1;       // than others, for 16 bits
+  float taps_size = 0.5F;  // of the convolution's weights: queries and keys are about as large
 };
 
 // Inputs, results and scratch as the program has them.
@@ -56,7 +57,7 @@ class Problem {
     b_ = rows(N * wide.heads, 3, c.mean_b);
     z_ = rows(N * wide.heads * wide.value_size, 4);
     dout_ = rows(N * wide.heads * wide.value_size, 5);
-    weights_ = floats(wide.channels() * wide.taps, 6, 0, 0.5F);
+    weights_ = floats(wide.channels() * wide.taps, 6, 0, c.taps_size);
     rates_ = floats(wide.heads, 7, c.strongest, 0.1F * c.strongest);
     biases_ = floats(wide.decays(), 8, -1, 0.5F);
     norm_ = floats(wide.value_size, 9, 1, 0.3F);
@@ -171,11 +172,13 @@ const std::map<std::string, Case>& cases() {
       {"one_tap", {.lengths = {9, 40}, .taps = 1}},
       {"eight_taps", {.lengths = {3, 36}, .heads = 1, .taps = 8}},
       {"strong_decay", {.lengths = {80}, .strongest = 60}},
+      {"small_rows", {.lengths = {20}, .heads = 1, .taps_size = 1e-3F}},   // so that the norms' epsilon counts
       {"no_decay", {.lengths = {80}, .strongest = 0}},
       {"all_written", {.lengths = {80}, .strongest = 0.01F, .mean_b = 5, .same_keys = 0.9F, .harder = 3}},
       {"none_written", {.mean_b = -120}},
       {"channel_decay", {.channel_decay = true}},
       {"channel_two_documents", {.lengths = {35, 2}, .heads = 1, .channel_decay = true, .silu_gate = false}},
+      {"channel_three_chunks", {.lengths = {66}, .heads = 1, .value_size = 8, .channel_decay = true}},   // of which one has a state before and after it
       {"channel_one_token", {.lengths = {1}, .channel_decay = true}},
       {"channel_documents", {.lengths = {70, 1, 0, 32, 2}, .key_heads = 2, .heads = 2, .channel_decay = true, .silu_gate = false}},
       {"channel_strong_decay", {.lengths = {70}, .channel_decay = true, .strongest = 60}},

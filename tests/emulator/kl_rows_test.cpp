@@ -19,7 +19,8 @@ using Doubles = std::vector<double>;
 
 struct Case {
   int rows = 3, width = 1000;
-  float softcap = 0, teacher_softcap = 0, temperature = 1, weight = 0.3F;
+  float softcap = 0, teacher_softcap = 0, temperature = 1;
+  Mixture mixture = jensen_shannon(0.3);
   bool gradient = true;
   int entries = 0;        // 0: the teacher by logits
   bool tail = true;       // beside entries
@@ -38,11 +39,12 @@ Doubles log_softmax(Doubles x) {
 }
 
 // Loss and gradient by the log-probabilities of outcomes.
-double expected(Divergence kind, double b, const Doubles& log_p, const Doubles& log_q, Doubles& gradient) {
+double expected(Divergence kind, const Mixture& mixture, const Doubles& log_p, const Doubles& log_q, Doubles& gradient) {
+  const auto [a, m] = mixture;
   double loss = 0, mean = 0;
   Doubles g(log_p.size());
   for (size_t i = 0; i < log_p.size(); ++i) {
-    const double p = std::exp(log_p[i]), q = std::exp(log_q[i]), log_m = std::log(b * p + (1 - b) * q);
+    const double p = std::exp(log_p[i]), q = std::exp(log_q[i]), mixed = m * p + (1 - m) * q, log_m = std::log(mixed);
     if (kind == Divergence::kForwardKl) {
       loss += p > 0 ? p * (log_p[i] - log_q[i]) : 0;
       g[i] = q > 0 ? -p / q : 0;
@@ -50,8 +52,8 @@ double expected(Divergence kind, double b, const Doubles& log_p, const Doubles& 
       g[i] = q > 0 ? log_q[i] - log_p[i] : 0;
       loss += q * g[i];
     } else {
-      g[i] = q > 0 ? (1 - b) * (log_q[i] - log_m) : 0;
-      loss += q * g[i] + (p > 0 ? b * p * (log_p[i] - log_m) : 0);
+      g[i] = q > 0 ? (1 - a) * (log_q[i] - log_m) - (1 - m) * (a * p + (1 - a) * q) / mixed : 0;
+      loss += (q > 0 ? (1 - a) * q * (log_q[i] - log_m) : 0) + (p > 0 ? a * p * (log_p[i] - log_m) : 0);
     }
     mean += q * g[i];
   }
@@ -105,7 +107,8 @@ void check(Divergence kind, const Case& c) {
     for (size_t k = 0; !c.tail && k < entries; ++k) log_p[n * entries + k] -= static_cast<float>(std::log(sum));
   }
   const LogitRows rows{student.data(), stride, c.width, c.softcap, kType<Logit, Gradient>};
-  const KlProblem problem{rows, c.gradient ? scales.data() : nullptr, losses.data(), c.rows, kind, c.temperature, 1 / c.temperature, c.weight};
+  const KlProblem problem{rows, c.gradient ? scales.data() : nullptr, losses.data(), c.rows, kind, c.temperature, 1 / c.temperature, static_cast<float>(c.mixture.teacher_weight), static_cast<float>(c.mixture.teacher_part),
+                          static_cast<float>(c.mixture.slope())};
   if (entries > 0) {
     ASSERT_EQ(launch(SparseKlRows{problem, ids.data(), log_p.data(), log_tails.data(), c.entries}, nullptr), nullptr);
   } else {
@@ -125,7 +128,7 @@ void check(Divergence kind, const Case& c) {
     Doubles gradient, outcome_gradient;
     double loss = 0;
     if (entries == 0) {
-      loss = expected(kind, c.weight, teachers_row(n), log_q, gradient);
+      loss = expected(kind, c.mixture, teachers_row(n), log_q, gradient);
     } else {
       Doubles p, q;
       double rest = 0;
@@ -140,7 +143,7 @@ void check(Divergence kind, const Case& c) {
       for (size_t v = 0; v < log_q.size(); ++v) rest += place[v] < 0 ? std::exp(log_q[v]) : 0;
       p.push_back(log_tails[n]);
       q.push_back(std::log(rest));
-      loss = expected(kind, c.weight, p, q, outcome_gradient);
+      loss = expected(kind, c.mixture, p, q, outcome_gradient);
       for (size_t v = 0; v < log_q.size(); ++v) {
         gradient.push_back(place[v] >= 0 ? outcome_gradient[static_cast<size_t>(place[v])] : outcome_gradient.back() * std::exp(log_q[v]) / rest);
       }
@@ -167,7 +170,7 @@ template <typename Types>
 class KlRowsCuda : public testing::Test {
  protected:
   static void check(const Case& c, bool reverse = true) {
-    for (const auto kind : {Divergence::kForwardKl, Divergence::kReverseKl, Divergence::kJensenShannon}) {
+    for (const auto kind : {Divergence::kForwardKl, Divergence::kReverseKl, Divergence::kMixture}) {
       if (reverse || kind != Divergence::kReverseKl) cuda::check<typename Types::first_type, typename Types::second_type>(kind, c);
     }
   }
@@ -191,13 +194,20 @@ TYPED_TEST(KlRowsCuda, SoftCapsAndTemperature) {
   this->check({.width = 1501, .softcap = 4});
   this->check({.width = 1501, .teacher_softcap = 2});
   this->check({.width = 1501, .temperature = 2.5F});
-  this->check({.width = 1501, .softcap = 5, .teacher_softcap = 3, .temperature = 0.7F, .weight = 0.9F});
+  this->check({.width = 1501, .softcap = 5, .teacher_softcap = 3, .temperature = 0.7F, .mixture = jensen_shannon(0.9)});
+}
+TYPED_TEST(KlRowsCuda, SkewedMixtures) {
+  for (const auto& mixture : {skewed_forward_kl(0.1), skewed_reverse_kl(0.1), Mixture{0.7, 0.2}}) {
+    this->check({.width = 1501, .softcap = 5, .temperature = 0.7F, .mixture = mixture});
+    this->check({.width = 1029, .mixture = mixture, .entries = 20});
+    this->check({.width = 1029, .mixture = mixture, .impossible = 3}, false);
+  }
 }
 TYPED_TEST(KlRowsCuda, TokensThatAreNotTheTeachers) { this->check({.width = 1029, .impossible = 3}, false); }
 TYPED_TEST(KlRowsCuda, Entries) {
   for (const int entries : {1, 2, 50, 300}) this->check({.width = 1029, .entries = entries});
   this->check({.rows = 1, .width = 2051, .entries = kMostSparseEntries});
-  this->check({.width = 2051, .softcap = 4, .temperature = 1.5F, .weight = 0.7F, .entries = 17});
+  this->check({.width = 2051, .softcap = 4, .temperature = 1.5F, .mixture = jensen_shannon(0.7), .entries = 17});
 }
 TYPED_TEST(KlRowsCuda, EntriesWithoutARest) { this->check({.width = 1029, .entries = 20, .tail = false}, false); }
 TYPED_TEST(KlRowsCuda, AllTokensAreEntries) { this->check({.rows = 1, .width = 37, .entries = 37, .tail = false}); }
@@ -208,7 +218,7 @@ TEST(KlRowsCuda, RefusesWhatItCannotRead) {
   LogitRows narrow = good, crooked = good;
   narrow.width = 9;
   crooked.stride = 12;
-  const auto problem = [](const LogitRows& student) { return KlProblem{student, nullptr, nullptr, 1, Divergence::kForwardKl, 1, 1, 0.5F}; };
+  const auto problem = [](const LogitRows& student) { return KlProblem{student, nullptr, nullptr, 1, Divergence::kForwardKl, 1, 1}; };
   EXPECT_NE(launch(KlRows{problem(good), narrow}, nullptr), nullptr);
   EXPECT_NE(launch(KlRows{problem(good), crooked}, nullptr), nullptr);
   EXPECT_NE(launch(KlRows{problem(crooked), good}, nullptr), nullptr);

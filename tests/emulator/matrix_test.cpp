@@ -98,6 +98,14 @@ TYPED_TEST(MatrixOf, HasNanInUnwrittenOperands) {
   for (size_t i = 0; i < kWarp; ++i) EXPECT_TRUE(std::isnan(c[i]));
 }
 
+GRAFT_KERNEL(kWarp) sum_of_rows(float* sums) { store(sums + thread_in_block(), row_sum(static_cast<float>(1 << thread_in_block() % 16))); }
+
+TEST(MatrixOfSums, RowsAreSummedOverTheirFourLanes) {
+  Buffer<float> sums(kWarp);
+  LAUNCH(sum_of_rows, 1, kWarp, 0, nullptr, sums.data());
+  for (size_t lane = 0; lane < kWarp; ++lane) EXPECT_EQ(sums[lane], static_cast<float>(15 << lane % 16 / 4 * 4)) << lane;
+}
+
 TYPED_TEST(MatrixOf, LoadsWithoutBankConflicts) {
   if (sizeof(TypeParam) != 2) return;   // float32 is read element by element
   emulator::settings().count_bank_conflicts = true;

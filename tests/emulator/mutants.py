@@ -30,7 +30,7 @@ EXPERTS = [f"kernels/experts/expert_{part}.cu" for part in ("factors", "product"
 EXPERT_CASES = "Cuda/ExpertKernels.InBfloat16/*"
 DELTA = [f"kernels/delta_attention/delta_{part}.cu" for part in ("gradients", "outputs", "states", "rows")]
 DELTA_TESTS = ":".join(f"Cuda/DeltaAttention.In{case}" for case in ("Float32/two_documents", "Float32/channel_two_documents", "Float32/grouped_heads", "Float32/tiled_heads",
-                                                                    "Float32/eight_taps", "Float32/large_keys", "Bfloat16/two_chunks", "Bfloat16/channel_two_documents"))
+                                                                    "Float32/eight_taps", "Float32/large_keys", "Float32/small_rows", "Float32/channel_three_chunks", "Bfloat16/two_chunks", "Bfloat16/channel_two_documents"))
 NORMS = ["kernels/rms_norm/rms_norm.cu", "kernels/layer_norm/layer_norm.cu"]
 TARGETS = {
     "kernels/attention/attention_forward_kernel.cuh": ([ATTENTION], "Cuda/Attention.*"),
@@ -58,8 +58,7 @@ TARGETS = {
     "kernels/router/router.cu": (["kernels/router/router.cu"], "*Router*"),
     "kernels/router/expert_lists.cu": (["kernels/router/expert_lists.cu"], "ExpertLists*"),
     "kernels/gated_activation/activation_values.cuh": (["kernels/gated_activation/gated_activation.cu"], "GatedActivation*"),
-    "kernels/cuda/activations.cuh": ([f"kernels/{part}.cu" for part in ("gated_activation/gated_activation", "router/router", "linear_cross_entropy/cross_entropy_rows", "linear_kl/kl_rows")],
-                                     "GatedActivation*:*Router*:CrossEntropyRows*:KlRows*"),
+    "kernels/cuda/activations.cuh": (["tests/emulator/activations_test.cpp"], "Activations*"),
     "kernels/cuda/matrix_part.cuh": (LORA, "*Lora*"),
     **{source: ([source], DELTA_TESTS) for source in DELTA},
     "kernels/delta_attention/delta_kernels.cuh": ([DELTA[3]], DELTA_TESTS),

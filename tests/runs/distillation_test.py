@@ -40,6 +40,13 @@ def torchtune_forward_kl(student, teacher):
     return -(torch.softmax(teacher, -1) * torch.log_softmax(student, -1)).sum(-1)
 
 
+def skewed_divergence(logits, other, skew: float):
+    """DistiLLM's KL(P || skew P + (1 - skew) Q) of each token, P by the first logits."""
+    import torch
+    p, q = torch.softmax(logits, -1), torch.softmax(other, -1)
+    return (p * (p.log() - (skew * p + (1 - skew) * q).log())).sum(-1)
+
+
 def update(optimizer, student, loss) -> None:
     import torch
     optimizer.zero_grad()
@@ -200,10 +207,36 @@ class Distillation(unittest.TestCase):
                 ("forward", {"divergence": "forward_kl"}, lambda s, t, y: trl_divergence(s, t, 0, 1).mean()),
                 ("reverse", {"divergence": "reverse_kl", "temperature": 2}, lambda s, t, y: trl_divergence(s, t, 1, 2).mean()),
                 ("jensen", {"divergence": "jensen_shannon", "jensen_shannon_weight": 0.3}, lambda s, t, y: trl_divergence(s, t, 0.3, 1).mean()),
+                ("skewed", {"divergence": "skewed_forward_kl", "skew": 0.2}, lambda s, t, y: skewed_divergence(t, s, 0.2).mean()),
+                ("skewed reverse", {"divergence": "skewed_reverse_kl"}, lambda s, t, y: skewed_divergence(s, t, 0.1).mean()),
                 ("mixed", {"teacher_share": 0.4, "temperature": 1.5, "times_temperature_squared": True},
                  lambda s, t, y: 0.6 * entropy(s, y) + 0.4 * 1.5 ** 2 * trl_divergence(s, t, 0, 1.5).mean())):
             with self.subTest(name):
                 self.assert_same_losses([line["loss"] for line in self.train(name, objective)], self.peer(loss_of))
+
+    def test_minifinetuning(self):
+        """As Model-Optimizer's MFTLoss corrects the teacher. The gradient in PyTorch is that of KL from the corrected distribution; what graft reports differs from it by what does not depend on the student."""
+        import torch
+        student, teacher, encoded, optimizer = self.peer_models()
+        lines = self.train("lead", {"minifinetuning": 0.2})
+        for step, line in enumerate(lines, 1):
+            learnt, reported = [], []
+            for row in encoded:
+                ids, kept = torch.tensor([row["ids"]]), torch.tensor(row["mask"][1:], dtype=torch.bool)
+                with torch.no_grad():
+                    p = torch.softmax(teacher(ids).logits[0, :-1][kept], -1)
+                label = torch.nn.functional.one_hot(ids[0, 1:][kept], p.shape[1]).float()
+                wrong, right = (p * (1 - label)).amax(-1), (p * label).sum(-1)
+                mixed = torch.where(right > wrong, ((right + 0.2).clamp(max=1) - right) / (1 - right), (0.2 + wrong - right) / (1 + wrong - right))[:, None]
+                target = (1 - mixed) * p + mixed * label
+                log_q = torch.log_softmax(student(ids).logits[0, :-1][kept], -1)
+                learnt.append((target * (target.log() - log_q)).nan_to_num(0).sum(-1))
+                reported.append((mixed * label * -log_q + (1 - mixed) * p * (p.log() - log_q)).detach().sum(-1))
+            update(optimizer, student, torch.cat(learnt).mean())
+            expected = torch.cat(reported).mean().item()
+            self.assertLess(abs(line["loss"] - expected), 1e-5 * expected, f"step {step}")
+        self.assertLess(lines[-1]["loss"], 0.9 * lines[0]["loss"])
+        self.refused("plan", self.recipe("lead_cached", {"minifinetuning": 0.2}, {"signal": "cached"}), "expected teacher.signal online with objective.minifinetuning")
 
     def test_a_teacher_is_followed_on_prompts_too(self):
         import torch

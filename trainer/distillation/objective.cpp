@@ -8,6 +8,7 @@
 
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "trainer/distillation/label_targets.h"
 #include "trainer/models/batch.h"
 
 namespace graft {
@@ -15,17 +16,32 @@ namespace graft {
 namespace {
 
 Divergence divergence_of(const std::string& name) {
-  return name == "forward_kl" ? Divergence::kForwardKl : name == "reverse_kl" ? Divergence::kReverseKl : Divergence::kJensenShannon;
+  return name == "forward_kl" ? Divergence::kForwardKl : name == "reverse_kl" ? Divergence::kReverseKl : Divergence::kMixture;
+}
+
+Mixture mixture_of(const ObjectiveOptions& options) {
+  return options.divergence == "skewed_forward_kl"   ? skewed_forward_kl(options.skew)
+         : options.divergence == "skewed_reverse_kl" ? skewed_reverse_kl(options.skew)
+                                                     : jensen_shannon(options.jensen_shannon_weight);
+}
+
+std::string divergence_formula(const ObjectiveOptions& options) {
+  if (options.divergence == "forward_kl") return "KL(P || Q)";
+  if (options.divergence == "reverse_kl") return "KL(Q || P)";
+  const double b = options.jensen_shannon_weight, skew = options.skew;
+  if (options.divergence == "skewed_forward_kl") return fmt::format("KL(P || {:g} P + {:g} Q)", skew, 1 - skew);
+  if (options.divergence == "skewed_reverse_kl") return fmt::format("KL(Q || {:g} Q + {:g} P)", skew, 1 - skew);
+  return fmt::format("[{:g} KL(P || M) + {:g} KL(Q || M)], M = {:g} P + {:g} Q", b, 1 - b, b, 1 - b);
 }
 
 // The rows with a label: most often all.
 struct Labelled {
-  at::Tensor hidden, index;   // index: where among all rows; undefined where it is all of them
+  at::Tensor hidden, index;      // index: where among all rows; undefined where it is all of them
+  std::vector<int64_t> rows;     // the same
   std::vector<int32_t> labels;
   std::vector<float> weights;
 
   Labelled(const at::Tensor& hidden_MC, std::span<const int32_t> labels_M, std::span<const float> weights_M) : hidden(hidden_MC) {
-    std::vector<int64_t> rows;
     for (size_t m = 0; m < labels_M.size(); ++m) {
       if (labels_M[m] == kUnsupervised) continue;
       rows.push_back(static_cast<int64_t>(m));
@@ -43,10 +59,17 @@ struct Labelled {
   }
 };
 
+// Of losses of some rows, or of all where `rows` is empty.
+double weighted_sum(std::span<const float> losses, std::span<const int64_t> rows, std::span<const float> weights_M) {
+  double sum = 0;
+  for (size_t i = 0; i < losses.size(); ++i) sum += losses[i] * (weights_M.empty() ? 1.0 : weights_M[rows.empty() ? i : static_cast<size_t>(rows[i])]);
+  return sum;
+}
+
 KlOptions kl_options(const Objective& objective, double divergence_scale, const ObjectiveLossOptions& options) {
   KlOptions kl;
   kl.divergence = objective.divergence;
-  kl.jensen_shannon_weight = objective.jensen_shannon_weight;
+  kl.mixture = objective.mixture;
   kl.temperature = objective.temperature;
   kl.times_temperature_squared = objective.times_temperature_squared;
   kl.want_gradient = options.want_gradient;
@@ -93,7 +116,7 @@ ObjectiveLoss span_loss(const at::Tensor& hidden_MC, const HeadPieces& head, std
 
 Objective objective_of(const ObjectiveOptions& options) {
   if (!options.distils()) return {};
-  return {options.teacher_share, divergence_of(options.divergence), options.jensen_shannon_weight, options.temperature, options.times_temperature_squared};
+  return {options.teacher_share, divergence_of(options.divergence), mixture_of(options), options.temperature, options.times_temperature_squared, options.minifinetuning};
 }
 
 std::string objective_formula(const ObjectiveOptions& options, const TeacherOptions& teacher) {
@@ -104,15 +127,14 @@ std::string objective_formula(const ObjectiveOptions& options, const TeacherOpti
     const auto loss = options.teacher_share == 1 ? std::string(divergence) : fmt::format("{:g} cross-entropy + {:g} {}", 1 - options.teacher_share, options.teacher_share, divergence);
     return fmt::format("{}; p and q: the probabilities that teacher and student give a span of the answer's text at whose end tokens of both end; sum over spans, over the supervised tokens", loss);
   }
-  const double b = options.jensen_shannon_weight;
-  std::string divergence = options.divergence == "forward_kl"   ? "KL(P || Q)"
-                           : options.divergence == "reverse_kl" ? "KL(Q || P)"
-                                                                : fmt::format("[{:g} KL(P || M) + {:g} KL(Q || M)], M = {:g} P + {:g} Q", b, 1 - b, b, 1 - b);
+  auto divergence = divergence_formula(options);
   if (options.times_temperature_squared) divergence = fmt::format("{:g}^2 ", options.temperature) + divergence;
   const double share = options.teacher_share;
-  const auto loss = share == 1 ? divergence : fmt::format("{:g} cross-entropy + {:g} {}", 1 - share, share, divergence);
+  const auto loss = options.minifinetuning ? fmt::format("(1 - s) cross-entropy + s {}, s of each token such that its label, in s P + (1 - s) label, leads the token that was likeliest by {:g}, or where it is that itself gains {:g} (minifinetuning)", divergence, *options.minifinetuning, *options.minifinetuning)
+                    : share == 1       ? divergence
+                                       : fmt::format("{:g} cross-entropy + {:g} {}", 1 - share, share, divergence);
   const auto entries = !teacher.cached()          ? std::string("of all tokens, beside the student")
-                       : teacher.entries == "top" ? fmt::format("of its {} likeliest tokens and the rest as one outcome, from the store", teacher.num_entries)
+                       : teacher.entries == "top" ? fmt::format("of its {} likeliest tokens and the rest {}, from the store", teacher.num_entries, teacher.rest_is_labels() ? "as the label's" : "as one outcome")
                                                   : fmt::format("as counts of {} draws, from the store", teacher.num_entries);
   const auto where = options.teaches_all() ? "mean over supervised tokens, of the divergence over all tokens, prompts' too" : "mean over supervised tokens";
   const auto on_policy = options.on_policy_share == 0
@@ -129,26 +151,33 @@ std::string objective_formula(const ObjectiveOptions& options, const TeacherOpti
 ObjectiveLoss objective_loss(const at::Tensor& hidden_MC, const HeadPieces& head, std::span<const int32_t> labels_M, std::span<const float> weights_M,
                              const Objective& objective, const TeacherSignals* teacher, const ObjectiveLossOptions& options) {
   if (teacher && teacher->by_spans) return span_loss(hidden_MC, head, labels_M, weights_M, objective, *teacher, options);
-  const double share = teacher ? objective.teacher_share : 0;
-  const Labelled labelled(hidden_MC, labels_M, weights_M);
+  const auto shares = teacher && objective.minifinetuning ? minifinetuning_shares(teacher->hidden_MC, *teacher->head, labels_M, *objective.minifinetuning, options.buffer_bytes) : std::vector<float>();
+  const auto weight_of = [&](size_t m) { return weights_M.empty() ? 1.0f : weights_M[m]; };
+  // Shares of tokens are part of their weights.
+  const double share = !teacher ? 0 : objective.teacher_share, of_labels = shares.empty() ? 1 - share : 1;
+  std::vector<float> label_weights(weights_M.begin(), weights_M.end()), teacher_weights = label_weights;
+  if (!shares.empty()) {
+    label_weights.resize(shares.size()), teacher_weights.resize(shares.size());
+    for (size_t m = 0; m < shares.size(); ++m) label_weights[m] = (1 - shares[m]) * weight_of(m), teacher_weights[m] = shares[m] * weight_of(m);
+  }
+  const Labelled labelled(hidden_MC, labels_M, label_weights);
   CrossEntropyOptions entropy_options;
-  entropy_options.want_gradient = options.want_gradient && share < 1;
-  entropy_options.gradient_scale = options.gradient_scale * (1 - share);
+  entropy_options.want_gradient = options.want_gradient && of_labels > 0;
+  entropy_options.gradient_scale = options.gradient_scale * of_labels;
   entropy_options.buffer_bytes = options.buffer_bytes;
   ObjectiveLoss loss;
   if (!labelled.labels.empty()) {
     auto entropy = linear_cross_entropy(labelled.hidden, head, labelled.labels, labelled.weights, entropy_options);
-    loss.weighted_cross_entropy = entropy.weighted_loss;
+    loss.weighted_loss = of_labels * entropy.weighted_loss;
+    loss.weighted_cross_entropy = shares.empty() ? entropy.weighted_loss : weighted_sum(entropy.losses_M, labelled.rows, weights_M);
     loss.cross_entropies = std::move(entropy.losses_M);
     loss.correct = std::move(entropy.correct_M);
     loss.gradient_MC = labelled.put_back(entropy.gradient_MC, hidden_MC);
   }
-  loss.weighted_loss = (1 - share) * loss.weighted_cross_entropy;
   if (share == 0) return loss;
   const double divergence_scale = options.divergence_scale.value_or(options.gradient_scale);
-  const auto divergence = linear_kl(hidden_MC, teacher->student_head ? *teacher->student_head : head, teacher->view(), weights_M,
-                                    kl_options(objective, divergence_scale, options));
-  loss.weighted_divergence = divergence.weighted_loss;
+  const auto divergence = linear_kl(hidden_MC, teacher->student_head ? *teacher->student_head : head, teacher->view(), teacher_weights, kl_options(objective, divergence_scale, options));
+  loss.weighted_divergence = shares.empty() ? divergence.weighted_loss : weighted_sum(divergence.losses_M, {}, weights_M);
   loss.weighted_loss += share * divergence.weighted_loss * (divergence_scale / options.gradient_scale);
   if (options.want_gradient) loss.gradient_MC = loss.gradient_MC.defined() ? loss.gradient_MC.add(divergence.gradient_MC) : divergence.gradient_MC;
   return loss;

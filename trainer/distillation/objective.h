@@ -2,6 +2,8 @@
 //
 //   loss = (1 - teacher_share) * cross-entropy + teacher_share * [T^2] * divergence(teacher, student)
 //
+// With minifinetuning each token has a teacher_share of its own (label_targets.h): the gradient is that of KL from share * P + (1 - share) * label, P the teacher's distribution.
+//
 // cross-entropy: the mean over supervised tokens; divergence: over the tokens on which the teacher is followed, which are those or all. With the divergences of kernels/linear_kl, over blocks of rows of the two heads: no [N, V] logits of either model.
 #pragma once
 #include <optional>
@@ -18,8 +20,10 @@ namespace graft {
 struct Objective {
   double teacher_share = 0;    // 0: cross-entropy alone
   Divergence divergence = Divergence::kForwardKl;
-  double jensen_shannon_weight = 0.5, temperature = 1;
+  Mixture mixture;
+  double temperature = 1;
   bool times_temperature_squared = false;
+  std::optional<double> minifinetuning;   // its threshold; of a teacher by hidden states, with a teacher_share of 1
 };
 
 Objective objective_of(const ObjectiveOptions& options);

@@ -60,8 +60,9 @@ struct ObjectiveOptions {
   // distill: (1 - teacher_share) * cross-entropy + teacher_share * divergence (trainer/distillation/objective.h)
   double teacher_share = 1;
   std::string teacher_tokens = "supervised";   // supervised | all: of which the divergence is taken
-  std::string divergence = "forward_kl"; // forward_kl | reverse_kl | jensen_shannon | spans
-  double jensen_shannon_weight = 0.5;
+  std::optional<double> minifinetuning;  // threshold: each token has a share of its own
+  std::string divergence = "forward_kl"; // forward_kl | reverse_kl | jensen_shannon | skewed_forward_kl | skewed_reverse_kl | spans
+  double jensen_shannon_weight = 0.5, skew = 0.1;
   double temperature = 1;
   bool times_temperature_squared = false;
   // key: on_policy: {share, every, temperature, top_p, max_new_tokens}: rows of a step whose answers the student writes
@@ -88,6 +89,7 @@ struct TeacherOptions {
   std::string signal = "online";         // online | cached | answers: the last two written by `graft teach`
   std::string entries = "drawn";         // of the cache: drawn | top
   int64_t num_entries = 50;              // key: count
+  std::string rest = "outcome";          // outcome | label: what the mass beside top entries is
   // In place of a model: a completions server, which `graft teach` asks.
   std::optional<std::string> server;     // http://127.0.0.1:8080/v1
   std::optional<std::string> server_model;   // as it names it; null: the only one that it lists
@@ -103,6 +105,7 @@ struct TeacherOptions {
   bool is_self() const { return model == "self"; }
   bool has_files() const { return !is_self() && !server; }
   bool cached() const { return signal == "cached"; }
+  bool rest_is_labels() const { return cached() && entries == "top" && rest == "label"; }
   bool answers() const { return signal == "answers"; }
   bool stored() const { return cached() || answers(); }   // by `graft teach`, before training
 };

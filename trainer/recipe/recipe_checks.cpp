@@ -136,6 +136,17 @@ void check_distillation(Reader& reader, const YamlValue& root, const Recipe& rec
     needs(objective.on_policy_share == 0, "objective.on_policy.share", "0 " + with, fmt::format("{:g}", objective.on_policy_share));
     needs(objective.temperature == 1, "objective.temperature", "1 " + with, fmt::format("{:g}", objective.temperature));
   }
+  if (objective.minifinetuning) {
+    const std::string with = "with objective.minifinetuning";
+    needs(teacher.signal == "online", "teacher.signal", "online " + with, teacher.signal);
+    needs(objective.divergence == "forward_kl", "objective.divergence", "forward_kl " + with, objective.divergence);
+    needs(objective.temperature == 1, "objective.temperature", "1 " + with, fmt::format("{:g}", objective.temperature));
+    needs(objective.teacher_share == 1, "objective.teacher_share", "1 " + with + ", which gives each token its own", fmt::format("{:g}", objective.teacher_share));
+  }
+  if (teacher.rest == "label") {
+    needs(teacher.cached() && teacher.entries == "top", "teacher.rest", "outcome without teacher.signal cached and teacher.entries top", "label");
+    needs(objective.divergence != "reverse_kl", "objective.divergence", "another than reverse_kl with teacher.rest label", "reverse_kl, which is infinite where the teacher has no probability");
+  }
   if (teacher.demonstration) {
     needs(objective.teacher_tokens == "supervised", "objective.teacher_tokens", "supervised with teacher.demonstration", objective.teacher_tokens);
     needs(!objective.by_spans() && !teacher.answers(), "teacher.demonstration", "null with objective.divergence spans and teacher.signal answers", "a file");

@@ -188,10 +188,14 @@ Table<ObjectiveOptions> objective_table() {
       choice("teacher_tokens", &T::teacher_tokens, {"supervised", "all"},
              "distill: the tokens on which the teacher is followed. all: prompts' too, of which a student that was cut from a larger model learns to read again; "
              "cross-entropy stays on the supervised tokens."),
-      choice("divergence", &T::divergence, {"forward_kl", "reverse_kl", "jensen_shannon", "spans"},
+      number_or("minifinetuning", "null", &T::minifinetuning, {.low = 0, .high = 1, .below_high = true},
+                "distill: a threshold t (0.2 in the paper): each token has a share s of its own in place of teacher_share, such that in s x teacher + (1 - s) x label the label leads the teacher's "
+                "likeliest token by t, or where it is that token gains t: rows are learnt, and all else stays as the teacher has it. With an online teacher and forward_kl."),
+      choice("divergence", &T::divergence, {"forward_kl", "reverse_kl", "jensen_shannon", "skewed_forward_kl", "skewed_reverse_kl", "spans"},
              "distill: forward_kl KL(teacher || student); reverse_kl KL(student || teacher); jensen_shannon b KL(teacher || M) + (1 - b) KL(student || M), "
-             "M = b teacher + (1 - b) student. spans: for a teacher with another tokenizer and template, of how likely both find pieces of the answer's text."),
+             "M = b teacher + (1 - b) student; skewed_forward_kl KL(teacher || skew teacher + (1 - skew) student), skewed_reverse_kl KL(student || skew student + (1 - skew) teacher). spans: for a teacher with another tokenizer and template, of how likely both find pieces of the answer's text."),
       number("jensen_shannon_weight", &T::jensen_shannon_weight, {.low = 0, .high = 1, .above_low = true, .below_high = true}, "distill: b of jensen_shannon."),
+      number("skew", &T::skew, {.low = 0, .high = 1, .above_low = true, .below_high = true}, "distill: of the skewed divergences, 0.1 in DistiLLM."),
       number("temperature", &T::temperature, above(0), "distill: logits of both are divided by it in the divergence."),
       boolean("times_temperature_squared", &T::times_temperature_squared, "distill: multiplies the divergence by temperature squared (Hinton 2015)."),
       group<T>("on_policy",
@@ -233,6 +237,9 @@ Table<TeacherOptions> teacher_table() {
       choice("entries", &T::entries, {"drawn", "top"},
              "cached, of each token: drawn counts of draws from the teacher's distribution, an unbiased target of forward_kl; top the likeliest tokens and the mass of the rest."),
       integer("count", &T::num_entries, {.low = 1, .high = 65535}, "cached: how many draws, or likeliest tokens."),
+      choice("rest", &T::rest, {"outcome", "label"},
+             "cached, entries top: what the mass beside the entries is. outcome: of one outcome more, whose tokens share it as the student has them. label: of the row's own token (where one "
+             "is supervised)."),
       optional_text("server", "null or URL", &T::server,
                     "In place of teacher.model: an OpenAI-compatible completions server with a model of the student's tokenizer, such as http://127.0.0.1:8080/v1, which `graft teach` asks "
                     "(docs/distillation.md). With signal cached and entries top. Holds no key."),

@@ -156,6 +156,7 @@ StepRows step_rows(const PreparedRun& run, int64_t step, const std::vector<Stude
 void without_cross_entropy(MicroBatchOptions& options) {
   options.divergence_scale = options.objective.teacher_share * *options.divergence_scale;
   options.objective.teacher_share = 1;
+  options.objective.minifinetuning.reset();
   options.load_balancing = 0;
 }
 

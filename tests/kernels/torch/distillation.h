@@ -20,26 +20,28 @@ struct DistillationCase {
   bool weighted = false;
   double softcap = 0, teacher_softcap = 0, temperature = 1;
   bool squared = false;
-  double weight = 0.5;
+  Mixture mixture;
 };
 
 inline std::string describe(const DistillationCase& c) {
-  return fmt::format("divergence {}, teacher {}, weights {}, softcaps {} and {}, temperature {} ({}), b {}", static_cast<int>(c.divergence), static_cast<int>(c.teacher), c.weighted, c.softcap,
-                     c.teacher_softcap, c.temperature, c.squared ? "T^2" : "1", c.weight);
+  return fmt::format("divergence {}, teacher {}, weights {}, softcaps {} and {}, temperature {} ({}), mixture {} of {}", static_cast<int>(c.divergence), static_cast<int>(c.teacher), c.weighted, c.softcap,
+                     c.teacher_softcap, c.temperature, c.squared ? "T^2" : "1", c.mixture.teacher_weight, c.mixture.teacher_part);
 }
 
 // Each option alone, and all, with every divergence and teacher.
 inline std::vector<DistillationCase> distillation_cases() {
   std::vector<DistillationCase> cases;
-  for (const auto divergence : {Divergence::kForwardKl, Divergence::kReverseKl, Divergence::kJensenShannon}) {
+  for (const auto divergence : {Divergence::kForwardKl, Divergence::kReverseKl, Divergence::kMixture}) {
     for (const auto teacher : {TeacherKind::kHidden, TeacherKind::kDense, TeacherKind::kSparse}) {
       cases.insert(cases.end(), {{divergence, teacher},
                                  {divergence, teacher, true},
                                  {divergence, teacher, false, 3, 0},
                                  {divergence, teacher, false, 0, 2},
                                  {divergence, teacher, false, 0, 0, 2.5},
-                                 {divergence, teacher, true, 4, 3, 0.7, true, 0.1},
-                                 {divergence, teacher, false, 0, 0, 1, false, 0.9}});
+                                 {divergence, teacher, true, 4, 3, 0.7, true, jensen_shannon(0.1)},
+                                 {divergence, teacher, false, 0, 0, 1, false, jensen_shannon(0.9)}});
+      if (divergence != Divergence::kMixture) continue;
+      for (const auto& mixture : {skewed_forward_kl(0.1), skewed_reverse_kl(0.1), Mixture{0.7, 0.2}}) cases.push_back({divergence, teacher, true, 4, 0, 0.7, true, mixture});
     }
   }
   return cases;
@@ -68,7 +70,7 @@ struct Distillation {
   KlResult run_on(Function f, const DistillationCase& c, const at::Tensor& student_hidden, const at::Tensor& teachers_hidden, int64_t buffer) const {
     KlOptions options;
     options.divergence = c.divergence;
-    options.jensen_shannon_weight = c.weight;
+    options.mixture = c.mixture;
     options.temperature = c.temperature;
     options.times_temperature_squared = c.squared;
     options.gradient_scale = 0.7;

@@ -33,11 +33,11 @@ KlLoss expected_loss(const Distillation& d, const DistillationCase& c) {
   const auto teacher = c.teacher == TeacherKind::kDense ? d.dense_logits().to(at::kDouble) : logits_of(d.teacher_hidden.to(at::kDouble), d.teacher_head, c.teacher_softcap);
   const auto log_p = at::log_softmax(teacher / c.temperature, 1);
   const auto kl = [](const at::Tensor& log_of, const at::Tensor& log_from) { return at::kl_div(log_from, log_of, at::Reduction::None, /*log_target=*/true).sum(1); };
-  const double b = c.weight;
-  const auto log_m = at::logsumexp(at::stack({log_q + std::log1p(-b), log_p + std::log(b)}), 0);
+  const auto [a, m] = c.mixture;
+  const auto log_m = at::logsumexp(at::stack({log_q + std::log1p(-m), log_p + std::log(m)}), 0);
   const auto losses = c.divergence == Divergence::kForwardKl   ? kl(log_p, log_q)
                       : c.divergence == Divergence::kReverseKl ? kl(log_q, log_p)
-                                                               : b * kl(log_p, log_m) + (1 - b) * kl(log_q, log_m);
+                                                               : a * kl(log_p, log_m) + (1 - a) * kl(log_q, log_m);
   auto weights = at::ones({x.size(0)}, at::kDouble);
   for (size_t i = 0; i < d.weights.size() && c.weighted; ++i) weights[static_cast<int64_t>(i)] = d.weights[i];
   const auto sum = (losses * weights).sum() * (c.squared ? c.temperature * c.temperature : 1);
@@ -95,7 +95,7 @@ TEST(LinearKl, EntriesOfAllTokensAreTheDenseTeacher) {
   for (int32_t i = 0; i < 5 * 40; ++i) ids.push_back(i % 40);
   const auto weight = frozen(d.head);
   const SparseTeacher sparse{40, ids, {log_p.const_data_ptr<float>(), static_cast<size_t>(log_p.numel())}, {}, 1};
-  for (const auto kind : {Divergence::kForwardKl, Divergence::kReverseKl, Divergence::kJensenShannon}) {
+  for (const auto kind : {Divergence::kForwardKl, Divergence::kReverseKl, Divergence::kMixture}) {
     KlOptions options;
     options.divergence = kind;
     for (const auto f : {+[](const at::Tensor& x, const HeadPieces& h, const Teacher& t, const KlOptions& o) { return linear_kl(x, h, t, {}, o); },
@@ -114,7 +114,7 @@ TEST(LinearKl, SampledEntriesAreADistributionOfTheirOwn) {
     if (ids[i] >= 0) dense[static_cast<int64_t>(i) / 3][ids[i]] = log_p[i];
   }
   const auto weight = frozen(d.head);
-  for (const auto kind : {Divergence::kForwardKl, Divergence::kJensenShannon}) {
+  for (const auto kind : {Divergence::kForwardKl, Divergence::kMixture}) {
     KlOptions options;
     options.divergence = kind;
     const WholeHead head(weight);
@@ -129,7 +129,7 @@ TEST(LinearKl, OfEqualDistributionsIsNothing) {
   const Distillation d(5, 1000);
   const auto weight = frozen(d.head);
   const WholeHead head(weight);
-  for (const auto kind : {Divergence::kForwardKl, Divergence::kReverseKl, Divergence::kJensenShannon}) {
+  for (const auto kind : {Divergence::kForwardKl, Divergence::kReverseKl, Divergence::kMixture}) {
     KlOptions options;
     options.divergence = kind;
     const auto result = linear_kl(d.hidden, head, HiddenTeacher{d.hidden, head}, {}, options);
@@ -171,10 +171,10 @@ TEST(LinearKl, RefusesWhatIsNotATeacher) {
     options.temperature = temperature;
     refuses(good, options);
   }
-  for (const double b : {0.0, 1.0}) {
+  for (const auto& mixture : {jensen_shannon(0), jensen_shannon(1), Mixture{1.1, 0.5}}) {
     KlOptions options;
-    options.divergence = Divergence::kJensenShannon;
-    options.jensen_shannon_weight = b;
+    options.divergence = Divergence::kMixture;
+    options.mixture = mixture;
     refuses(good, options);
   }
   const std::vector<int32_t> ids = {0, 1, 5, 6};

@@ -8,6 +8,7 @@
 #include "kernels/common/error.h"
 #include "tests/support/error_of.h"
 #include "tests/trainer/torch/few_steps.h"
+#include "trainer/distillation/label_targets.h"
 #include "trainer/distillation/signal_entries.h"
 #include "trainer/distillation/teacher_model.h"
 
@@ -54,11 +55,12 @@ at::Tensor kl(const at::Tensor& p, const at::Tensor& q) { return (p.exp() * (p -
 // The divergences of kernels/linear_kl, of every token.
 at::Tensor divergence(const Objective& objective, const at::Tensor& teacher_logits, const at::Tensor& student_logits) {
   const auto p = at::log_softmax(teacher_logits / objective.temperature, 1), q = at::log_softmax(student_logits / objective.temperature, 1);
-  const double factor = objective.times_temperature_squared ? objective.temperature * objective.temperature : 1, b = objective.jensen_shannon_weight;
+  const double factor = objective.times_temperature_squared ? objective.temperature * objective.temperature : 1;
+  const auto [a, b] = objective.mixture;
   if (objective.divergence == Divergence::kForwardKl) return factor * kl(p, q);
   if (objective.divergence == Divergence::kReverseKl) return factor * kl(q, p);
   const auto m = (b * p.exp() + (1 - b) * q.exp()).log();
-  return factor * (b * kl(p, m) + (1 - b) * kl(q, m));
+  return factor * (a * kl(p, m) + (1 - a) * kl(q, m));
 }
 
 at::Tensor weights_of(const Batch& batch, const std::vector<int64_t>& tokens) {
@@ -67,8 +69,14 @@ at::Tensor weights_of(const Batch& batch, const std::vector<int64_t>& tokens) {
   return at::tensor(weights, at::kDouble);
 }
 
-const Objective kObjectives[] = {{1, Divergence::kForwardKl, 0.5, 1, false},  {0.3, Divergence::kForwardKl, 0.5, 2, true},      {1, Divergence::kReverseKl, 0.5, 1, false},
-                                 {0.6, Divergence::kReverseKl, 0.5, 0.7, false}, {1, Divergence::kJensenShannon, 0.5, 1, false}, {0.8, Divergence::kJensenShannon, 0.2, 1.5, true}};
+const Objective kObjectives[] = {{1, Divergence::kForwardKl},
+                                 {0.3, Divergence::kForwardKl, {}, 2, true},
+                                 {1, Divergence::kReverseKl},
+                                 {0.6, Divergence::kReverseKl, {}, 0.7},
+                                 {1, Divergence::kMixture},
+                                 {0.8, Divergence::kMixture, jensen_shannon(0.2), 1.5, true},
+                                 {0.8, Divergence::kMixture, skewed_forward_kl(0.1)},
+                                 {0.8, Divergence::kMixture, skewed_reverse_kl(0.1)}};
 
 // The supervised tokens alone, and all tokens, of which the supervised have a cross-entropy.
 Batch some_taught_batch(bool all) {
@@ -131,11 +139,76 @@ TEST(Distillation, TheMixtureIsTheSumOfItsParts) {
   const auto batch = test::some_batch(0, false);
   const auto signals = pair.signals(batch);
   const auto gradient_of = [&](double share) {
-    pair.run(batch, {share, Divergence::kForwardKl, 0.5, 1, false}, &signals);
+    pair.run(batch, {share, Divergence::kForwardKl}, &signals);
     return pair.adapters.gradients.clone();
   };
   const auto entropy = gradient_of(0), teacher = gradient_of(1), mixed = gradient_of(0.25);
   EXPECT_LT((mixed - 0.75 * entropy - 0.25 * teacher).norm().item<double>() / mixed.norm().item<double>(), 1e-6);
+}
+
+TEST(Distillation, MinifinetuningGivesEachTokenItsShare) {
+  constexpr double kThreshold = 0.2;
+  Pair pair;
+  for (const bool all : {false, true}) {
+    const auto batch = some_taught_batch(all);
+    const auto signals = pair.signals(batch);
+    const auto student = full_logits(*pair.student.decoder, batch), teacher = full_logits(*pair.teacher.decoder, batch);
+    const auto taught = batch.taught_tokens();
+    const auto p = at::softmax(teacher, 1), log_q = at::log_softmax(student, 1), kl_M = kl(p.log(), log_q);
+    double loss = 0;
+    int64_t labelled = 0;
+    for (size_t m = 0; m < taught.size(); ++m) {
+      const auto token = static_cast<int64_t>(m);
+      const auto label = batch.labels_N[static_cast<size_t>(taught[m])];
+      const double weight = batch.weights_N[static_cast<size_t>(taught[m])];
+      double share = 1;
+      if (label != kUnsupervised) {
+        const double of_label = p[token][label].item<double>(), largest = p[token].max().item<double>();
+        share = of_label < largest ? (1 - kThreshold) / (1 - of_label + largest) : std::max(0.0, 1 - of_label - kThreshold) / (1 - of_label);
+        // What the formulas are for.
+        const auto mixed = share * p[token];
+        mixed[label] += 1 - share;
+        if (of_label < largest) EXPECT_NEAR(mixed[label].item<double>() - mixed[p[token].argmax()].item<double>(), kThreshold, 1e-9);
+        else EXPECT_NEAR(mixed[label].item<double>(), std::min(1.0, of_label + kThreshold), 1e-9);
+        ++labelled;
+        loss += weight * (1 - share) * -log_q[token][label].item<double>() / 50;
+      }
+      loss += weight * share * kl_M[token].item<double>() / 80;
+    }
+    ASSERT_GT(labelled, 0);
+    const Objective objective{.teacher_share = 1, .minifinetuning = kThreshold};
+    const auto result = pair.run(batch, objective, &signals, 1.0 / 80);
+    EXPECT_NEAR(result.weighted_loss / 50, loss, 2e-6 * loss);
+    const auto weights = weights_of(batch, taught);
+    EXPECT_NEAR(result.weighted_divergence, (kl_M * weights).sum().item<double>(), 2e-6 * result.weighted_divergence);
+    const auto plain = pair.run(batch, Objective{}, nullptr);
+    EXPECT_NEAR(result.weighted_cross_entropy, plain.weighted_loss, 2e-6 * plain.weighted_loss);
+  }
+}
+
+TEST(Distillation, MinifinetuningWhereTheTeacherIsRightAndWrong) {
+  const auto logits = at::tensor({0.7, 0.2, 0.1, 0.95, 0.03, 0.02, 0.7, 0.2, 0.1, 0.7, 0.2, 0.1, 0.7, 0.2, 0.1}, at::kFloat).log().view({5, 3});
+  const auto ones = std::make_shared<at::Tensor>(at::eye(3));
+  const FrozenWeight identity(TensorType::kF32, 3, 3, static_cast<const std::byte*>(ones->const_data_ptr()), ones);
+  const auto shares = minifinetuning_shares(logits, WholeHead(LinearHead(identity)), std::vector<int32_t>{0, 0, 1, kUnsupervised, 7}, 0.2, 1 << 20);
+  const std::vector<double> expected = {1.0 / 3, 0, 0.8 / 1.5, 1, 0.8 / 1.7};   // a gain of 0.2; only 0.05 are left; a lead of 0.2; not supervised; a token that the teacher lacks
+  ASSERT_EQ(shares.size(), expected.size());
+  for (size_t m = 0; m < shares.size(); ++m) EXPECT_NEAR(shares[m], expected[m], 1e-6) << m;
+}
+
+TEST(Distillation, TheRestOfTheLikeliestTokensIsTheLabels) {
+  SignalRows rows;
+  rows.num_entries = 2;
+  rows.ids_MK = {4, 7, 4, 7, 4, 7, 4, -1};
+  for (const double p : {0.5, 0.3, 0.5, 0.3, 0.5, 0.3, 1.0, 1.0}) rows.log_probabilities_MK.push_back(static_cast<float>(std::log(p)));
+  rows.tail_mass_M = {0.2f, 0.2f, 0.2f, 0};
+  const auto moved = rest_to_labels(rows, std::vector<int32_t>{7, 9, kUnsupervised, 9});
+  EXPECT_EQ(moved.num_entries, 3);
+  EXPECT_EQ(moved.ids_MK, (std::vector<int32_t>{4, 7, -1, 4, 7, 9, 4, 7, -1, 4, -1, -1}));
+  EXPECT_EQ(moved.tail_mass_M, (std::vector<float>{0, 0, 0.2f, 0}));
+  EXPECT_NEAR(std::exp(moved.log_probabilities_MK[1]), 0.5, 1e-6);
+  EXPECT_NEAR(std::exp(moved.log_probabilities_MK[5]), 0.2, 1e-6);
+  EXPECT_EQ(moved.log_probabilities_MK[7], rows.log_probabilities_MK[5]);
 }
 
 TEST(Distillation, EqualModelsHaveNothingToLearn) {
@@ -171,7 +244,7 @@ TEST(Distillation, RowsLearnTheSameAloneAndTogether) {
   Pair pair;
   const auto batch = test::some_batch(0, false);
   const auto signals = pair.signals(batch);
-  const Objective objective{0.5, Divergence::kJensenShannon, 0.5, 1, false};
+  const Objective objective{0.5, Divergence::kMixture};
   const double together = pair.run(batch, objective, &signals).weighted_loss;
   const auto gradients = pair.adapters.gradients.clone();
   double alone = 0;
@@ -260,7 +333,7 @@ TEST(SignalEntries, GradientsOfDrawsConvergeToTheWholeDistributions) {
   Pair pair;
   const auto batch = test::some_batch(0, false);
   const auto online = pair.signals(batch);
-  const Objective objective{1, Divergence::kForwardKl, 0.5, 1, false};
+  const Objective objective{1, Divergence::kForwardKl};
   pair.run(batch, objective, &online);
   const auto whole = pair.adapters.gradients.clone();
   const int64_t vocab = pair.teacher.decoder->head().rows();
