@@ -70,9 +70,9 @@ class Base:
         asked.write_text("".join(json.dumps({"messages": [{"role": "user", "content": row["text"]}, {"role": "assistant", "content": row["label"]}]}) + "\n" for row in rows))
         return [json.loads(line)["ids"] for line in graft_program.run("render", self.path, "--file", asked).stdout.splitlines()]
 
-    def logits(self, model) -> torch.Tensor:
+    def logits(self, model, ids=None) -> torch.Tensor:
         with torch.no_grad():
-            return model(torch.tensor([self.ids[0]])).logits[0].float()
+            return model(torch.tensor([ids or self.ids[0]])).logits[0].float()
 
     def activations(self) -> dict[str, torch.Tensor]:
         """Of each linear module the sums over tokens of the squares of its inputs."""
@@ -179,8 +179,8 @@ class Tests(unittest.TestCase):
         self.assertIn(text, done.stderr)
         self.assertFalse(out.exists())
 
-    def check(self, base: Base, widths: dict, layers=None, model=None, more=()) -> pathlib.Path:
-        options = [text for option in widths.items() for text in option] + (["--layers", ",".join(map(str, layers))] if layers else [])
+    def check(self, base: Base, widths: dict, layers=None, model=None, more=(), layers_as="") -> pathlib.Path:
+        options = [text for option in widths.items() for text in option] + (["--layers", layers_as or ",".join(map(str, layers))] if layers else [])
         out = self.export(model or base.run, *options, *more)
         layers = layers or list(range(base.config["num_hidden_layers"]))
         kept = json.loads((out / "kept.json").read_text())
@@ -237,6 +237,27 @@ class Students(Tests):
         out = self.check(self.base, WIDTHS, layers=[0, 2])
         self.assertEqual(json.loads((out / "kept.json").read_text())["layers"], [0, 2])
 
+    def test_layers_that_change_most(self):
+        sums = [0.0] * 3
+        def see(module, inputs, output, layer):
+            sums[layer] += torch.nn.functional.cosine_similarity(inputs[0].double(), (output[0] if isinstance(output, tuple) else output).double(), dim=-1).sum().item()
+        hooks = [module.register_forward_hook(lambda module, inputs, output, layer=layer: see(module, inputs, output, layer)) for layer, module in enumerate(self.base.model.model.layers)]
+        for ids in self.base.ids:
+            self.base.logits(self.base.model, ids)
+        for hook in hooks:
+            hook.remove()
+        order = sorted(range(3), key=lambda layer: sums[layer])
+        for count in (1, 2):
+            layers = sorted(order[:count])
+            out = self.check(self.base, {"--kv-heads": 2}, layers, layers_as=f"best:{count}")
+            kept = json.loads((out / "kept.json").read_text())
+            self.assertEqual(kept["layers"], layers)
+            self.assertIn("cosine", kept["layers_chosen_by"])
+        self.export(self.base.run, "--layers", "best:2")
+        self.assert_refused("expected fewer than the base's 3 layers, got best:3", self.base.run, "--layers", "best:3")
+        self.assert_refused("or best:15, got 'best:0'", self.base.run, "--layers", "best:0")
+        self.assert_refused("expected rows to choose by, got a model without a run", self.base.path, "--layers", "best:2")
+
     def test_what_is_said(self):
         out = self.check(self.base, WIDTHS)
         tokens = sum(map(len, self.base.ids))
@@ -255,7 +276,7 @@ class Students(Tests):
     def test_a_model_without_a_run(self):
         """With an importance matrix of its own, as llama-imatrix writes them; of a directory and of a GGUF file, where rows of queries and keys lie otherwise."""
         base = Base(self.folder, "llama", trained=False)
-        self.assert_refused("expected rows to choose channels and heads by, got a model without a run", base.path, "--kv-heads", 1)
+        self.assert_refused("expected rows to choose by, got a model without a run", base.path, "--kv-heads", 1)
         writer = gguf.GGUFWriter(str(self.folder / "imatrix.gguf"), "")
         writer.add_type("imatrix")
         writer.add_array("imatrix.datasets", ["rows.txt"])

@@ -70,17 +70,28 @@ std::shared_ptr<const ImportanceMatrix> read_importance(const std::string& path)
   return path.empty() ? nullptr : std::make_shared<const ImportanceMatrix>(read_importance_matrix(path));
 }
 
-// Of the model as it is exported, over the rows that its run trained on; or of a file.
-std::shared_ptr<const ImportanceMatrix> activations_of(const Options& options, const ModelFiles& files, const Decoder& decoder) {
+// What is kept of a model that is cut by what its run's training rows do in it, as it is exported; or by a file's activations.
+void choose_kept(const Options& options, const ModelFiles& files, Decoder& decoder, ExportRequest& request) {
+  const auto count = counted_layers(options.layers);
+  if (!options.layers.empty() && !count) request.layers = parse_layers(options.layers);
+  if (!options.widths.any() && !count) return;
   check_widths(decoder.spec(), options.widths);
-  if (auto read = read_importance(options.importance)) return read;
+  if (count && *count >= decoder.num_layers()) fail("exports", "expected fewer than the base's {} layers, got {} — leave --layers out to keep all", decoder.num_layers(), options.layers);
+  if (options.widths.any()) request.activations = read_importance(options.importance);
+  if (!count && request.activations) return;
   if (!files.run) {
-    fail("export", "expected rows to choose channels and heads by, got a model without a run ({}) — name a run folder, whose training rows are read, or with --importance an importance matrix of "
-         "this model, by llama-imatrix or of a run (exports/importance.gguf)", last_name_of(files.base));
+    fail("export", "expected rows to choose by, got a model without a run ({}) — name a run folder, whose training rows are read; or layers by their numbers and, for channels and heads, with "
+         "--importance an importance matrix of this model, by llama-imatrix or of a run (exports/importance.gguf)", last_name_of(files.base));
   }
   PrepareOptions prepare;
   prepare.log = [](const std::string& text) { log().detail(text); };
-  return importance_of_training_rows(prepare_run(load_recipe(*files.run / "recipe.yaml", {}), prepare), decoder);
+  const auto run = prepare_run(load_recipe(*files.run / "recipe.yaml", {}), prepare);
+  decoder.set_compute(run.decoder->compute());   // as its importance matrices are made
+  if (options.widths.any() && !request.activations) request.activations = importance_of_training_rows(run, decoder);
+  if (count) {
+    request.layers = most_important(layer_changes_of_training_rows(run, decoder), *count);
+    request.layers_chosen_by = "1 - cosine between a token's residual stream before and after each, over the run's training rows";
+  }
 }
 
 void print(const ExportResult& result, bool json) {
@@ -117,7 +128,6 @@ int run(const Options& options, bool json) {
     request.facts = {{"program", std::string("graft ") + GRAFT_VERSION}, {"base", last_name_of(files.base)}};
     request.chat_template = load_chat_template(files.base);
   }
-  if (!options.layers.empty()) request.layers = parse_layers(options.layers);
   request.widths = options.widths;
   if (!request.widths.any()) request.importance = read_importance(options.importance);
   const auto folder = !options.adapter.empty() ? std::optional<fs::path>(options.adapter) : files.adapter;
@@ -128,7 +138,7 @@ int run(const Options& options, bool json) {
     adapters = load_adapter(*decoder, *folder);
     if (files.run && options.adapter.empty()) request.options.quantization_aware = load_recipe(*files.run / "recipe.yaml", {}).adapter.quantization_aware;
   }
-  if (request.widths.any()) request.activations = activations_of(options, files, *decoder);
+  choose_kept(options, files, *decoder, request);
   request.decoder = decoder.get();
   request.adapters = adapters.get();
   std::optional<Progress> progress;
@@ -153,7 +163,8 @@ void add_export_command(CommandLine& line) {
   command->add_option("--out", options->out, "file (.gguf) or folder to write")->required();
   command->add_option("--importance", options->importance, "importance matrix for quantised GGUF forms, or to choose what a narrower student keeps: a file of llama-imatrix, or of a run "
                       "(exports/importance.gguf)");
-  command->add_option("--layers", options->layers, "keep only these layers, numbered anew, such as 0-4,10,28-29: a student to be trained (safetensors and other merged folders)");
+  command->add_option("--layers", options->layers, "keep only these layers, numbered anew, such as 0-4,10,28-29: a student to be trained (safetensors and other merged folders); best:15 keeps so many, those that "
+                      "change most what passes through them, of the rows that RUN trained on");
   const std::string narrower = "; those with the largest activations over the rows that RUN trained on, or by --importance (as --layers)";
   command->add_option("--intermediate", options->widths.intermediate, "keep so many channels of every MLP" + narrower);
   command->add_option("--kv-heads", options->widths.kv_heads, "keep so many key-value heads of every layer, with their query heads" + narrower);

@@ -117,6 +117,7 @@ std::string kept_json(const std::string& base_name, const ExportRequest& request
   };
   if (request.widths.any()) json["chosen_by"] = chosen_by(*request.activations);
   if (!request.layers.empty()) json["layers"] = request.layers;
+  if (!request.layers_chosen_by.empty()) json["layers_chosen_by"] = request.layers_chosen_by;
   if (!widths.hidden.empty()) json["hidden"] = widths.hidden;
   add("kv_heads", widths.kv_heads);
   add("intermediate", widths.intermediate);
@@ -140,7 +141,8 @@ void cut(Prepared& prepared, const ExportRequest& request, const ExportFormat& f
   if (!request.layers.empty()) {
     take(prepared, keep_layers(prepared.spec, *source.weights, request.layers));
     source.kept_layers = request.layers;
-    prepared.notes.push_back(fmt::format("{} of the base's {} layers: {}", request.layers.size(), source.base_layers, fmt::join(request.layers, ", ")));
+    prepared.notes.push_back(fmt::format("{} of the base's {} layers{}{}: {}", request.layers.size(), source.base_layers, request.layers_chosen_by.empty() ? "" : ", by ", request.layers_chosen_by,
+                                         fmt::join(request.layers, ", ")));
   }
   source.kept = kept_json(source.base_name, request, widths);
   hub_config(source, TensorType::kF32);   // refuses what config.json cannot say, before anything is written

@@ -33,6 +33,7 @@ struct ExportRequest {
   ExportFacts facts;                      // export_facts() of the run's manifest
   std::vector<ManifestFile> expected_base;   // the files that the adapter was trained on, as its manifest lists them; empty: not checked
   std::vector<int64_t> layers;            // of the base that are kept, numbered anew (kept_layers.h): for merged forms in Hugging Face layout; empty: all
+  std::string layers_chosen_by;           // empty: by name
   WidthOptions widths;                    // of these how much is kept (kept_widths.h), for the same forms
   std::shared_ptr<const ImportanceMatrix> activations;  // of the model with its adapter: what `widths` are chosen by
   std::shared_ptr<const ImportanceMatrix> importance;   // for quantised GGUF forms; null: all columns of a weight count alike

@@ -13,7 +13,7 @@ namespace {
 constexpr std::string_view kLayers = "layers.";
 
 [[noreturn]] void no_layers(std::string_view text) {
-  fail("exports", "expected layers such as 0-4,10,28-29, counted from 0 and ascending, got '{}'", text);
+  fail("exports", "expected layers such as 0-4,10,28-29, counted from 0 and ascending, or best:15, got '{}'", text);
 }
 
 void cut_layers_of(nlohmann::ordered_json& config, int64_t num_layers, const std::vector<int64_t>& layers) {
@@ -56,6 +56,15 @@ LayerName layer_name(std::string_view ours) {
   if (error != std::errc()) return {};
   name.rest = digits.substr(static_cast<size_t>(end - digits.data()));
   return name;
+}
+
+std::optional<int64_t> counted_layers(std::string_view text) {
+  constexpr std::string_view kBest = "best:";
+  if (!text.starts_with(kBest)) return std::nullopt;
+  int64_t count = 0;
+  const auto [stop, error] = std::from_chars(text.data() + kBest.size(), text.data() + text.size(), count);
+  if (error != std::errc() || stop != text.data() + text.size() || count < 1) no_layers(text);
+  return count;
 }
 
 std::vector<int64_t> parse_layers(std::string_view text) {

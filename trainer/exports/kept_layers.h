@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,8 @@ namespace graft {
 
 // "0-4,10,28-29": layers counted from 0, ascending. UserError for anything else.
 std::vector<int64_t> parse_layers(std::string_view text);
+// "best:15" to 15; none: no such text. UserError for a number that is none.
+std::optional<int64_t> counted_layers(std::string_view text);
 
 // "layers.7.attention.query.weight" to 7 and ".attention.query.weight"; -1: of no layer.
 struct LayerName {

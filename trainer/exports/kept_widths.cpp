@@ -10,6 +10,15 @@
 
 namespace graft {
 
+std::vector<int64_t> most_important(const std::vector<double>& of_each, int64_t count) {
+  std::vector<int64_t> order(of_each.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return of_each[static_cast<size_t>(a)] > of_each[static_cast<size_t>(b)]; });
+  order.resize(static_cast<size_t>(count));
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
 namespace {
 
 using Indices = std::vector<int64_t>;
@@ -91,15 +100,6 @@ void check_multiple(const DecoderSpec& spec) {
     if (spec.family != family || spec.hidden_size % heads == 0) continue;
     fail("exports", "expected a hidden width that is a multiple of the attention heads, as transformers wants of {}, got {} and {} — choose other numbers", family, spec.hidden_size, heads);
   }
-}
-
-Indices most_important(const std::vector<double>& of_each, int64_t count) {
-  Indices order(of_each.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return of_each[static_cast<size_t>(a)] > of_each[static_cast<size_t>(b)]; });
-  order.resize(static_cast<size_t>(count));
-  std::sort(order.begin(), order.end());
-  return order;
 }
 
 class Activations {

@@ -11,6 +11,9 @@
 
 namespace graft {
 
+// The numbers of the `count` largest, ascending; of equal ones the first.
+std::vector<int64_t> most_important(const std::vector<double>& of_each, int64_t count);
+
 struct WidthOptions {   // how many are kept; none: all
   std::optional<int64_t> intermediate;   // channels between the halves of every MLP
   std::optional<int64_t> kv_heads;       // of every layer, each with its query heads; a head's size stays

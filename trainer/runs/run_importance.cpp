@@ -5,6 +5,7 @@
 
 #include "kernels/common/error.h"
 #include "trainer/exports/input_squares.h"
+#include "trainer/exports/layer_changes.h"
 #include "trainer/report/log_file.h"
 
 namespace graft {
@@ -48,6 +49,15 @@ std::shared_ptr<const ImportanceMatrix> importance_of_training_rows(const Prepar
   std::vector<std::string> datasets;
   for (const auto& source : run.recipe.data.train) datasets.push_back(std::filesystem::path(source.path).filename().string());
   return std::make_shared<ImportanceMatrix>(squares.matrix(std::move(datasets), kPackTokens));
+}
+
+std::vector<double> layer_changes_of_training_rows(const PreparedRun& run, const Decoder& decoder) {
+  const auto& split = run.dataset.train;
+  const auto [sequences, tokens] = chosen_rows(run);
+  log().info(fmt::format("what layers change: {} training rows, {} tokens, through the trained model", sequences.size(), tokens));
+  LayerChanges changes(decoder);
+  for (const auto& pack : pack_rows(sequences, split.lengths, kPackTokens)) changes.add(run.batch_of(split, pack));
+  return changes.means();
 }
 
 std::unique_ptr<InputProducts> products_of_training_rows(const PreparedRun& run) {
