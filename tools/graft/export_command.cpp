@@ -76,7 +76,8 @@ void choose_kept(const Options& options, const ModelFiles& files, Decoder& decod
   if (!options.layers.empty() && !count) request.layers = parse_layers(options.layers);
   if (!options.widths.any() && !count) return;
   check_widths(decoder.spec(), options.widths);
-  if (count && *count >= decoder.num_layers()) fail("exports", "expected fewer than the base's {} layers, got {} — leave --layers out to keep all", decoder.num_layers(), options.layers);
+  if (count && *count >= decoder.num_layers())
+    fail("export", "expected fewer than the base's {} layers, got {} — leave --layers out to keep all", decoder.num_layers(), options.layers);
   if (options.widths.any()) request.activations = read_importance(options.importance);
   if (!count && request.activations) return;
   if (!files.run) {

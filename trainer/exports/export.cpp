@@ -100,10 +100,12 @@ void take(Prepared& prepared, PartialModel kept) {
   source.weights = &prepared.kept.weights;
 }
 
-// What the activations are of: a matrix that is in all layers tells the tokens.
+// What the activations are of. llama-imatrix names data by their paths, which may be private.
 std::string chosen_by(const ImportanceMatrix& activations) {
-  const float tokens = activations.entries.empty() ? 0 : activations.entries.begin()->second.counts.at(0);
-  return fmt::format("mean squares of activations over {:.0f} tokens{}", tokens, activations.datasets.empty() ? "" : fmt::format(" of {}", fmt::join(activations.datasets, ", ")));
+  std::vector<std::string> names;
+  for (const auto& path : activations.datasets) names.push_back(fs::path(path).filename().string());
+  const float tokens = activations.entries.begin()->second.counts.at(0);   // keep_widths found entries
+  return fmt::format("mean squares of activations over {:.0f} tokens{}{}", tokens, names.empty() ? "" : " of ", fmt::join(names, ", "));
 }
 
 // kept.json: which of the base's; of layers that are left out nothing is said.
@@ -126,8 +128,12 @@ std::string kept_json(const std::string& base_name, const ExportRequest& request
 
 void cut(Prepared& prepared, const ExportRequest& request, const ExportFormat& format) {
   if (request.layers.empty() && !request.widths.any()) return;
-  if (!format.is_merged() || !format.is_hub()) fail("exports", "expected a merged form in Hugging Face layout with layers or channels left out, got {} — export safetensors, and that again to other forms", format.name);
-  if (request.products || request.importance) fail("exports", "expected plain rounding with layers or channels left out, got {} by activations of the whole model — export safetensors, and that again", format.name);
+  if (!format.is_merged() || !format.is_hub()) {
+    fail("exports", "expected a merged form in Hugging Face layout with layers or channels left out, got {} — export safetensors, and that again to other forms", format.name);
+  }
+  if (request.products || request.importance) {
+    fail("exports", "expected plain rounding with layers or channels left out, got {} by activations of the whole model — export safetensors, and that again", format.name);
+  }
   auto& source = prepared.source;
   source.base_layers = static_cast<int64_t>(prepared.spec.layers.size());
   KeptWidths widths;
@@ -141,8 +147,8 @@ void cut(Prepared& prepared, const ExportRequest& request, const ExportFormat& f
   if (!request.layers.empty()) {
     take(prepared, keep_layers(prepared.spec, *source.weights, request.layers));
     source.kept_layers = request.layers;
-    prepared.notes.push_back(fmt::format("{} of the base's {} layers{}{}: {}", request.layers.size(), source.base_layers, request.layers_chosen_by.empty() ? "" : ", by ", request.layers_chosen_by,
-                                         fmt::join(request.layers, ", ")));
+    const auto by = request.layers_chosen_by.empty() ? "" : ", by " + request.layers_chosen_by;
+    prepared.notes.push_back(fmt::format("{} of the base's {} layers{}: {}", request.layers.size(), source.base_layers, by, fmt::join(request.layers, ", ")));
   }
   source.kept = kept_json(source.base_name, request, widths);
   hub_config(source, TensorType::kF32);   // refuses what config.json cannot say, before anything is written

@@ -98,7 +98,8 @@ void check_multiple(const DecoderSpec& spec) {
   for (const auto* family : {"llama", "gemma2", "gemma3_text"}) {
     const auto heads = spec.attention_layer().heads().num_heads;
     if (spec.family != family || spec.hidden_size % heads == 0) continue;
-    fail("exports", "expected a hidden width that is a multiple of the attention heads, as transformers wants of {}, got {} and {} — choose other numbers", family, spec.hidden_size, heads);
+    fail("exports", "expected a hidden width that is a multiple of the attention heads, as transformers wants of {}, got {} and {} — choose other numbers", family, spec.hidden_size,
+         heads);
   }
 }
 
