@@ -5,6 +5,7 @@
 
 #include "data/rows/csv_table.h"
 #include "data/rows/dataset.h"
+#include "tests/fuzz/processor_time.h"
 
 namespace {
 
@@ -21,6 +22,7 @@ std::string quoted(const std::vector<std::string>& values) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const graft::ProcessorTime limit;
   const std::string text(reinterpret_cast<const char*>(data), size);
   graft::RowProblems problems, none;
   const graft::CsvTable table = graft::parse_csv(text, ',', "fuzz.csv", problems);

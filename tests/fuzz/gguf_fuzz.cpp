@@ -5,8 +5,10 @@
 #include "checkpoints/gguf_header.h"
 #include "kernels/common/error.h"
 #include "kernels/quantized/dequantize.h"
+#include "tests/fuzz/processor_time.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const graft::ProcessorTime limit;
   static const std::filesystem::path file = "fuzz.gguf";
   try {
     const auto header = graft::parse_gguf_header({reinterpret_cast<const std::byte*>(data), size}, file);

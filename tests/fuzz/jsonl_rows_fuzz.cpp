@@ -8,8 +8,10 @@
 #include "data/rows/duplicates.h"
 #include "data/rows/json_line.h"
 #include "data/rows/normalised_text.h"
+#include "tests/fuzz/processor_time.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const graft::ProcessorTime limit;
   if (size == 0) return 0;
   // The first byte chooses the format, the rest is the file.
   static const graft::SourceOptions kSources[] = {

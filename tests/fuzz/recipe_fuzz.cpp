@@ -5,8 +5,10 @@
 
 #include "kernels/common/error.h"
 #include "trainer/recipe/recipe.h"
+#include "tests/fuzz/processor_time.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const graft::ProcessorTime limit;
   const std::string text(reinterpret_cast<const char*>(data), size);
   // The first line is a --set, the rest the file; an input of one line is a file alone.
   const size_t line = text.find('\n');

@@ -4,8 +4,10 @@
 
 #include "checkpoints/safetensors_file.h"
 #include "kernels/common/error.h"
+#include "tests/fuzz/processor_time.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const graft::ProcessorTime limit;
   static const std::filesystem::path file = "fuzz.safetensors";
   try {
     const auto header = graft::parse_safetensors_header({reinterpret_cast<const std::byte*>(data), size}, file);

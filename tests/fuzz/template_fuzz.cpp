@@ -7,6 +7,7 @@
 
 #include "data/templates/chat_template.h"
 #include "kernels/common/error.h"
+#include "tests/fuzz/processor_time.h"
 
 namespace {
 
@@ -27,6 +28,7 @@ const nlohmann::ordered_json& variables() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const graft::ProcessorTime limit;
   graft::RenderLimits limits;
   limits.steps = 500'000;  // a tenth of the default: the sanitizers make every step several times slower
   try {

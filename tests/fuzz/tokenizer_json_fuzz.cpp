@@ -9,6 +9,7 @@
 #include "data/tokenizers/tokenizer_parts.h"
 #include "data/tokenizers/unicode_property.h"
 #include "kernels/common/error.h"
+#include "tests/fuzz/processor_time.h"
 
 // The tables that the first pattern of a process makes are no input's time.
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
@@ -18,6 +19,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const graft::ProcessorTime limit;
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const size_t cut = input.find('\0');
   const std::string_view file = input.substr(0, cut);

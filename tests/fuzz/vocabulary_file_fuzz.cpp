@@ -7,8 +7,10 @@
 #include "checkpoints/gguf_file.h"
 #include "data/tokenizers/tokenizer_sources.h"
 #include "kernels/common/error.h"
+#include "tests/fuzz/processor_time.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const graft::ProcessorTime limit;
   const std::string_view file(reinterpret_cast<const char*>(data), size);
   const std::string_view text = file.substr(size > 64 ? size - 64 : 0);
   try {
