@@ -166,7 +166,7 @@ void add_export_command(CommandLine& line) {
                       "(exports/importance.gguf)");
   command->add_option("--layers", options->layers, "keep only these layers, numbered anew, such as 0-4,10,28-29: a student to be trained (safetensors and other merged folders); best:15 keeps so many, those that "
                       "change most what passes through them, of the rows that RUN trained on");
-  const std::string narrower = "; those with the largest activations over the rows that RUN trained on, or by --importance (as --layers)";
+  const std::string narrower = "; those with the largest activations over the rows that RUN trained on, or by --importance (merged folders, as --layers)";
   command->add_option("--intermediate", options->widths.intermediate, "keep so many channels of every MLP" + narrower);
   command->add_option("--kv-heads", options->widths.kv_heads, "keep so many key-value heads of every layer, with their query heads" + narrower);
   command->add_option("--hidden", options->widths.hidden, "keep so many channels of the residual stream" + narrower);
