@@ -215,7 +215,7 @@ Forgetting measure_forgetting(const PreparedRun& run) {
   for (size_t i = 0; i < sequences.size(); ++i) sequences[i] = static_cast<int64_t>(i);
   MicroBatchOptions options;
   options.want_gradient = false;
-  options.objective = {1, Divergence::kForwardKl, 0.5, 1, false};
+  options.objective = {.teacher_share = 1, .divergence = Divergence::kForwardKl};
   CrossEntropyOptions of_base;
   of_base.want_gradient = false;
   Forgetting forgetting;
