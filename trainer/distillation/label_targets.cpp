@@ -7,7 +7,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include "kernels/linear_head/head_products.h"
-#include "trainer/models/batch.h"
 
 namespace graft {
 
@@ -58,6 +57,12 @@ SignalRows rest_to_labels(const SignalRows& rows, std::span<const int32_t> label
     rest = 0;
   }
   return moved;
+}
+
+SignalRows rest_to_labels(const SignalRows& rows, const Batch& batch) {
+  std::vector<int32_t> labels_M;
+  for (const auto token : batch.taught_tokens()) labels_M.push_back(batch.labels_N[static_cast<size_t>(token)]);
+  return rest_to_labels(rows, labels_M);
 }
 
 }  // namespace graft

@@ -8,6 +8,7 @@
 
 #include "data/teacher_signals/signal_codec.h"
 #include "kernels/linear_head/linear_head.h"
+#include "trainer/models/batch.h"
 
 namespace graft {
 
@@ -18,5 +19,6 @@ std::vector<float> minifinetuning_shares(const at::Tensor& hidden_MC, const Head
 
 // Likeliest tokens whose rest is the label's.
 SignalRows rest_to_labels(const SignalRows& rows, std::span<const int32_t> labels_M);
+SignalRows rest_to_labels(const SignalRows& rows, const Batch& batch);   // of its taught tokens
 
 }  // namespace graft

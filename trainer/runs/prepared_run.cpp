@@ -14,7 +14,6 @@
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
 #include "trainer/adapters/adapter_files.h"
-#include "trainer/distillation/label_targets.h"
 #include "trainer/models/packed_batch.h"
 #include "trainer/recipe/learning_rate.h"
 #include "trainer/report/machine_info.h"
@@ -159,11 +158,6 @@ std::optional<TeacherSignals> PreparedRun::teacher_signals(const std::vector<Tok
   for (const auto& row : rows) {
     const auto mask = taught_mask(row);
     teacher_store->read(taught_row_hash(row.ids, mask), count_targets(mask), signals.entries);
-  }
-  if (recipe.teacher.rest_is_labels()) {
-    std::vector<int32_t> labels;
-    for (const auto token : batch.taught_tokens()) labels.push_back(batch.labels_N[static_cast<size_t>(token)]);
-    signals.entries = rest_to_labels(signals.entries, labels);
   }
   return signals;
 }

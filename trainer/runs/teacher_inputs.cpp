@@ -9,6 +9,7 @@
 #include "data/teacher_signals/server_address.h"
 #include "kernels/common/error.h"
 #include "kernels/linear_cross_entropy/linear_cross_entropy.h"
+#include "trainer/distillation/label_targets.h"
 #include "trainer/runs/teacher_answers.h"
 
 namespace graft {
@@ -222,7 +223,7 @@ TeacherCheck check_teacher(const PreparedRun& run) {
   TeacherCheck check;
   check.tokens = static_cast<int64_t>(checked.labels.size());
   if (check.tokens == 0) return check;
-  const auto signals = run.teacher_signals(run.dataset.train.spans(checked.sequences), run.dataset.train.rows_of(checked.sequences), checked.batch);
+  auto signals = run.teacher_signals(run.dataset.train.spans(checked.sequences), run.dataset.train.rows_of(checked.sequences), checked.batch);
   if (!signals) return check;
   if (signals->by_spans) {
     for (const auto& span : signals->spans) check.teacher_loss -= span.log_probability / static_cast<double>(check.tokens);
@@ -248,6 +249,7 @@ TeacherCheck check_teacher(const PreparedRun& run) {
     check.shifted_loss = stored_loss(signals->entries, checked.shifted, student_head.rows(), one_draw);
     check.agreement = equal_share(likeliest(student_MC, student_head), likeliest(signals->entries));
   }
+  if (run.recipe.teacher.rest_is_labels()) signals->entries = rest_to_labels(signals->entries, checked.batch);
   ObjectiveLossOptions options;
   options.want_gradient = false;
   const auto loss = objective_loss(student_MC, WholeHead(student_head), checked.labels, {}, objective_of(run.recipe.objective), &*signals, options);

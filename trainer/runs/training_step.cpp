@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "kernels/common/error.h"
+#include "trainer/distillation/label_targets.h"
 #include "trainer/parallel/dealing.h"
 #include "trainer/runs/stop_signals.h"
 
@@ -107,6 +108,13 @@ class SharedWork {
   std::vector<std::vector<int64_t>> rounds_;   // of each rank
 };
 
+// What the objective follows: as the teacher says it, or with the rest as the label's.
+std::optional<TeacherSignals> followed_signals(const PreparedRun& run, const MicroBatch& micro_batch, const Batch& batch) {
+  auto signals = run.teacher_signals(micro_batch.rows, micro_batch.sources, batch, micro_batch.on_policy);
+  if (signals && run.recipe.teacher.rest_is_labels()) signals->entries = rest_to_labels(signals->entries, batch);
+  return signals;
+}
+
 double one_over(int64_t count) { return 1.0 / static_cast<double>(std::max<int64_t>(1, count)); }
 
 // A step's rows, and over how many tokens its means go.
@@ -189,7 +197,7 @@ StepResult run_step(PreparedRun& run, RunState& state, AdamW& optimizer, double 
   const SharedWork work(run, rows.micro_batches, options);
   const auto figures = work.figures(num_figures, /*signals=*/true, "loss", [&](const MicroBatch& micro_batch, double* values) {
     const auto batch = run.batch_of(micro_batch.rows, micro_batch.sequences, dropout_seed);
-    const auto teacher = run.teacher_signals(micro_batch.rows, micro_batch.sources, batch, micro_batch.on_policy);
+    const auto teacher = followed_signals(run, micro_batch, batch);
     auto of_batch = options;
     of_batch.teacher = teacher ? &*teacher : nullptr;
     if (micro_batch.on_policy) without_cross_entropy(of_batch);
@@ -243,7 +251,7 @@ EvaluationLoss evaluate_loss(const PreparedRun& run, const DatasetSplit& split, 
     auto batch = run.batch_of(micro_batch.rows, micro_batch.sequences);
     batch.weights_N.clear();
     batch.teaches_all &= with_teacher;
-    const auto teacher = with_teacher ? run.teacher_signals(micro_batch.rows, micro_batch.sources, batch) : std::nullopt;
+    const auto teacher = with_teacher ? followed_signals(run, micro_batch, batch) : std::nullopt;
     auto of_batch = options;
     of_batch.teacher = teacher ? &*teacher : nullptr;
     const auto part = run_micro_batch(*run.decoder, nullptr, batch, of_batch);
